@@ -1,0 +1,1 @@
+"""catmorph: from survey catalogs and mosaics to released catalogs of morphology."""

@@ -1,0 +1,201 @@
+"""Reading, extending, overriding and writing recipes."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import tomli_w
+from pydantic import BaseModel, ValidationError
+
+from catmorph.errors import ProblemsError, RecipeError, suggest
+from catmorph.recipe.model import Recipe
+from catmorph.schemes import load_scheme
+
+PATH_KEYS = (
+    ("catalog", "files"),
+    ("mosaics", "pattern"),
+    ("mosaics", "weight"),
+    ("mosaics", "flag"),
+    ("classifiers", "*", "checkpoint"),
+    ("training", "labels"),
+    ("training", "output"),
+)
+"""Recipe keys that hold paths, relative to the file that gives them."""
+
+
+def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe, with what it extends and the `section.key=value` overrides applied.
+
+    Relative paths are resolved against the folder of the file that gives them (overrides: against the
+    current folder).
+
+    Raises
+    ------
+    RecipeError, ProblemsError
+        Naming every key that is wrong at once.
+    """
+    table = _read_with_base(Path(path), seen=())
+    for override in overrides:
+        _apply_override(table, override)
+    return _validate(table, where=str(path))
+
+
+def write_recipe(recipe: Recipe) -> str:
+    """Return the resolved `recipe` as TOML text."""
+    return tomli_w.dumps(recipe.model_dump(mode="json", exclude_none=True))
+
+
+def preset_folder() -> Path:
+    """Return the folder of the shipped recipes: inside the wheel, or beside the package in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"
+
+
+def preset_names() -> list[str]:
+    """Return the names of the shipped recipes, such as ``clash`` and ``samples/clash``."""
+    folder = preset_folder()
+    paths = [*folder.glob("*.toml"), *(folder / "samples").glob("*.toml")]
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in paths)
+
+
+def preset_path(name: str) -> Path:
+    """Return the file of preset `name`; an unknown one is an error that lists the valid ones."""
+    if name not in preset_names():
+        raise RecipeError(f"unknown preset {name!r}", hint=suggest(name, preset_names()))
+    return preset_folder() / f"{name}.toml"
+
+
+def _read_with_base(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    path = path.expanduser()
+    if path.resolve() in seen:
+        raise RecipeError("the recipe extends itself", where=path)
+    table = _read_toml(path)
+    base = table.pop("extend", None)
+    _absolute_paths(table, path.resolve().parent)
+    if base is None:
+        return table
+    if not isinstance(base, str):
+        raise RecipeError("`extend` must be the path or preset name of one recipe", where=path)
+    base_path = path.resolve().parent / base
+    if not base_path.is_file():
+        base_path = preset_path(base.removesuffix(".toml"))
+    return _merged(_read_with_base(base_path, (*seen, path.resolve())), table)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RecipeError("no such recipe", where=path, hint="`catmorph init PRESET` writes one") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"cannot be read: {error}", where=path) from error
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"is not valid TOML: {error}", where=path) from error
+
+
+def _merged(base: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
+    result = dict(base)
+    for key, value in table.items():
+        both = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = _merged(result[key], value) if both else value
+    return result
+
+
+def _absolute_paths(table: dict[str, Any], folder: Path) -> None:
+    for keys in PATH_KEYS:
+        _absolute_at(table, keys, folder)
+
+
+def _absolute_at(table: Any, keys: tuple[str, ...], folder: Path) -> None:
+    if not isinstance(table, dict):
+        return
+    for key in list(table) if keys[0] == "*" else [keys[0]]:
+        if key not in table:
+            continue
+        if len(keys) > 1:
+            _absolute_at(table[key], keys[1:], folder)
+        elif isinstance(table[key], str):
+            table[key] = _absolute(table[key], folder)
+        elif isinstance(table[key], list):
+            table[key] = [_absolute(item, folder) if isinstance(item, str) else item for item in table[key]]
+
+
+def _absolute(text: str, folder: Path) -> str:
+    # "" stays "": joined to the folder it would name the folder itself.
+    return os.path.normpath(os.path.join(folder, os.path.expanduser(text))) if text else text
+
+
+def _apply_override(table: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    parts = [part.strip() for part in key.split(".")]
+    if not equals or not all(parts):
+        raise RecipeError(f"--set {override!r} must be section.key=value")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    nested: Any = value
+    for part in reversed(parts):
+        nested = {part: nested}
+    _absolute_paths(nested, Path.cwd())
+    table.update(_merged(table, nested))
+
+
+def _validate(table: dict[str, Any], where: str) -> Recipe:
+    try:
+        recipe = Recipe.model_validate(table)
+    except ValidationError as error:
+        raise ProblemsError([_problem(item) for item in error.errors()], where=where) from None
+    load_scheme(recipe.scheme)
+    return recipe
+
+
+def _problem(item: Any) -> str:
+    keys = [str(part) for part in item["loc"]]
+    key = ".".join(keys) or "recipe"
+    if item["type"] == "extra_forbidden":
+        return f"{key}: unknown key, {suggest(keys[-1], _keys_at(keys[:-1]))}"
+    if item["type"] == "missing":
+        return f"{key}: missing; {_description_at(keys)}"
+    message = item["msg"].removeprefix("Value error, ")
+    value = item.get("input")
+    came = f" (got {value!r})" if isinstance(value, str | int | float | bool) else ""
+    return f"{key}: {message}{came}"
+
+
+def _model_at(keys: list[str]) -> type[BaseModel] | None:
+    model: type[BaseModel] | None = Recipe
+    for key in keys:
+        if model is None:
+            return None
+        if key in model.model_fields:
+            found = _model_in(model.model_fields[key].annotation)
+            if found is not None:
+                model = found
+    return model
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for inner in get_args(annotation):
+        found = _model_in(inner)
+        if found is not None:
+            return found
+    return None
+
+
+def _keys_at(keys: list[str]) -> list[str]:
+    model = _model_at(keys)
+    return list(model.model_fields) if model else []
+
+
+def _description_at(keys: list[str]) -> str:
+    model = _model_at(keys[:-1])
+    info = model.model_fields.get(keys[-1]) if model else None
+    return (info.description or "") if info else ""

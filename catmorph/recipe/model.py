@@ -1,0 +1,340 @@
+"""The sections of a recipe as frozen pydantic models; `docs/recipe.md` is generated from them."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from catmorph.templates import names_in
+
+SAFE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
+_SIDE = re.compile(r"^\s*([0-9.eE+-]+)\s*(radii|arcsec|pixels)\s*$")
+
+
+class Section(BaseModel):
+    """A part of a recipe: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _as_column(value: Any) -> Any:
+    return {"column": value} if isinstance(value, str | int) else value
+
+
+class _ColumnTable(Section):
+    column: str | int = Field(description="column name, or 1-based column number of a table without header")
+    unit: str | None = Field(
+        None,
+        description="unit, where the file does not say or says it wrong: deg, rad, hourangle, 'sexagesimal' "
+        "for positions; arcsec, arcmin, deg or 'pixels' for sizes",
+    )
+    null: tuple[float | str, ...] = Field((), description="cell values that mean 'missing', such as -99")
+
+
+Column = Annotated[_ColumnTable, BeforeValidator(_as_column)]
+"""A catalog column: a name, a 1-based number, or a table with `column`, `unit` and `null`."""
+
+
+def _as_tuple(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+Strings = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
+
+
+class FieldRule(Section):
+    """Where the field (cluster, pointing) of a row comes from: exactly one of the three."""
+
+    value: str | None = Field(None, description="the same field for all rows")
+    column: str | int | None = Field(None, description="a column of the table")
+    pattern: str | None = Field(None, description="a pattern of the file name, such as '{field}_molino.cat'")
+
+    @model_validator(mode="after")
+    def _one(self) -> FieldRule:
+        if sum(x is not None for x in (self.value, self.column, self.pattern)) != 1:
+            raise ValueError("give exactly one of value, column and pattern")
+        if self.pattern is not None and names_in(self.pattern) != {"field"}:
+            raise ValueError("the pattern must hold {field} and no other placeholder")
+        return self
+
+
+class CatalogSection(Section):
+    """The survey table and how its columns are read."""
+
+    files: Strings = Field(description="table files or globs, relative to the recipe")
+    format: str | None = Field(
+        None,
+        description="astropy's format name (fits, ascii.ecsv, votable, ascii.ipac, ascii.csv, ascii.cds, "
+        "ascii.no_header ...) or 'parquet'; by default told from the file name and content",
+    )
+    hdu: int | str | None = Field(None, description="number or name of the table's HDU, or table in a VOTable")
+    field: FieldRule = Field(description="where the field of a row comes from")
+    id: Column = Field(description="source identifier, unique within its field")
+    ra: Column = Field(description="right ascension (or Galactic longitude where frame is galactic)")
+    dec: Column = Field(description="declination (or Galactic latitude)")
+    frame: Literal["icrs", "fk5", "fk4", "galactic"] = Field(
+        "icrs", description="frame of the positions; all are turned into ICRS"
+    )
+    size: Column | None = Field(None, description="radius that sets the stamp's side, e.g. the Petrosian radius")
+    pixel_scale: float | None = Field(None, gt=0, description="arcsec a native pixel, for sizes in pixels")
+    magnitude: Column | None = Field(None, description="magnitude, for cuts, duplicates and summaries")
+    keep: Strings = Field((), description="other columns to carry into sources.parquet and the release")
+    null: tuple[float | str, ...] = Field(
+        (), description="cell values that mean 'missing' in size, magnitude and kept columns"
+    )
+    cuts: Strings = Field(
+        (),
+        description="expressions a row must satisfy, on the table's columns and on id, field, ra, dec, size "
+        "(arcsec) and magnitude, e.g. 'magnitude < 24.5 and FLAG == 0'",
+    )
+    duplicates: Literal["refuse", "first", "brightest"] = Field(
+        "refuse", description="what happens to rows of one field with the same id: stop, or keep one"
+    )
+    allow_empty: bool = Field(False, description="accept a catalog of which no row is left")
+
+
+class BandColumns(Section):
+    """The bands of the survey."""
+
+    names: Strings = Field(description="band names, in the order of the release (usually by wavelength)")
+    files: dict[str, str] = Field({}, description="what {band} stands for in file names, where not the name")
+    reference: str | None = Field(None, description="band whose pixels count where a size is in pixels")
+
+    @model_validator(mode="after")
+    def _known(self) -> BandColumns:
+        if len(set(self.names)) != len(self.names):
+            raise ValueError("a band is named twice")
+        for name in self.names:
+            if not re.match(SAFE_NAME, name):
+                raise ValueError(f"band name {name!r} must be letters, digits, '.', '_', '+' and '-'")
+        for name in [*self.files, *([self.reference] if self.reference else [])]:
+            if name not in self.names:
+                raise ValueError(f"unknown band {name!r}; bands are {', '.join(self.names)}")
+        return self
+
+
+class MosaicSection(Section):
+    """The images the stamps are cut from."""
+
+    pattern: Strings = Field(description="file pattern(s) with {field} and {band}, globs allowed; several files "
+                             "for one field and band are tiles")
+    hdu: int | str | None = Field(None, description="HDU with the image; default: the first with a 2-d image")
+    weight: str | None = Field(None, description="pattern of weight maps: weight <= 0 or not finite is invalid")
+    weight_hdu: int | str | None = Field(None, description="HDU of the weight map")
+    flag: str | None = Field(None, description="pattern of integer flag maps")
+    flag_hdu: int | str | None = Field(None, description="HDU of the flag map")
+    flag_bits: int | None = Field(None, ge=0, description="bits of the flag map that make a pixel invalid; "
+                                  "default: any")
+    blank: tuple[float, ...] = Field((), description="pixel values that mean 'not observed', such as 0")
+
+
+class StampSection(Section):
+    """Geometry of the stamps."""
+
+    side: str = Field("4 radii", description="side of the square: '<n> radii', '<n> arcsec' or '<n> pixels' "
+                      "(native pixels of bands.reference)")
+    pixels: int = Field(80, ge=4, le=2048, description="stamp size in pixels, after resampling")
+    resample: Literal["bilinear", "area"] = Field(
+        "bilinear", description="triangle filter (widened when shrinking, as PIL's bilinear) or pixel areas"
+    )
+    orientation: Literal["mosaic", "north"] = Field("mosaic", description="pixel axes of the mosaic, or north up, "
+                                                    "east left")
+    values: Literal["surface_brightness", "flux"] = Field(
+        "surface_brightness", description="keep the value a native pixel, or the flux a stamp pixel"
+    )
+    min_side_pixels: float = Field(2.0, gt=0, description="smaller stamps (native pixels) are flagged BAD_SIZE")
+    max_side_pixels: float = Field(4096.0, gt=0, description="larger stamps (native pixels) are flagged BAD_SIZE")
+    max_bad_fraction: float = Field(0.5, ge=0, le=1, description="more invalid pixels than this: BAD_PIXELS")
+    min_signal: float | None = Field(None, description="signal-to-noise ratio below which LOW_SIGNAL warns")
+
+    @field_validator("side")
+    @classmethod
+    def _side(cls, value: str) -> str:
+        match = _SIDE.match(value)
+        if not match or not float(match.group(1)) > 0:
+            raise ValueError("must be a positive number and a unit: '4 radii', '10 arcsec' or '50 pixels'")
+        return value
+
+    @property
+    def side_value(self) -> float:
+        """The number of `side`."""
+        return float(_SIDE.match(self.side).group(1))  # type: ignore[union-attr]
+
+    @property
+    def side_unit(self) -> str:
+        """The unit of `side`: radii, arcsec or pixels."""
+        return _SIDE.match(self.side).group(2)  # type: ignore[union-attr]
+
+
+class NormaliseSection(Section):
+    """How a stamp's pixels become the network's input; each looks at one stamp (one channel) alone."""
+
+    method: Literal["none", "minmax", "bytescale", "percentile", "asinh"] = Field(
+        "minmax",
+        description="none; minmax: (p - min) / (max - min); bytescale: the same in 256 steps, as the CLASH "
+        "authors' code; percentile: clipped to low..high percentiles, to 0..1; asinh: asinh((p - median) / "
+        "(softening * noise)), divided by its maximum, noise from the median absolute deviation",
+    )
+    low: float = Field(0.5, ge=0, lt=100, description="lower percentile")
+    high: float = Field(99.5, gt=0, le=100, description="upper percentile")
+    softening: float = Field(3.0, gt=0, description="asinh: where the stretch turns logarithmic, in noise sigmas")
+    fill: Literal["zero", "median", "minimum"] = Field(
+        "median", description="what the network sees instead of invalid pixels (before scaling)"
+    )
+
+
+class ClassifierSection(Section):
+    """A trained network and the views it looks at."""
+
+    checkpoint: str = Field(description="checkpoint file (safetensors), relative to the recipe")
+    views: Strings = Field((), description="views it classifies; default: all")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="arithmetic: auto takes bfloat16 where the processor has it, else float32"
+    )
+    batch: int = Field(256, ge=16, le=65536, description="stamps in the network's fixed batch")
+    temperature: float = Field(1.0, gt=0, description="logits are divided by it at export (calibration)")
+
+
+class ReleaseColumn(Section):
+    """A leading column of the release."""
+
+    name: str = Field(description="name in the released table")
+    source: str = Field(description="field, id, ra, dec, size_arcsec, magnitude, or a kept column")
+    decimals: int | None = Field(None, ge=0, le=12, description="decimals in CSV")
+    ucd: str | None = Field(None, description="IVOA unified content descriptor")
+    description: str | None = Field(None, description="what it is")
+
+
+class ReleaseSection(Section):
+    """Layout of the released catalog."""
+
+    name: str = Field("catalog", pattern=SAFE_NAME, description="file name without ending")
+    formats: Strings = Field(("csv",), description="formats that `export` and `run` write")
+    require: Literal["any", "all", "none"] = Field(
+        "any", description="a source is released with a classified stamp in any view, in all, or in none at all"
+    )
+    columns: tuple[ReleaseColumn, ...] = Field(
+        (
+            ReleaseColumn(name="field", source="field"),
+            ReleaseColumn(name="id", source="id"),
+            ReleaseColumn(name="ra", source="ra", decimals=6),
+            ReleaseColumn(name="dec", source="dec", decimals=6),
+        ),
+        description="leading columns, in order",
+    )
+    probability: str = Field(
+        "{view}_{class}",
+        description="name of a probability column, from {classifier}, {view}, {class}, {code}; filters "
+        "|lower |upper |capital",
+    )
+    decimals: int = Field(4, ge=1, le=12, description="decimals of probabilities in CSV")
+
+
+class SummarySection(Section):
+    """What `summarize` counts."""
+
+    threshold: float = Field(0.5, ge=0, le=1, description="probability above which a class counts as confident")
+    merger_class: str | None = Field(None, description="class of the merger fraction; default: the scheme's own")
+    merger_threshold: float = Field(0.30, gt=0, le=1, description="probability from which it counts as merger")
+    confidence: float = Field(0.95, gt=0, lt=1, description="level of the intervals")
+
+
+class RunSection(Section):
+    """Production settings."""
+
+    chunk_rows: int = Field(2048, ge=1, description="sources a chunk (sky cell) holds at most")
+    tolerance: float = Field(
+        0.0, ge=0, le=1,
+        description="fraction of the read rows that may have a fault (a bad cell, a duplicate, an unreadable "
+        "mosaic ...) before the exit status is 3",
+    )
+
+
+class TrainingSection(Section):
+    """How `catmorph train` makes a checkpoint from labelled stamps of this recipe."""
+
+    model: str = Field("clash-inception", description="architecture, see `catmorph models list`")
+    labels: str = Field(description="label table (CSV), relative to the recipe")
+    label_id: str = Field("{field}_{view|lower}_{id}", description="how the label table names a stamp")
+    id_column: str = Field("ID", description="column of the label table with that name")
+    votes_column: str | None = Field(None, description="column with the number of votes, for the noise floor")
+    output: str = Field(description="checkpoint to write, relative to the recipe")
+    title: str = Field("", description="what the checkpoint is, for its card")
+    licence: str = Field("", description="licence of the checkpoint, for its card")
+    purpose: str = Field("", description="what it may be used for, for its card")
+    seed: int = Field(0, ge=0, description="seed of split, initialisation and augmentation")
+    validation: float = Field(0.15, gt=0, lt=1, description="fraction of sources for validation")
+    test: float = Field(0.15, gt=0, lt=1, description="fraction of sources for the test")
+    test_fields: Strings = Field((), description="fields that are kept for the test, instead of a fraction")
+    epochs: int = Field(100, ge=1, description="epochs at most")
+    batches_per_epoch: int = Field(160, ge=1, description="batches an epoch, drawn with replacement")
+    batch: int = Field(128, ge=2, description="stamps a batch")
+    learning_rate: float = Field(5e-5, gt=0, description="Adam's learning rate (one-cycle: its maximum)")
+    schedule: Literal["constant", "one-cycle"] = Field("constant", description="course of the learning rate")
+    patience: int = Field(35, ge=1, description="epochs without better validation loss before it stops")
+    loss: Literal["cross-entropy", "rmse"] = Field("cross-entropy", description="loss on the vote fractions")
+    rotate: bool = Field(True, description="rotate by any angle")
+    flip: bool = Field(True, description="mirror in x and y, each with probability 1/2")
+    shift_pixels: float = Field(4.0, ge=0, description="shift by up to this many stamp pixels in x and y")
+    saved_precision: Literal["float32", "float16"] = Field("float32", description="number format of the weights")
+
+
+class Recipe(Section):
+    """A survey's production, from catalog and mosaics to release."""
+
+    name: str = Field(pattern=SAFE_NAME, description="short name; the run folder is runs/<name>")
+    title: str = Field("", description="title of the release")
+    reference: str = Field("", description="paper or source of the method")
+    scheme: str = Field(description="label scheme, a file of catmorph/schemes/")
+    catalog: CatalogSection = Field(description="the survey table")
+    bands: BandColumns = Field(description="the bands")
+    views: dict[str, Strings] = Field(
+        {}, description="views (name = list of bands) that are cut and classified as one; default: each band"
+    )
+    mosaics: MosaicSection = Field(description="the images")
+    stamp: StampSection = Field(default_factory=StampSection, description="stamp geometry")
+    normalise: NormaliseSection = Field(default_factory=NormaliseSection, description="network input")
+    classifiers: dict[str, ClassifierSection] = Field({}, description="networks, by name")
+    release: ReleaseSection = Field(default_factory=ReleaseSection, description="released catalog")
+    summary: SummarySection = Field(default_factory=SummarySection, description="summaries")
+    run: RunSection = Field(default_factory=RunSection, description="production settings")
+    training: TrainingSection | None = Field(None, description="training")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Recipe:
+        for view, bands in self.all_views.items():
+            if not re.match(SAFE_NAME, view):
+                raise ValueError(f"view name {view!r} must be letters, digits, '.', '_', '+' and '-'")
+            for band in bands:
+                if band not in self.bands.names:
+                    raise ValueError(f"view {view!r} names unknown band {band!r}")
+        for name, classifier in self.classifiers.items():
+            if not re.match(SAFE_NAME, name):
+                raise ValueError(f"classifier name {name!r} must be letters, digits, '.', '_', '+' and '-'")
+            for view in classifier.views:
+                if view not in self.all_views:
+                    raise ValueError(f"classifier {name!r} names unknown view {view!r}")
+        if self.stamp.side_unit == "radii" and self.catalog.size is None:
+            raise ValueError("stamp.side is in radii: catalog.size must name the column of the radius")
+        if self.catalog.duplicates == "brightest" and self.catalog.magnitude is None:
+            raise ValueError("catalog.duplicates = 'brightest' needs catalog.magnitude")
+        size = self.catalog.size
+        if size is not None and size.unit == "pixels" and self.catalog.pixel_scale is None:
+            raise ValueError("sizes are in pixels: catalog.pixel_scale (arcsec a pixel) must be given")
+        return self
+
+    @property
+    def all_views(self) -> dict[str, tuple[str, ...]]:
+        """View name -> its bands; single-band views named after their band where the recipe gives none."""
+        return dict(self.views) if self.views else {band: (band,) for band in self.bands.names}
+
+    def classifier_views(self, name: str) -> tuple[str, ...]:
+        """Return the views that classifier `name` looks at, in release order."""
+        chosen = self.classifiers[name].views
+        return tuple(view for view in self.all_views if not chosen or view in chosen)
+
+    def file_band(self, band: str) -> str:
+        """Return what stands for `band` in file names."""
+        return self.bands.files.get(band, band)

@@ -1,0 +1,55 @@
+"""Names made from patterns such as ``mosaics/{field}_{band|lower}_drz.fits``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+from catmorph.errors import RecipeError, suggest
+
+_PLACE = re.compile(r"\{([a-z_]+)(?:\|([a-z]+))?\}")
+_FILTERS: dict[str, Callable[[str], str]] = {
+    "lower": str.lower,
+    "upper": str.upper,
+    "capital": str.capitalize,
+}
+
+
+def fill(pattern: str, values: Mapping[str, str]) -> str:
+    """Replace ``{name}`` and ``{name|filter}`` in `pattern`; filters are lower, upper and capital.
+
+    Raises
+    ------
+    RecipeError
+        For a name or filter that does not exist.
+    """
+
+    def replace(match: re.Match[str]) -> str:
+        name, filter_name = match.groups()
+        if name not in values:
+            raise RecipeError(f"pattern {pattern!r} uses {{{name}}}", hint=suggest(name, values))
+        if filter_name is None:
+            return values[name]
+        if filter_name not in _FILTERS:
+            raise RecipeError(f"pattern {pattern!r} uses |{filter_name}", hint=suggest(filter_name, _FILTERS))
+        return _FILTERS[filter_name](values[name])
+
+    return _PLACE.sub(replace, pattern)
+
+
+def names_in(pattern: str) -> set[str]:
+    """Return the placeholder names that `pattern` uses."""
+    return {match.group(1) for match in _PLACE.finditer(pattern)}
+
+
+def matcher(pattern: str) -> re.Pattern[str]:
+    """Return a regular expression that reads the placeholders back out of a filled `pattern`."""
+    parts, end, seen = [], 0, set()
+    for match in _PLACE.finditer(pattern):
+        name = match.group(1)
+        parts.append(re.escape(pattern[end : match.start()]))
+        parts.append(f"(?P={name})" if name in seen else f"(?P<{name}>.+?)")
+        seen.add(name)
+        end = match.end()
+    parts.append(re.escape(pattern[end:]))
+    return re.compile("".join(parts) + r"\Z")
