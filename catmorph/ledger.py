@@ -1,0 +1,143 @@
+"""What has been made, from what: one marker a product, holding the fingerprint of its inputs.
+
+A product is done when its marker names the same fingerprint and the file is there with the stored size
+(and, when asked, digest). The product is written first, its marker after, both whole or not at all, so
+that an interruption leaves at worst a product without marker, which is made again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from catmorph.files import digest, digest_json, read_json, write_json
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The named inputs of a product, each as a digest or plain value; together they are its fingerprint."""
+
+    values: Mapping[str, Any]
+
+    @property
+    def fingerprint(self) -> str:
+        """The sha256 of all parts."""
+        return digest_json(dict(self.values))
+
+
+@dataclass(frozen=True)
+class State:
+    """Whether a product is ``done``, ``stale`` or ``missing``, and why."""
+
+    name: str
+    why: str = ""
+    marker: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing needs to be done."""
+        return self.name == "done"
+
+
+class Ledger:
+    """The markers of a run folder.
+
+    Parameters
+    ----------
+    folder : Path
+        The run folder; markers lie in ``ledger/`` below it, one JSON file a product.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def marker_path(self, product: Path) -> Path:
+        """Return the marker file of `product` (a path inside the run folder)."""
+        return self.folder / "ledger" / (product.relative_to(self.folder).as_posix() + ".json")
+
+    def write(self, product: Path, parts: Parts, **facts: Any) -> None:
+        """Record that `product` was made from `parts`; call it after the product is in place."""
+        write_json(
+            self.marker_path(product),
+            {
+                "fingerprint": parts.fingerprint,
+                "parts": dict(parts.values),
+                "size": product.stat().st_size,
+                "sha256": digest(product),
+                **facts,
+            },
+        )
+
+    def read(self, product: Path) -> dict[str, Any] | None:
+        """Return the marker of `product`, or None."""
+        return read_json(self.marker_path(product))
+
+    def state(self, product: Path, parts: Parts, *, deep: bool = False) -> State:
+        """Compare `product` with the inputs it should be made from; `deep` rehashes the file."""
+        marker = self.read(product)
+        if marker is None or not product.exists():
+            return State("missing", "not made yet")
+        if marker["fingerprint"] != parts.fingerprint:
+            return State("stale", _difference(marker.get("parts", {}), parts.values), marker)
+        if product.stat().st_size != marker["size"]:
+            return State("stale", "damaged: its size is not what was written", marker)
+        if deep and digest(product) != marker["sha256"]:
+            return State("stale", "damaged: its bytes are not what was written", marker)
+        return State("done", "", marker)
+
+    def forget(self, product: Path) -> None:
+        """Remove the marker of `product`, so that it is made again."""
+        self.marker_path(product).unlink(missing_ok=True)
+
+
+def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    changed = [key for key in new if key in old and old[key] != new[key]]
+    added = [key for key in new if key not in old]
+    removed = [key for key in old if key not in new]
+    texts = [f"{', '.join(sorted(keys))} {verb}" for keys, verb in
+             ((changed, "changed"), (added, "added"), (removed, "removed")) if keys]
+    return "; ".join(texts) or "inputs changed"
+
+
+class Identities:
+    """The sha256 of input files, remembered by path, size, modification time and inode.
+
+    Parameters
+    ----------
+    cache : Path
+        JSON file that keeps what was computed.
+    deep : bool
+        Rehash everything, whatever is remembered.
+    """
+
+    def __init__(self, cache: Path, *, deep: bool = False):
+        self.cache = cache
+        self._known: dict[str, list[Any]] = {} if deep else (read_json(cache) or {})
+        self._changed = False
+
+    def of(self, path: Path) -> str:
+        """Return the identity of `path`; ``unreadable: ...`` where it cannot be read."""
+        try:
+            stat = os.stat(path)
+        except OSError as error:
+            return f"unreadable: {error.strerror}"
+        stamp = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
+        known = self._known.get(str(path))
+        if known and known[:3] == stamp:
+            return known[3]
+        try:
+            value = digest(path)
+        except OSError as error:
+            return f"unreadable: {error.strerror}"
+        self._known[str(path)] = [*stamp, value]
+        self._changed = True
+        return value
+
+    def save(self) -> None:
+        """Write what was learnt since the last time."""
+        if self._changed:
+            write_json(self.cache, self._known)
+            self._changed = False

@@ -1,0 +1,198 @@
+"""The run folder: where each product lies, its chunks, and the lock that lets one run at a time work."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from catmorph.errors import CatmorphError, HeldError, UsageError
+from catmorph.files import cannot_write, read_json, write_bytes, write_json
+from catmorph.ledger import Identities, Ledger
+from catmorph.recipe import Recipe, write_recipe
+
+FOLDER_FORMAT = 1
+"""Version of the run folder's layout; a newer one is refused."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The sources of one field in one cell of the sky.
+
+    Attributes
+    ----------
+    field, cell : str
+        Name of the field and of the HEALPix cell (``o<order>p<pixel>``, nested).
+    group : int
+        Row group of ``sources.parquet`` that holds the rows.
+    count : int
+        Number of sources.
+    digest : str
+        sha256 of what their stamps depend on: ids, positions, sizes.
+    """
+
+    field: str
+    cell: str
+    group: int
+    count: int
+    digest: str
+
+    @property
+    def key(self) -> str:
+        """Name of the chunk in file names; safe whatever the field is called."""
+        return f"{safe_name(self.field)}-{self.cell}"
+
+
+def safe_name(text: str) -> str:
+    """Return `text` as one harmless path component: everything but letters, digits, _ . - is percent-coded."""
+    quoted = quote(text, safe="").replace("~", "%7E")
+    return "%2E" + quoted[1:] if quoted.startswith(".") else quoted or "%"
+
+
+class RunFolder:
+    """A run folder and the recipe that is run in it.
+
+    Parameters
+    ----------
+    path : path
+        The folder; made when the first product is written.
+    recipe : Recipe
+        The resolved recipe.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], recipe: Recipe):
+        self.path = Path(path).absolute()
+        self.recipe = recipe
+        self.ledger = Ledger(self.path)
+        self._check_format()
+
+    @cached_property
+    def identities(self) -> Identities:
+        """The identities of the input files."""
+        return Identities(self.path / "ledger" / "identities.json")
+
+    def sources_path(self) -> Path:
+        """The canonical sources, one row group a chunk."""
+        return self.path / "sources.parquet"
+
+    def rejected_path(self) -> Path:
+        """The rows of the survey table that are no sources, with the reason."""
+        return self.path / "rejected.parquet"
+
+    def omitted_path(self) -> Path:
+        """The sources that the release leaves out, with the reason."""
+        return self.path / "omitted.parquet"
+
+    def plan_path(self) -> Path:
+        """The chunk plan."""
+        return self.path / "plan.parquet"
+
+    def release_folder(self) -> Path:
+        """The folder of released files."""
+        return self.path / "release"
+
+    def shard_path(self, view: str, chunk: Chunk) -> Path:
+        """The stamps of `chunk` in `view`."""
+        return self.path / "stamps" / view / f"{chunk.key}.h5"
+
+    def logits_path(self, classifier: str, view: str, chunk: Chunk) -> Path:
+        """The logits of `chunk` in `view` by `classifier`."""
+        return self.path / "logits" / classifier / view / f"{chunk.key}.parquet"
+
+    def chunks(self) -> list[Chunk]:
+        """Return the chunk plan, in the order of the rows of ``sources.parquet``."""
+        if not self.plan_path().exists():
+            raise UsageError("the survey table is not read in yet", where=self.path, hint="run `catmorph ingest`")
+        try:
+            rows = pq.read_table(self.plan_path()).to_pylist()
+        except (pa.ArrowException, OSError) as error:
+            raise CatmorphError(
+                f"is damaged: {error}", where=self.plan_path(), hint="delete it and run `catmorph ingest`"
+            ) from error
+        return [Chunk(group=group, **row) for group, row in enumerate(rows)]
+
+    def read_sources(self, chunk: Chunk) -> pa.Table:
+        """Return the rows of `chunk` from ``sources.parquet``."""
+        return read_row_group(self.sources_path(), chunk.group)
+
+    def ingest_counts(self) -> dict[str, int]:
+        """Return ``read``, ``rejected`` and ``sources``, as counted by `ingest`."""
+        marker = self.ledger.read(self.sources_path())
+        if marker is None:
+            raise UsageError("the survey table is not read in yet", where=self.path, hint="run `catmorph ingest`")
+        return marker["counts"]
+
+    def prepare(self) -> None:
+        """Make the folder, mark its format and write the resolved recipe into it."""
+        write_json(self.path / "folder.json", {"format": FOLDER_FORMAT, "recipe": self.recipe.name})
+        write_bytes(self.path / "recipe.toml", write_recipe(self.recipe).encode())
+
+    def _check_format(self) -> None:
+        mark: dict[str, Any] | None = read_json(self.path / "folder.json")
+        if mark is None:
+            return
+        if mark.get("format", 0) > FOLDER_FORMAT:
+            raise UsageError(
+                f"the run folder has format {mark['format']}, this catmorph knows up to {FOLDER_FORMAT}",
+                where=self.path, hint="update catmorph or choose another -w/--workdir",
+            )
+        if mark.get("recipe") != self.recipe.name:
+            raise UsageError(
+                f"the run folder belongs to recipe {mark.get('recipe')!r}, not {self.recipe.name!r}",
+                where=self.path, hint="choose another -w/--workdir",
+            )
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder; the kernel releases it when the process ends, however it ends.
+
+        Raises
+        ------
+        HeldError
+            When another process holds it; the message says which.
+        """
+        path = self.path / "lock"
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+        try:
+            _take(handle, path)
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
+            yield
+            os.ftruncate(handle, 0)
+        finally:
+            os.close(handle)
+
+
+def _take(handle: int, path: Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = read_json(path) or {}
+        raise HeldError(
+            f"another run holds this folder (process {holder.get('pid', '?')} on {holder.get('host', '?')})",
+            where=path.parent, hint="wait for it, or choose another -w/--workdir",
+        ) from None
+
+
+def read_row_group(path: Path, group: int) -> pa.Table:
+    """Read one row group of a Parquet file; a damaged file is an error that says what to run."""
+    try:
+        with pq.ParquetFile(path) as file:
+            return file.read_row_group(group)
+    except (pa.ArrowException, OSError, IndexError) as error:
+        raise CatmorphError(f"is damaged: {error}", where=path, hint="delete it and run again") from error
