@@ -1,0 +1,5 @@
+"""``python -m catmorph``."""
+
+from catmorph.cli import main
+
+main()

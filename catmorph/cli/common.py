@@ -1,0 +1,126 @@
+"""Options that the commands share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from catmorph.errors import UsageError
+from catmorph.recipe import Recipe, load_recipe
+from catmorph.workspace import RunFolder
+
+
+@dataclass
+class Session:
+    """What the common options say."""
+
+    recipe_path: Path | None
+    workdir: Path | None
+    overrides: tuple[str, ...]
+    quiet: bool
+    verbose: bool
+    no_progress: bool
+    json: bool = False
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The recipe: the option, else $CATMORPH_RECIPE, else catmorph.toml in the current folder."""
+        return load_recipe(self._recipe_file(), self.overrides)
+
+    @cached_property
+    def run(self) -> RunFolder:
+        """The run folder: the option, else runs/<recipe name> below the current folder."""
+        return RunFolder(self.workdir or Path("runs") / self.recipe.name, self.recipe)
+
+    @property
+    def shows_progress(self) -> bool:
+        """Whether progress bars may be shown."""
+        return not (self.no_progress or self.quiet)
+
+    def say(self, text: str) -> None:
+        """Print a line for people on stderr, unless -q."""
+        if not self.quiet:
+            click.echo(text, err=True)
+
+    def _recipe_file(self) -> Path:
+        if self.recipe_path:
+            return self.recipe_path
+        if os.environ.get("CATMORPH_RECIPE"):
+            return Path(os.environ["CATMORPH_RECIPE"])
+        if Path("catmorph.toml").is_file():
+            return Path("catmorph.toml")
+        raise UsageError(
+            "no recipe", hint="give -r FILE, set CATMORPH_RECIPE, or work where a catmorph.toml is "
+            "(`catmorph init PRESET` writes one)"
+        )
+
+
+def run_options(command: Callable[..., Any] | None = None, *, argument: bool = False, json: bool = False) -> Any:
+    """Add the common options to a command, which gets a `Session` as its first argument.
+
+    Parameters
+    ----------
+    argument : bool
+        The recipe is the command's argument instead of an option.
+    json : bool
+        The command reports, and takes ``--json``.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def with_session(
+            recipe_path: Path | None, workdir: Path | None, overrides: tuple[str, ...],
+            quiet: bool, verbose: bool, no_progress: bool, as_json: bool = False, **rest: Any,
+        ) -> Any:
+            session = Session(recipe_path, workdir, overrides, quiet, verbose, no_progress, as_json)
+            return function(session, **rest)
+
+        wrapped: Callable[..., Any] = with_session
+        for option in reversed(_options(argument, json)):
+            wrapped = option(wrapped)
+        return wrapped
+
+    return decorate if command is None else decorate(command)
+
+
+def _options(argument: bool, json: bool) -> list[Callable[..., Any]]:
+    path = click.Path(path_type=Path)
+    recipe = (
+        click.argument("recipe_path", metavar="RECIPE", type=path)
+        if argument
+        else click.option("-r", "--recipe", "recipe_path", type=path,
+                          help="Recipe file (else $CATMORPH_RECIPE, else ./catmorph.toml).")
+    )
+    options = [
+        recipe,
+        click.option("-w", "--workdir", type=path, help="Run folder [default: runs/<recipe name>]."),
+        click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE",
+                     help="Override a value of the recipe; repeatable."),
+        click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors."),
+        click.option("-v", "--verbose", is_flag=True, help="Say more."),
+        click.option("--no-progress", is_flag=True, help="No progress bars."),
+    ]
+    if json:
+        options.append(click.option("--json", "as_json", is_flag=True, help="Report as JSON on stdout."))
+    return options
+
+
+def worker_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--workers`` and ``--scheduler``."""
+    function = click.option("--scheduler", metavar="ADDRESS", help="Use the Dask scheduler at this address.")(function)
+    return click.option("--workers", type=click.IntRange(1), default=os.cpu_count() or 1, show_default=True,
+                        help="Worker processes.")(function)
+
+
+def device_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--device`` and ``--precision``."""
+    function = click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]),
+                            help="Arithmetic of the network [default: the recipe's].")(function)
+    return click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto",
+                        show_default=True, help="Where the network runs.")(function)
