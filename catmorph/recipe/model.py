@@ -67,7 +67,7 @@ class CatalogSection(Section):
     format: str | None = Field(
         None,
         description="astropy's format name (fits, ascii.ecsv, votable, ascii.ipac, ascii.csv, ascii.cds, "
-        "ascii.no_header ...) or 'parquet'; by default told from the file name and content",
+        "ascii.no_header ...), 'parquet', or 'r' (R write.table); by default told from the file",
     )
     hdu: int | str | None = Field(None, description="number or name of the table's HDU, or table in a VOTable")
     field: FieldRule = Field(description="where the field of a row comes from")

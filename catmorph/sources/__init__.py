@@ -1,0 +1,1 @@
+"""From survey tables to canonical sources: reading, mapping, cutting, and the chunk plan."""
