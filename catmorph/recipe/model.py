@@ -229,6 +229,11 @@ class ReleaseSection(Section):
         description="name of a probability column, from {classifier}, {view}, {class}, {code}; filters "
         "|lower |upper |capital",
     )
+    quantity: str = Field(
+        "{view}_{quantity}",
+        description="name of the columns that formats other than CSV add for a view, from {classifier}, {view} "
+        "and {quantity} (class, entropy, flags)",
+    )
     decimals: int = Field(4, ge=1, le=12, description="decimals of probabilities in CSV")
 
 
