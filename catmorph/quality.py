@@ -42,10 +42,10 @@ class FlagInfo(NamedTuple):
 FLAGS: tuple[FlagInfo, ...] = (
     FlagInfo(Flag.OFF_IMAGE, "blocks", False, "the source's centre is outside every mosaic of the band"),
     FlagInfo(Flag.NO_MOSAIC, "blocks", False, "there is no mosaic of this field and band"),
-    FlagInfo(Flag.NO_DATA, "blocks", False, "the mosaic holds no valid pixel at the source's centre"),
+    FlagInfo(Flag.NO_DATA, "blocks", False, "the mosaic was not observed at the source's centre, nor in most of the stamp"),
     FlagInfo(Flag.UNREADABLE, "blocks", True, "the mosaic, or its weight or flag map, could not be read"),
     FlagInfo(Flag.BAD_SIZE, "blocks", True, "the stamp's side is missing, not positive or beyond the limits"),
-    FlagInfo(Flag.BAD_PIXELS, "blocks", True, "more invalid pixels than stamp.max_bad_fraction"),
+    FlagInfo(Flag.BAD_PIXELS, "blocks", False, "more invalid pixels than stamp.max_bad_fraction"),
     FlagInfo(Flag.FLAT, "blocks", True, "all valid pixels of the stamp have the same value"),
     FlagInfo(Flag.NOT_FINITE, "blocks", True, "the network's output is not finite"),
     FlagInfo(Flag.EDGE, "warns", False, "part of the stamp lies outside the mosaic"),

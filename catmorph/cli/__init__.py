@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import click
 
-from catmorph.errors import CatmorphError, ProblemsError
+from catmorph.errors import CatmorphError, ProblemsError, one_line
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("production:run", "All stages, from survey table to release."),
@@ -81,20 +81,13 @@ def _status(arguments: list[str]) -> int:
         return error.exit_code
     except ProblemsError as error:
         for problem in error.problems:
-            _fail(f"{error_place(error)}{problem}", error.exit_status)
+            _fail(one_line(problem, where=error.where), error.exit_status)
         return error.exit_status
     except CatmorphError as error:
         return _fail(str(error), error.exit_status)
     except BrokenPipeError:
         return 1
     return result if isinstance(result, int) else 0
-
-
-def error_place(error: ProblemsError) -> str:
-    """Return the ``file: `` that the problems of `error` belong to, or nothing."""
-    text = str(error)
-    first = error.problems[0] if error.problems else ""
-    return text[: text.index(": ") + 2] if len(error.problems) == 1 and text != first and ": " in text else ""
 
 
 def _fail(message: str, status: int) -> int:

@@ -1,0 +1,123 @@
+"""Running many tasks: in process, on local worker processes through Dask, or on a Dask cluster."""
+
+from __future__ import annotations
+
+import multiprocessing
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from typing import Any, TypeVar
+
+import dask
+from dask.callbacks import Callback
+
+from catmorph.errors import CatmorphError, UsageError
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+WORTH_A_POOL_SECONDS = 10.0
+"""Estimated work below which starting worker processes (0.7 s and their imports) does not pay."""
+
+_POOL_ATTEMPTS = 3
+
+
+def run_tasks(
+    worker: Callable[[Task], Result], tasks: Sequence[Task], *, workers: int, estimated_seconds: float,
+    scheduler: str | None = None,
+) -> Iterator[Result]:
+    """Yield ``worker(task)`` for every task, as they are done.
+
+    Parameters
+    ----------
+    worker : callable
+        Module-level function of one task; it writes its own product and may be called again for a task
+        whose process was lost.
+    tasks : sequence
+        Small and picklable.
+    workers : int
+        Local worker processes.
+    estimated_seconds : float
+        Work in all, on one core; below 10 s it is done in this process.
+    scheduler : str, optional
+        Address of a Dask scheduler to use instead.
+
+    Raises
+    ------
+    CatmorphError
+        When worker processes keep dying.
+    """
+    if scheduler:
+        yield from _on_cluster(worker, tasks, scheduler)
+    elif workers <= 1 or len(tasks) <= 1 or estimated_seconds < WORTH_A_POOL_SECONDS:
+        yield from map(worker, tasks)
+    else:
+        yield from _on_pool(worker, tasks, workers)
+
+
+def _on_pool(worker: Callable[[Task], Result], tasks: Sequence[Task], workers: int) -> Iterator[Result]:
+    left = dict(enumerate(tasks))
+    for attempt in range(_POOL_ATTEMPTS):
+        try:
+            for key, result in _pool_results(worker, left, workers):
+                del left[key]
+                yield result
+            return
+        except BrokenProcessPool:
+            # A worker was killed (out of memory, by hand): its unfinished tasks are done again.
+            if attempt == _POOL_ATTEMPTS - 1:
+                raise CatmorphError(
+                    f"worker processes died {_POOL_ATTEMPTS} times, {len(left)} tasks are left",
+                    hint="lower --workers or run.chunk_rows if memory is short, and run again",
+                ) from None
+
+
+def _pool_results(
+    worker: Callable[[Task], Result], tasks: dict[int, Task], workers: int
+) -> Iterator[tuple[int, Result]]:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([worker.__module__])
+    done: queue.SimpleQueue[tuple[Any, Any]] = queue.SimpleQueue()
+    graph = {key: (worker, task) for key, task in tasks.items()}
+    with ProcessPoolExecutor(min(workers, len(tasks)), mp_context=context) as pool:
+        thread = threading.Thread(target=_compute, args=(graph, pool, done), daemon=True)
+        thread.start()
+        try:
+            for _ in range(len(tasks)):
+                key, result = done.get()
+                if isinstance(result, BaseException):
+                    raise result
+                yield key, result
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+        thread.join()
+
+
+def _compute(graph: dict[int, Any], pool: ProcessPoolExecutor, done: queue.SimpleQueue[tuple[Any, Any]]) -> None:
+    def posttask(key: Any, result: Any, *_: Any) -> None:
+        done.put((key, result))
+
+    delayed = [dask.delayed(function, pure=False)(task, dask_key_name=key) for key, (function, task) in graph.items()]
+    try:
+        with Callback(posttask=posttask):
+            dask.compute(*delayed, scheduler=pool, optimize_graph=False)
+    except BaseException as error:  # handed to the thread that waits, which raises it
+        done.put((None, error))
+
+
+def _on_cluster(worker: Callable[[Task], Result], tasks: Sequence[Task], address: str) -> Iterator[Result]:
+    try:
+        from distributed import Client, as_completed
+    except ImportError:
+        raise UsageError("--scheduler needs dask.distributed", hint="pip install 'catmorph[distributed]'") from None
+    try:
+        client = Client(address, timeout="10s", set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"no Dask scheduler answers: {error}", where=address) from error
+    with suppress(KeyboardInterrupt), client:
+        futures = client.map(worker, tasks, pure=False, retries=2)
+        for future in as_completed(futures):
+            yield future.result()

@@ -1,0 +1,1 @@
+"""From stamps to logits: fixed batches through a trained network."""

@@ -1,0 +1,152 @@
+"""The `classify` stage: shards -> logits, one Parquet file a (classifier, view, chunk)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from catmorph.errors import CatmorphError
+from catmorph.files import atomic
+from catmorph.inference.predict import Predictor
+from catmorph.ledger import Parts, State
+from catmorph.models.card import check_fits
+from catmorph.models.checkpoint import load_checkpoint
+from catmorph.quality import Flag, blocked, count_flags
+from catmorph.recipe import NormaliseSection
+from catmorph.schemes import load_scheme
+from catmorph.stamps.normalise import normalise
+from catmorph.stamps.store import Shard, open_shard
+from catmorph.workspace import Chunk, RunFolder
+
+CODE_VERSION = 1
+"""Raised when this stage's results change; part of its fingerprint."""
+
+READ_AHEAD = 512
+"""Stamps read and normalised at a time: 13 MB of 80x80 float32, and at least one batch."""
+
+
+@dataclass(frozen=True)
+class LogitsTask:
+    """One logits file to be made from one shard."""
+
+    classifier: str
+    view: str
+    chunk: Chunk
+    shard: Path
+    product: Path
+    parts: Parts
+
+
+@dataclass(frozen=True)
+class LogitsReport:
+    """What came of one task."""
+
+    task: LogitsTask
+    classified: int
+    blocked: int
+    flags: dict[str, int]
+
+
+def load_predictor(run: RunFolder, name: str, *, device: str = "auto", precision: str | None = None) -> Predictor:
+    """Open the checkpoint of classifier `name`, check that it fits the recipe, and ready it for inference.
+
+    Raises
+    ------
+    CheckpointError
+        When it cannot be opened or its card does not fit the recipe.
+    """
+    section = run.recipe.classifiers[name]
+    checkpoint = load_checkpoint(section.checkpoint)
+    check_fits(checkpoint.card, run.recipe, run.recipe.classifier_views(name), where=section.checkpoint)
+    return Predictor(checkpoint, device=device, precision=precision or section.precision, batch=section.batch)
+
+
+def logits_tasks(run: RunFolder, name: str, views: Iterable[str], predictor_fingerprint: str) -> list[LogitsTask]:
+    """Return a task for every (view, chunk) of classifier `name`, whether its file is there or not."""
+    chosen = [view for view in run.recipe.classifier_views(name) if view in set(views)]
+    return [_task(run, name, view, chunk, predictor_fingerprint) for view in chosen for chunk in run.chunks()]
+
+
+def _task(run: RunFolder, name: str, view: str, chunk: Chunk, fingerprint: str) -> LogitsTask:
+    shard = run.shard_path(view, chunk)
+    marker = run.ledger.read(shard) or {}
+    parts = Parts({
+        "stamps": marker.get("fingerprint"), "unreadable mosaics": marker.get("failures", []),
+        "[normalise]": run.recipe.normalise.model_dump(mode="json"), "classifier": fingerprint, "code": CODE_VERSION,
+    })
+    return LogitsTask(name, view, chunk, shard, run.logits_path(name, view, chunk), parts)
+
+
+def task_state(run: RunFolder, task: LogitsTask) -> State:
+    """Return whether the logits are there and valid."""
+    if task.parts.values["stamps"] is None:
+        return State("missing", "no stamps yet")
+    return run.ledger.state(task.product, task.parts)
+
+
+def classify(run: RunFolder, predictor: Predictor, tasks: Iterable[LogitsTask]) -> Iterator[LogitsReport]:
+    """Run the network over the stamps of `tasks`; yield a report as each file is in place.
+
+    Stamps of successive shards share the network's fixed batches, so that small chunks cost no more than
+    large ones; memory is bounded by a few batches and one chunk's logits.
+    """
+    waiting: dict[LogitsTask, _Rows] = {}
+    inputs = _inputs(tasks, run.recipe.normalise, waiting)
+    parts: dict[LogitsTask, list[np.ndarray]] = {}
+    for (task, last), logits in predictor.stream(inputs):
+        parts.setdefault(task, []).append(logits)
+        if last:
+            rows = waiting.pop(task)
+            yield _write(run, task, rows, np.concatenate(parts.pop(task)))
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The columns of a shard that go into the logits file."""
+
+    ids: list[str]
+    flags: np.ndarray
+    bad_fraction: np.ndarray
+    signal: np.ndarray
+
+
+def _inputs(
+    tasks: Iterable[LogitsTask], section: NormaliseSection, waiting: dict[LogitsTask, _Rows]
+) -> Iterator[tuple[tuple[LogitsTask, bool], np.ndarray]]:
+    for task in tasks:
+        with open_shard(task.shard) as shard:
+            waiting[task] = _Rows(shard.ids, shard.flags, shard.bad_fraction, shard.signal)
+            yield from (((task, last), block) for last, block in _blocks(shard, section))
+
+
+def _blocks(shard: Shard, section: NormaliseSection) -> Iterator[tuple[bool, np.ndarray]]:
+    rows = shard.rows[~blocked(shard.flags)]
+    starts = range(0, max(len(rows), 1), READ_AHEAD)
+    for start in starts:
+        yield start == starts[-1], normalise(shard.read(rows[start : start + READ_AHEAD]), section)
+
+
+def _write(run: RunFolder, task: LogitsTask, rows: _Rows, logits: np.ndarray) -> LogitsReport:
+    names = load_scheme(run.recipe.scheme).class_names
+    usable = ~blocked(rows.flags)
+    if len(logits) != np.count_nonzero(usable):
+        raise CatmorphError(f"{len(logits)} results for {np.count_nonzero(usable)} stamps", where=task.shard)
+    flags, values = rows.flags.copy(), np.full((len(rows.ids), len(names)), np.nan, np.float32)
+    values[usable] = logits
+    flags[usable & ~np.isfinite(values).all(axis=1)] |= np.uint32(Flag.NOT_FINITE)
+    null = blocked(flags)
+    columns = {
+        "id": pa.array(rows.ids, pa.string()), "flags": pa.array(flags, pa.uint32()),
+        "bad_fraction": pa.array(rows.bad_fraction, pa.float32()), "signal": pa.array(rows.signal, pa.float32()),
+        **{name: pa.array(values[:, i], pa.float32(), mask=null) for i, name in enumerate(names)},
+    }
+    with atomic(task.product) as temporary:
+        pq.write_table(pa.table(columns), temporary)
+    counts = count_flags(flags)
+    run.ledger.write(task.product, task.parts, classified=int((~null).sum()), blocked=int(null.sum()), flags=counts)
+    return LogitsReport(task, int((~null).sum()), int(null.sum()), counts)

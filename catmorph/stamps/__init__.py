@@ -1,0 +1,1 @@
+"""From mosaics to stamps: pixels, world coordinates, resampling, normalisation and shards."""

@@ -1,0 +1,130 @@
+"""The `cutouts` stage: one task a (view, chunk), each writing one shard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from threadpoolctl import threadpool_limits
+
+from catmorph.errors import UsageError, suggest
+from catmorph.ledger import Ledger, Parts, State
+from catmorph.quality import blocked, count_flags
+from catmorph.recipe import StampSection
+from catmorph.stamps.block import BlockPlan, cut_block
+from catmorph.stamps.mosaics import find_mosaics
+from catmorph.stamps.pixels import ImageFiles
+from catmorph.stamps.store import write_shard
+from catmorph.workspace import Chunk, RunFolder, read_row_group
+
+CODE_VERSION = 1
+"""Raised when this stage's results change; part of its fingerprint."""
+
+
+@dataclass(frozen=True)
+class CutTask:
+    """Everything a worker needs to make one shard: paths and settings, no pixels."""
+
+    view: str
+    bands: tuple[str, ...]
+    chunk: Chunk
+    mosaics: tuple[tuple[ImageFiles, ...], ...]
+    reference: tuple[ImageFiles, ...]
+    stamp: StampSection
+    run_folder: Path
+    sources: Path
+    shard: Path
+    parts: Parts
+
+
+@dataclass(frozen=True)
+class CutReport:
+    """What came of one task."""
+
+    view: str
+    chunk: Chunk
+    sources: int
+    stamps: int
+    flags: dict[str, int]
+    failures: tuple[tuple[str, str], ...] = field(default=())
+
+
+def chosen_views(run: RunFolder, bands: Iterable[str]) -> tuple[str, ...]:
+    """Return the views to work on: those called `bands`, or all.
+
+    Raises
+    ------
+    UsageError
+        For a name that is no view; the message lists the valid ones.
+    """
+    views = run.recipe.all_views
+    wanted = tuple(bands)
+    for name in wanted:
+        if name not in views:
+            raise UsageError(f"unknown band or view {name!r}", hint=suggest(name, views))
+    return tuple(view for view in views if not wanted or view in wanted)
+
+
+def cut_tasks(run: RunFolder, views: Iterable[str]) -> list[CutTask]:
+    """Return a task for every (view, chunk), whether its shard is there or not."""
+    return [_task(run, view, chunk) for view in views for chunk in run.chunks()]
+
+
+def task_state(run: RunFolder, task: CutTask) -> State:
+    """Return whether the shard is there and valid; one made with a failed mosaic is tried again."""
+    state = run.ledger.state(task.shard, task.parts)
+    if state.done and state.marker.get("failures"):
+        return State("stale", "a mosaic could not be read: " + state.marker["failures"][0][1], state.marker)
+    return state
+
+
+def cut_chunk(task: CutTask) -> CutReport:
+    """Make one shard: read the rows, cut the stamps, write the file, then its marker."""
+    rows = read_row_group(task.sources, task.chunk.group)
+    plan = BlockPlan(task.mosaics, task.reference, task.stamp)
+    sources = {name: rows[name].to_numpy() for name in ("id", "ra", "dec", "size_arcsec")}
+    # One BLAS thread: the workers share the cores, and the number of threads could change last bits.
+    with threadpool_limits(limits=1, user_api="blas"):
+        content, failures = cut_block(plan, sources)
+    write_shard(task.shard, content, _attributes(task))
+    flags = count_flags(content.flags)
+    Ledger(task.run_folder).write(
+        task.shard, task.parts, sources=len(content.ids), stamps=len(content.stamps), flags=flags,
+        blocked=int(blocked(content.flags).sum()), failures=failures,
+    )
+    return CutReport(task.view, task.chunk, len(content.ids), len(content.stamps), flags, tuple(failures))
+
+
+def _task(run: RunFolder, view: str, chunk: Chunk) -> CutTask:
+    recipe = run.recipe
+    bands = recipe.all_views[view]
+    mosaics = tuple(find_mosaics(recipe, chunk.field, band) for band in bands)
+    reference: tuple[ImageFiles, ...] = ()
+    if recipe.stamp.side_unit == "pixels" and recipe.bands.reference:
+        reference = find_mosaics(recipe, chunk.field, recipe.bands.reference)
+    return CutTask(
+        view=view, bands=bands, chunk=chunk, mosaics=mosaics, reference=reference, stamp=recipe.stamp,
+        run_folder=run.path, sources=run.sources_path(), shard=run.shard_path(view, chunk),
+        parts=_parts(run, bands, chunk, mosaics, reference),
+    )
+
+
+def _parts(run: RunFolder, bands: tuple[str, ...], chunk: Chunk, mosaics: tuple[tuple[ImageFiles, ...], ...],
+           reference: tuple[ImageFiles, ...]) -> Parts:
+    values: dict[str, Any] = {"sources": chunk.digest, "code": CODE_VERSION}
+    values["[stamp]"] = run.recipe.stamp.model_dump(mode="json")
+    values["[mosaics]"] = run.recipe.mosaics.model_dump(mode="json", exclude={"pattern", "weight", "flag"})
+    for band, tiles in zip(bands, mosaics, strict=True):
+        values[f"mosaic {band}"] = [run.identities.of(Path(path)) for tile in tiles for path in tile.paths]
+    if reference:
+        values["mosaic of the reference band"] = [run.identities.of(Path(tile.image)) for tile in reference]
+    return Parts(values)
+
+
+def _attributes(task: CutTask) -> dict[str, Any]:
+    return {
+        "view": task.view, "bands": list(task.bands), "field": task.chunk.field, "cell": task.chunk.cell,
+        "stamp": task.stamp.model_dump(mode="json"), "fingerprint": task.parts.fingerprint,
+    }

@@ -1,0 +1,179 @@
+"""Resampling one square of a mosaic to one stamp: pure functions, arrays in, arrays out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from scipy.ndimage import map_coordinates
+
+_PARALLEL = 1e-6
+"""Axes count as parallel when they turn by less than this: 4e-5 stamp pixels at the edge of 80."""
+
+
+class Pixels(Protocol):
+    """What stamps are cut from: `shape` (ny, nx) and windows of float32 with NaN where invalid."""
+
+    shape: tuple[int, int]
+
+    def window(self, rows: slice, columns: slice) -> np.ndarray:
+        """Return pixels (y, x) within the image."""
+        ...
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a stamp's pixel grid lies on a mosaic.
+
+    Attributes
+    ----------
+    centre : (float, float)
+        Mosaic pixel x, y (0-based pixel centres) under the stamp's centre ((pixels - 1) / 2 in x and y).
+    matrix : array (2, 2)
+        Mosaic pixels (x, y) a stamp pixel step in (x, y).
+    pixels : int
+        Side of the stamp.
+    """
+
+    centre: tuple[float, float]
+    matrix: np.ndarray
+    pixels: int
+
+    @property
+    def is_parallel(self) -> bool:
+        """Whether the stamp's axes run along the mosaic's."""
+        off = max(abs(self.matrix[0, 1]), abs(self.matrix[1, 0]))
+        return bool(off <= _PARALLEL * min(abs(self.matrix[0, 0]), abs(self.matrix[1, 1])))
+
+    def reach(self) -> tuple[int, int, int, int]:
+        """Return first and past-last row and column of the mosaic pixels the stamp may need."""
+        half = np.abs(self.matrix) @ np.full(2, self.pixels / 2)
+        margin = np.maximum(np.abs(self.matrix).sum(axis=1), 1.0) + 1.0
+        low = np.floor(np.array(self.centre) - half - margin).astype(int)
+        high = np.ceil(np.array(self.centre) + half + margin).astype(int) + 1
+        return int(low[1]), int(high[1]), int(low[0]), int(high[0])
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A stamp: `pixels` (y, x) float32 with NaN where invalid, and what share of it is invalid."""
+
+    pixels: np.ndarray
+    bad_fraction: float
+    off_fraction: float
+    centre_valid: bool
+
+
+def cut_stamp(mosaic: Pixels, placement: Placement, resample: str) -> Cut:
+    """Cut one stamp.
+
+    Parameters
+    ----------
+    mosaic : Pixels
+    placement : Placement
+    resample : {"bilinear", "area"}
+        ``bilinear``: a triangle filter one mosaic pixel wide on each side, or one stamp pixel where that is
+        larger, so that shrinking averages (as PIL's BILINEAR). ``area``: the mean over the stamp pixel's area.
+
+    Returns
+    -------
+    Cut
+        Surface brightness, that is, a weighted mean of the valid mosaic pixels under each stamp pixel; NaN
+        where less than half of that weight is valid. ``bad_fraction`` is the share of the weight that is
+        invalid, ``off_fraction`` the part of it outside the mosaic.
+    """
+    window, outside, (row0, column0) = _padded_window(mosaic, placement)
+    weigh = _parallel_weights if placement.is_parallel else _turned_weights
+    average = weigh(placement, window.shape, (column0, row0), resample)
+    invalid = ~np.isfinite(window)
+    x, y = placement.centre
+    at = (int(np.floor(y + 0.5)) - row0, int(np.floor(x + 0.5)) - column0)
+    centre_valid = bool(0 <= at[0] < window.shape[0] and 0 <= at[1] < window.shape[1] and not invalid[at])
+    if not invalid.any():
+        return Cut(average(window), 0.0, 0.0, centre_valid)
+    weight = average((~invalid).astype(np.float32))
+    total = average(np.where(invalid, np.float32(0), window))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        pixels = np.where(weight >= 0.5, total / weight, np.float32(np.nan)).astype(np.float32)
+    off = float(average(outside.astype(np.float32)).mean()) if outside.any() else 0.0
+    bad = float(1 - weight.mean(dtype=np.float64))
+    return Cut(pixels, min(max(bad, 0.0), 1.0), min(max(off, 0.0), 1.0), centre_valid)
+
+
+def _padded_window(mosaic: Pixels, placement: Placement) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+    """Return the pixels in reach, NaN outside the mosaic; where it is outside; the window's first row, column."""
+    row0, row1, column0, column1 = placement.reach()
+    height, width = mosaic.shape
+    rows = slice(min(max(row0, 0), height), min(max(row1, 0), height))
+    columns = slice(min(max(column0, 0), width), min(max(column1, 0), width))
+    whole = (rows.start, rows.stop, columns.start, columns.stop) == (row0, row1, column0, column1)
+    if whole:
+        window = mosaic.window(rows, columns)
+        return window, np.zeros((0,), dtype=bool), (row0, column0)
+    window = np.full((row1 - row0, column1 - column0), np.nan, dtype=np.float32)
+    outside = np.ones(window.shape, dtype=bool)
+    inner = (slice(rows.start - row0, rows.stop - row0), slice(columns.start - column0, columns.stop - column0))
+    if rows.stop > rows.start and columns.stop > columns.start:
+        window[inner] = mosaic.window(rows, columns)
+        outside[inner] = False
+    return window, outside, (row0, column0)
+
+
+def _parallel_weights(placement, shape, origin, resample):  # type: ignore[no-untyped-def]
+    """Weigh rows and columns separately: stamp = Wy @ window @ Wx.T, exact for parallel axes."""
+    step_x, step_y = placement.matrix[0, 0], placement.matrix[1, 1]
+    across = axis_weights(placement.pixels, placement.centre[0] - origin[0], step_x, shape[1], resample)
+    along = axis_weights(placement.pixels, placement.centre[1] - origin[1], step_y, shape[0], resample)
+
+    def average(window: np.ndarray) -> np.ndarray:
+        return (along @ window @ across.T).astype(np.float32, copy=False)
+
+    return average
+
+
+def axis_weights(pixels: int, centre: float, step: float, length: int, resample: str) -> np.ndarray:
+    """Return weights (pixels, length), rows summing to 1, of window pixels for stamp pixels along one axis.
+
+    Parameters
+    ----------
+    pixels : int
+        Stamp pixels.
+    centre : float
+        Window pixel (0-based centre) under the stamp's centre.
+    step : float
+        Window pixels a stamp pixel; negative where the axis runs backwards.
+    length : int
+        Window pixels.
+    resample : {"bilinear", "area"}
+    """
+    positions = centre + step * (np.arange(pixels) - (pixels - 1) / 2)
+    distance = np.abs(np.arange(length)[None, :] - positions[:, None])
+    width = max(abs(step), 1.0)
+    if resample == "area":
+        # Overlap of the unit pixel with the stamp pixel's interval; an interval is at least a point wide.
+        half = max(abs(step), 1e-9) / 2
+        weights = np.clip(np.minimum(distance + 0.5, half) - np.maximum(distance - 0.5, -half), 0.0, None)
+    else:
+        weights = np.clip(1.0 - distance / width, 0.0, None)
+    total = weights.sum(axis=1, keepdims=True)
+    return (weights / np.where(total > 0, total, 1.0)).astype(np.float32)
+
+
+def _turned_weights(placement, shape, origin, resample):  # type: ignore[no-untyped-def]
+    """Sample finely along the stamp's own axes (bilinear), then weigh those samples as parallel ones."""
+    pixels = placement.pixels
+    over = max(1, int(np.ceil(np.abs(placement.matrix).sum(axis=1).max())))
+    margin = 1 if over > 1 or resample == "area" else 0
+    count = (pixels + 2 * margin) * over
+    steps = (np.arange(count) - (count - 1) / 2) / over
+    across, along = np.meshgrid(steps, steps)
+    x = placement.centre[0] - origin[0] + placement.matrix[0, 0] * across + placement.matrix[0, 1] * along
+    y = placement.centre[1] - origin[1] + placement.matrix[1, 0] * across + placement.matrix[1, 1] * along
+    weights = axis_weights(pixels, (count - 1) / 2, float(over), count, resample)
+
+    def average(window: np.ndarray) -> np.ndarray:
+        fine = map_coordinates(window, [y, x], order=1, mode="nearest", prefilter=False)
+        return (weights @ fine.astype(np.float32, copy=False) @ weights.T).astype(np.float32, copy=False)
+
+    return average

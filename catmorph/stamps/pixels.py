@@ -1,0 +1,288 @@
+"""Windows of FITS images, plain, gzipped or tile-compressed, with invalid pixels as NaN."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import fitsio
+import numpy as np
+from astropy.io import fits
+from astropy.io.fits.verify import VerifyError
+from astropy.utils.exceptions import AstropyWarning
+from astropy.wcs import WCS, FITSFixedWarning, InconsistentAxisTypesError, InvalidTransformError, WcsError
+
+from catmorph.errors import MosaicError, suggest
+
+Window = Callable[[slice, slice], np.ndarray]
+"""Reads rows and columns (y, x) of an image as stored physical values, in any dtype."""
+
+_BLOCK = 2880
+_READ_ERRORS = (OSError, ValueError, TypeError, KeyError, IndexError, EOFError, VerifyError, AttributeError)
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """One mosaic: the science image and its optional weight and flag maps, with their HDUs."""
+
+    image: str
+    hdu: int | str | None = None
+    weight: str | None = None
+    weight_hdu: int | str | None = None
+    flag: str | None = None
+    flag_hdu: int | str | None = None
+    flag_bits: int | None = None
+    blank: tuple[float, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The science image's file name."""
+        return os.path.basename(self.image)
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """All files it is made of."""
+        return tuple(path for path in (self.image, self.weight, self.flag) if path)
+
+
+class Image:
+    """One two-dimensional image of a FITS file.
+
+    Parameters
+    ----------
+    path : str
+        The file: plain, ``.gz`` or tile-compressed FITS.
+    hdu : int, str or None
+        Number or name of the HDU; None takes the first with a two-dimensional image.
+
+    Attributes
+    ----------
+    shape : (int, int)
+        Rows and columns, (ny, nx).
+    header : astropy.io.fits.Header
+
+    Raises
+    ------
+    MosaicError
+        When the file is missing, not FITS, truncated, or has no such image.
+    """
+
+    def __init__(self, path: str, hdu: int | str | None = None):
+        self.path = path
+        _check_is_fits(path)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", AstropyWarning)
+                # Raw integers: scaling is done a window at a time, not over the whole image.
+                self._file = fits.open(path, memmap=not path.endswith(".gz"), do_not_scale_image_data=True)
+                index = _image_index(self._file, hdu, path)
+                unit = self._file[index]
+                self.header = unit.header.copy()
+                self.shape: tuple[int, int] = tuple(unit.shape)[-2:]
+                self._read = _reader(self._file, index, path)
+        except MosaicError:
+            raise
+        except _READ_ERRORS as error:
+            raise MosaicError(f"cannot be read as FITS: {error}", where=path) from error
+
+    def window(self, rows: slice, columns: slice) -> np.ndarray:
+        """Return pixels (y, x) as native-endian values, physical (scaled), blanks as NaN.
+
+        Raises
+        ------
+        MosaicError
+            When the bytes cannot be read or decompressed.
+        """
+        try:
+            return self._read(rows, columns)
+        except _READ_ERRORS as error:
+            raise MosaicError(f"pixels cannot be read: {error}", where=self.path) from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class Mosaic:
+    """A science image with its world coordinates and validity maps.
+
+    Parameters
+    ----------
+    files : ImageFiles
+
+    Attributes
+    ----------
+    shape : (int, int)
+        Rows and columns, (ny, nx).
+    wcs : astropy.wcs.WCS
+        The full celestial world coordinate system, distortions included.
+    """
+
+    def __init__(self, files: ImageFiles):
+        self.files = files
+        self._image = Image(files.image, files.hdu)
+        self.shape = self._image.shape
+        self.wcs = _celestial_wcs(self._image)
+        self._weight = self._map(files.weight, files.weight_hdu)
+        self._flag = self._map(files.flag, files.flag_hdu)
+
+    def window(self, rows: slice, columns: slice) -> np.ndarray:
+        """Return science pixels (y, x) as float32, NaN where blank, not finite, unweighted or flagged."""
+        pixels = self._image.window(rows, columns)
+        values = np.array(pixels, dtype=np.float32)
+        invalid = ~np.isfinite(values)
+        for blank in self.files.blank:
+            invalid |= values == np.float32(blank)
+        if self._weight is not None:
+            weight = self._weight.window(rows, columns)
+            invalid |= ~(weight > 0) | ~np.isfinite(weight)
+        if self._flag is not None:
+            flags = np.nan_to_num(self._flag.window(rows, columns)).astype(np.int64)
+            invalid |= (flags & (-1 if self.files.flag_bits is None else self.files.flag_bits)) != 0
+        values[invalid] = np.nan
+        return values
+
+    def close(self) -> None:
+        """Close the files."""
+        for image in (self._image, self._weight, self._flag):
+            if image is not None:
+                image.close()
+
+    def _map(self, path: str | None, hdu: int | str | None) -> Image | None:
+        if path is None:
+            return None
+        image = Image(path, hdu)
+        if image.shape != self.shape:
+            raise MosaicError(f"has shape {image.shape}, its mosaic {self.shape}", where=path)
+        return image
+
+
+def _check_is_fits(path: str) -> None:
+    try:
+        with open(path, "rb") as file:
+            start = file.read(80)
+    except OSError as error:
+        raise MosaicError(f"cannot be opened: {error.strerror}", where=path) from error
+    if not start:
+        raise MosaicError("is empty", where=path)
+    if start[:2] == b"\x1f\x8b":
+        return
+    if not start.startswith(b"SIMPLE  ="):
+        lowered = start.lstrip().lower()
+        kind = "a web page saved under a FITS name" if lowered.startswith((b"<!doctype", b"<html")) else "not FITS"
+        raise MosaicError(f"is {kind}", where=path, hint="download it again")
+
+
+def _image_index(file: fits.HDUList, hdu: int | str | None, path: str) -> int:
+    kinds = (fits.PrimaryHDU, fits.ImageHDU, fits.CompImageHDU)
+    images = [i for i, unit in enumerate(file) if isinstance(unit, kinds) and len(unit.shape) >= 2]
+    if hdu is None:
+        for index in images:
+            if _is_flat(file[index]):
+                return index
+        raise MosaicError("has no two-dimensional image", where=path)
+    try:
+        index = file.index_of(hdu)
+        unit = file[index]
+    except (KeyError, IndexError):
+        names = [unit.name or str(i) for i, unit in enumerate(file)]
+        raise MosaicError(f"has no HDU {hdu!r}", where=path, hint=suggest(hdu, names)) from None
+    if not isinstance(unit, kinds) or not unit.shape or not _is_flat(unit):
+        raise MosaicError(f"HDU {hdu!r} is no two-dimensional image", where=path)
+    return index
+
+
+def _is_flat(unit: Any) -> bool:
+    shape = unit.shape
+    return len(shape) >= 2 and all(length == 1 for length in shape[:-2]) and min(shape[-2:]) > 0
+
+
+def _reader(file: fits.HDUList, index: int, path: str) -> Window:
+    unit = file[index]
+    if isinstance(unit, fits.CompImageHDU):
+        return _compressed_reader(unit, index, path)
+    if not path.endswith(".gz"):
+        _check_complete(file, index, path)
+    return _plain_reader(unit)
+
+
+def _check_complete(file: fits.HDUList, index: int, path: str) -> None:
+    info = file.fileinfo(index)
+    # The padding of the last block is often missing and does no harm; data that are missing do.
+    unit = file[index]
+    data = abs(unit.header["BITPIX"]) // 8 * int(np.prod(unit.shape))
+    needed, size = info["datLoc"] + data, os.path.getsize(path)
+    if size < needed:
+        raise MosaicError(f"is truncated: {size} of at least {needed} bytes", where=path, hint="download it again")
+
+
+def _plain_reader(unit: Any) -> Window:
+    data = unit.data.reshape(unit.shape[-2:])
+    scale, zero = unit.header.get("BSCALE", 1), unit.header.get("BZERO", 0)
+    blank = unit.header.get("BLANK") if data.dtype.kind in "iu" else None
+
+    def read(rows: slice, columns: slice) -> np.ndarray:
+        raw = data[rows, columns]
+        raw = raw.astype(raw.dtype.newbyteorder("="))
+        if raw.dtype.kind == "f" and scale == 1 and zero == 0:
+            return raw
+        values = raw * float(scale) + float(zero)
+        if blank is not None:
+            values[raw == blank] = np.nan
+        return values
+
+    return read
+
+
+def _compressed_reader(unit: Any, index: int, path: str) -> Window:
+    integer_blank = unit.header["BITPIX"] > 0 and ("BLANK" in unit.header or "ZBLANK" in unit.header)
+    # cfitsio reads [ ] ( ) in a file name as a filter; such names, and integer blanks, go through astropy.
+    if integer_blank or set("[]()") & set(path) or len(unit.shape) != 2:
+        return _section_reader(unit)
+    handle = fitsio.FITS(os.path.abspath(path))[index]
+
+    def read(rows: slice, columns: slice) -> np.ndarray:
+        return handle[rows, columns]
+
+    return read
+
+
+def _section_reader(unit: Any) -> Window:
+    scale, zero = unit.header.get("BSCALE", 1), unit.header.get("BZERO", 0)
+    blank = unit.header.get("BLANK", unit.header.get("ZBLANK")) if unit.header["BITPIX"] > 0 else None
+    leading = (0,) * (len(unit.shape) - 2)
+
+    def read(rows: slice, columns: slice) -> np.ndarray:
+        raw = np.asarray(unit.section[(*leading, rows, columns)])
+        if raw.dtype.kind == "f":
+            return raw
+        values = raw * float(scale) + float(zero)
+        if blank is not None:
+            values[raw == blank] = np.nan
+        return values
+
+    return read
+
+
+def _celestial_wcs(image: Image) -> WCS:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FITSFixedWarning)
+            warnings.simplefilter("ignore", AstropyWarning)
+            wcs = WCS(image.header, fobj=image._file)
+            celestial = wcs.celestial if wcs.has_celestial else None
+    except (WcsError, InconsistentAxisTypesError, InvalidTransformError, *_READ_ERRORS) as error:
+        raise MosaicError(f"has a world coordinate system that cannot be read: {_last_line(error)}",
+                          where=image.path) from error
+    if celestial is None:
+        raise MosaicError("has no celestial world coordinate system (CTYPE1/2 such as RA---TAN, DEC--TAN)",
+                          where=image.path, hint="choose another HDU with mosaics.hdu")
+    return celestial
+
+
+def _last_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

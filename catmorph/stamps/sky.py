@@ -1,0 +1,104 @@
+"""World coordinates of sources on a mosaic: pixel positions and the local pixel grid."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from astropy import units as u
+from astropy.coordinates import SkyCoord
+from astropy.utils.exceptions import AstropyWarning
+from astropy.wcs import WCS
+
+ARCSEC = np.deg2rad(1 / 3600)
+_STEP = 0.1 * ARCSEC
+_ROUND_TRIP_PIXELS = 0.05
+
+
+@dataclass(frozen=True)
+class LocalGrid:
+    """Where sources are on a mosaic, and how its pixels lie on the sky there.
+
+    Attributes
+    ----------
+    centre : array (source, 2)
+        Pixel position x, y; 0-based pixel centres; NaN where the position is not on the projection.
+    jacobian : array (source, 2, 2)
+        Pixels (x, y) an arcsec towards (east, north).
+    """
+
+    centre: np.ndarray
+    jacobian: np.ndarray
+
+    @property
+    def pixel_scale(self) -> np.ndarray:
+        """Side of a pixel in arcsec (source,): the root of its area."""
+        return 1 / np.sqrt(np.abs(np.linalg.det(self.jacobian)))
+
+    def inside(self, shape: tuple[int, int]) -> np.ndarray:
+        """Return which centres (source,) lie on a pixel of an image of `shape` (ny, nx)."""
+        x, y = self.centre.T
+        with np.errstate(invalid="ignore"):
+            return (x >= -0.5) & (y >= -0.5) & (x < shape[1] - 0.5) & (y < shape[0] - 0.5)
+
+
+def locate(wcs: WCS, ra: np.ndarray, dec: np.ndarray) -> LocalGrid:
+    """Find ICRS positions (degrees) on a mosaic, through its full WCS.
+
+    Parameters
+    ----------
+    wcs : astropy.wcs.WCS
+        Celestial, in any frame astropy knows, with any distortion.
+    ra, dec : array (source,)
+
+    Notes
+    -----
+    One call of the WCS for the sources and two steps of 0.1 arcsec to the east and north of each, so
+    that distortions are in the local grid too. A pixel position counts only when it leads back to the sky
+    position: outside a projection's or distortion's range the inverse can return anything.
+    """
+    position, east, north = _triad(ra, dec)
+    steps = np.stack([position, position + _STEP * east, position + _STEP * north])
+    lon = np.rad2deg(np.arctan2(steps[..., 1], steps[..., 0]))
+    lat = np.rad2deg(np.arctan2(steps[..., 2], np.hypot(steps[..., 0], steps[..., 1])))
+    pixels = _to_pixels(wcs, lon % 360, lat)
+    jacobian = np.stack([pixels[1] - pixels[0], pixels[2] - pixels[0]], axis=-1) / (_STEP / ARCSEC)
+    bad = ~np.isfinite(jacobian).all(axis=(1, 2)) | (np.abs(np.linalg.det(np.nan_to_num(jacobian))) == 0)
+    bad |= ~_leads_back(wcs, pixels[0], position, np.where(bad[:, None, None], np.eye(2), jacobian))
+    centre = np.where(bad[:, None], np.nan, pixels[0])
+    return LocalGrid(centre, np.where(bad[:, None, None], np.eye(2), jacobian))
+
+
+def _triad(ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    a, d = np.deg2rad(ra), np.deg2rad(dec)
+    position = np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)], axis=-1)
+    east = np.stack([-np.sin(a), np.cos(a), np.zeros_like(a)], axis=-1)
+    north = np.stack([-np.sin(d) * np.cos(a), -np.sin(d) * np.sin(a), np.cos(d)], axis=-1)
+    return position, east, north
+
+
+def _to_pixels(wcs: WCS, lon: np.ndarray, lat: np.ndarray) -> np.ndarray:
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        # Positions far off the image do not converge under distortions; they come back as not on it.
+        warnings.simplefilter("ignore", AstropyWarning)
+        warnings.simplefilter("ignore", UserWarning)
+        sky = SkyCoord(lon.ravel() * u.deg, lat.ravel() * u.deg, frame="icrs")
+        x, y = wcs.world_to_pixel(sky)
+    pixels = np.stack([np.asarray(x, float), np.asarray(y, float)], axis=-1)
+    return pixels.reshape(*lon.shape, 2)
+
+
+def _leads_back(wcs: WCS, pixels: np.ndarray, position: np.ndarray, jacobian: np.ndarray) -> np.ndarray:
+    finite = np.isfinite(pixels).all(axis=1)
+    result = np.zeros(len(pixels), dtype=bool)
+    if not finite.any():
+        return result
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore", AstropyWarning)
+        sky = wcs.pixel_to_world(pixels[finite, 0], pixels[finite, 1]).icrs
+    back = _triad(sky.ra.deg, sky.dec.deg)[0]
+    distance = np.linalg.norm(back - position[finite], axis=1) / ARCSEC
+    pixel = 1 / np.sqrt(np.abs(np.linalg.det(jacobian[finite])))
+    result[finite] = distance < _ROUND_TRIP_PIXELS * pixel
+    return result

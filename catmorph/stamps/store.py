@@ -1,0 +1,139 @@
+"""Shards: one HDF5 file for the stamps of one chunk in one view. See docs/formats.md."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from catmorph.errors import CatmorphError
+from catmorph.files import atomic
+
+SHARD_FORMAT = 1
+STAMPS_A_CHUNK = 32
+"""Stamps in an HDF5 chunk: chunks of 1 write a third as fast; larger ones read more than is asked for."""
+
+
+@dataclass(frozen=True)
+class ShardContent:
+    """What a shard holds: n sources of a chunk, of which m have pixels.
+
+    Attributes
+    ----------
+    ids : list of str (n)
+    flags : uint32 array (n,)
+        Bits of `catmorph.quality.Flag`.
+    rows : int32 array (n,)
+        Index into `stamps`, -1 where there are no pixels.
+    bad_fraction, signal : float32 array (n,)
+    centre : float64 array (n, channel, 2)
+        Mosaic pixel x, y (0-based centres) under the stamp's centre.
+    pixel_scale : float32 array (n, channel)
+        Side of a mosaic pixel in arcsec.
+    mosaic : int16 array (n, channel)
+        Index into `mosaics`, -1 for none.
+    stamps : float32 array (m, channel, y, x)
+        NaN where invalid.
+    mosaics : list of str
+        File names.
+    """
+
+    ids: list[str]
+    flags: np.ndarray
+    rows: np.ndarray
+    bad_fraction: np.ndarray
+    signal: np.ndarray
+    centre: np.ndarray
+    pixel_scale: np.ndarray
+    mosaic: np.ndarray
+    stamps: np.ndarray
+    mosaics: list[str]
+
+
+_COLUMNS = ("flags", "rows", "bad_fraction", "signal", "centre", "pixel_scale", "mosaic")
+
+
+class Shard:
+    """An open shard; the columns of `ShardContent` are attributes, pixels are read on demand."""
+
+    def __init__(self, file: h5py.File, path: Path):
+        self._file, self._path = file, path
+        self.attributes: dict[str, Any] = json.loads(file.attrs["catmorph"])
+        self.ids = [text.decode() for text in file["id"][:]]
+        self.mosaics: list[str] = self.attributes["mosaics"]
+        for name in _COLUMNS:
+            setattr(self, name, file[name][:])
+
+    flags: np.ndarray
+    rows: np.ndarray
+    bad_fraction: np.ndarray
+    signal: np.ndarray
+    centre: np.ndarray
+    pixel_scale: np.ndarray
+    mosaic: np.ndarray
+
+    @property
+    def stamp_count(self) -> int:
+        """Number of stamps with pixels."""
+        return self._file["stamps"].shape[0]
+
+    def read(self, rows: np.ndarray | slice) -> np.ndarray:
+        """Return stamps (row, channel, y, x) float32 by their `rows` (indices into the stamps, or a slice)."""
+        try:
+            if isinstance(rows, slice):
+                return self._file["stamps"][rows]
+            rows = np.asarray(rows)
+            order = np.unique(rows)
+            return self._file["stamps"][order][np.searchsorted(order, rows)]
+        except OSError as error:
+            raise damaged(self._path, error) from error
+
+
+@contextmanager
+def open_shard(path: Path) -> Iterator[Shard]:
+    """Open a shard for reading.
+
+    Raises
+    ------
+    CatmorphError
+        When it is missing or damaged.
+    """
+    if not path.exists():
+        raise CatmorphError("there are no stamps", where=path, hint="run `catmorph cutouts`")
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise damaged(path, error) from error
+    with file:
+        try:
+            shard = Shard(file, path)
+        except (OSError, KeyError, ValueError) as error:
+            raise damaged(path, error) from error
+        yield shard
+
+
+def damaged(path: Path, error: Exception) -> CatmorphError:
+    """Return the one-line error for a shard that cannot be read."""
+    return CatmorphError(f"is damaged: {error}", where=path, hint="delete it and run `catmorph cutouts`")
+
+
+def write_shard(path: Path, content: ShardContent, attributes: Mapping[str, Any]) -> None:
+    """Write a shard, whole or not at all, with a checksum on every block; same content, same bytes."""
+    text = json.dumps({"format": SHARD_FORMAT, "mosaics": content.mosaics, **attributes}, sort_keys=True)
+    with atomic(path) as temporary, h5py.File(temporary, "w", libver=("v110", "v110")) as file:
+        file.attrs["catmorph"] = text
+        ids = np.array([identifier.encode() for identifier in content.ids], dtype=bytes)
+        file.create_dataset("id", data=ids if len(ids) else np.empty(0, "S1"))
+        for name in _COLUMNS:
+            values = getattr(content, name)
+            file.create_dataset(name, data=values, chunks=values.shape if values.size else None,
+                                fletcher32=bool(values.size))
+        stamps = content.stamps
+        chunks = (min(STAMPS_A_CHUNK, len(stamps)), *stamps.shape[1:]) if len(stamps) else None
+        file.create_dataset("stamps", data=stamps, chunks=chunks, fletcher32=bool(len(stamps)))
