@@ -1,0 +1,92 @@
+"""Architectures, one family a file, and checkpoints: weights with a card that says what they are for.
+
+Importing this package does not import torch; building a network does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from catmorph.registry import Registry
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What an architecture is, as data.
+
+    `builder` takes ``(classes, channels)`` and returns a module that maps float32
+    (n, channels, `pixels`, `pixels`), axes (stamp, channel, y, x), to logits (n, classes).
+    """
+
+    name: str
+    title: str
+    builder: Callable[[int, int], nn.Module]
+    channels: int
+    pixels: int
+    classes: int
+    scheme: str
+    source: str
+    licence: str
+    notes: str = ""
+
+
+MODELS: Registry[ModelSpec] = Registry("model", "catmorph.models")
+
+
+def build(
+    name: str, *, classes: int | None = None, channels: int | None = None, seed: int | None = None
+) -> nn.Module:
+    """Build architecture `name`, freshly initialised.
+
+    Parameters
+    ----------
+    name : str
+        A name of `MODELS`.
+    classes, channels : int, optional
+        Outputs and input channels; default: as published.
+    seed : int, optional
+        Seed of the initialisation. The caller's random state is left as it was; without a seed it is used.
+
+    Raises
+    ------
+    UsageError
+        For an unknown name; the message names the nearest or lists the valid ones.
+    """
+    import torch
+
+    spec = MODELS.get(name)
+    classes = spec.classes if classes is None else classes
+    channels = spec.channels if channels is None else channels
+    if seed is None:
+        return spec.builder(classes, channels)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return spec.builder(classes, channels)
+
+
+def count_parameters(module: nn.Module) -> tuple[int, int]:
+    """Count parameters as Keras does.
+
+    Returns
+    -------
+    parameters : int
+        Trainable parameters plus the running statistics of batch normalisation.
+    running_statistics : int
+        The running means and variances among them.
+    """
+    from torch import nn
+
+    trainable = sum(parameter.numel() for parameter in module.parameters())
+    running = sum(
+        buffer.numel()
+        for layer in module.modules()
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm)
+        for buffer in (layer.running_mean, layer.running_var)
+        if buffer is not None
+    )
+    return trainable + running, running

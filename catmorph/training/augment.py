@@ -1,0 +1,49 @@
+"""Random rotation, mirroring and shift of a batch, as one affine resampling on the batch's device."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from catmorph.recipe import TrainingSection
+
+
+def augment(inputs: Tensor, section: TrainingSection, generator: torch.Generator) -> Tensor:
+    """Return a perturbed copy of each stamp.
+
+    Each is rotated by any angle, mirrored in x and in y with probability 1/2 each, and shifted by up to
+    ``section.shift_pixels`` in x and y (Perez-Carrasco et al. 2019, Sect. 4.2), resampled bilinearly. What
+    turns in from outside the stamp is its own mirror image: zeros would be a noiseless corner that the
+    network never meets again.
+
+    Parameters
+    ----------
+    inputs : Tensor, shape (n, channel, y, x)
+        The channels of a stamp move together.
+    generator : torch.Generator
+        A generator on the processor: the same perturbations whatever the device.
+    """
+    matrices = _affine(len(inputs), inputs.shape[-2:], section, generator)
+    grid = functional.affine_grid(matrices.to(inputs.device, inputs.dtype), list(inputs.shape), align_corners=False)
+    return functional.grid_sample(inputs, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+
+
+def _affine(
+    count: int, size: tuple[int, int] | torch.Size, section: TrainingSection, generator: torch.Generator
+) -> Tensor:
+    angle, flip, shift = (
+        torch.rand(count, generator=generator),
+        torch.rand(count, 2, generator=generator),
+        torch.rand(count, 2, generator=generator),
+    )
+    angle = angle * (2 * math.pi if section.rotate else 0.0)
+    signs = torch.where(flip < 0.5, -1.0, 1.0) if section.flip else torch.ones(count, 2)
+    # grid_sample measures positions in half stamp sides, x before y.
+    half = torch.tensor([size[1] / 2, size[0] / 2])
+    offset = (2 * shift - 1) * section.shift_pixels / half
+    cos, sin = torch.cos(angle), torch.sin(angle)
+    rows = [cos * signs[:, 0], -sin * signs[:, 1], offset[:, 0], sin * signs[:, 0], cos * signs[:, 1], offset[:, 1]]
+    return torch.stack(rows, dim=1).reshape(count, 2, 3)

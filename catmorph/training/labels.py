@@ -1,0 +1,148 @@
+"""Label tables: vote fractions of stamps, one row a stamp, and which stamps they belong to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from catmorph.errors import CatalogError, suggest
+from catmorph.schemes import Scheme
+from catmorph.templates import fill
+
+SUM_TOLERANCE = 0.01
+"""Fractions printed with two decimals miss 1 by up to this."""
+SHOWN = 5
+"""Rows or names an error or report lists."""
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """A label table: stamp names, fractions (n, class) float32 in the scheme's order, votes (n,) or None."""
+
+    path: Path
+    names: tuple[str, ...]
+    fractions: np.ndarray
+    votes: np.ndarray | None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+@dataclass(frozen=True)
+class LabelMatch:
+    """Which stamp has which label.
+
+    `stamps` and `labels` are row numbers, pairwise; the two counts are of those left over, with the names of
+    the first five.
+    """
+
+    stamps: np.ndarray
+    labels: np.ndarray
+    labels_without_stamp: int
+    stamps_without_label: int
+    first_labels: tuple[str, ...]
+    first_stamps: tuple[str, ...]
+
+    def report(self) -> list[str]:
+        """Return one line for each kind of left-over, none where everything matched."""
+        lines = []
+        if self.labels_without_stamp:
+            lines.append(f"{self.labels_without_stamp} labels have no stamp: {_listed(self.first_labels, self.labels_without_stamp)}")
+        if self.stamps_without_label:
+            lines.append(f"{self.stamps_without_label} stamps have no label: {_listed(self.first_stamps, self.stamps_without_label)}")
+        return lines
+
+
+def read_labels(
+    path: str | os.PathLike[str], scheme: Scheme, *, id_column: str = "ID", votes_column: str | None = None
+) -> LabelTable:
+    """Read a label table (CSV), whose columns are the `label` names of the scheme's classes.
+
+    Raises
+    ------
+    CatalogError
+        When the file or a column is missing, a cell is no number from 0 to 1, a name occurs twice, or the
+        fractions of a softmax scheme do not sum to 1 within 0.01; the first five rows are named (the first
+        row after the header is 1).
+    """
+    path = Path(path)
+    table = _read_csv(path)
+    columns = [one.label for one in scheme.classes]
+    for column in [id_column, *columns, *([votes_column] if votes_column else [])]:
+        if column not in table.columns:
+            raise CatalogError(f"has no column {column!r}", where=path, hint=suggest(column, table.columns))
+    names = table[id_column].str.strip()
+    _refuse(names.isna() | (names == ""), table, f"column {id_column!r} is empty", path)
+    _refuse(names.duplicated(), table, f"column {id_column!r} repeats a name", path)
+    fractions = np.stack([_numbers(table, column, path, upper=1.0) for column in columns], axis=1)
+    if scheme.kind == "softmax":
+        wrong = np.abs(fractions.sum(axis=1) - 1.0) > SUM_TOLERANCE
+        _refuse(wrong, table, f"the fractions ({', '.join(columns)}) do not sum to 1 within {SUM_TOLERANCE}", path)
+        fractions = fractions / fractions.sum(axis=1, keepdims=True)
+    votes = _numbers(table, votes_column, path, upper=np.inf) if votes_column else None
+    return LabelTable(path, tuple(names), fractions.astype(np.float32), votes)
+
+
+def stamp_names(pattern: str, fields: Sequence[str], ids: Sequence[str], views: Sequence[str]) -> list[str]:
+    """Return the names that the label table gives to stamps, from a pattern of {field}, {id} and {view}."""
+    rows = zip(fields, ids, views, strict=True)
+    return [fill(pattern, {"field": str(a), "id": str(b), "view": str(c)}) for a, b, c in rows]
+
+
+def match_labels(table: LabelTable, names: Sequence[str]) -> LabelMatch:
+    """Find the label of each stamp called `names`; stamps keep their order.
+
+    Raises
+    ------
+    CatalogError
+        When no stamp has a label, with an example of both kinds of names.
+    """
+    rows = {name: row for row, name in enumerate(table.names)}
+    found = [(stamp, rows[name]) for stamp, name in enumerate(names) if name in rows]
+    if not found:
+        example = names[0] if len(names) else "none"
+        raise CatalogError(
+            f"no label fits a stamp: labels are named like {table.names[0] if len(table) else 'none'!r}, "
+            f"stamps like {example!r}",
+            where=table.path,
+            hint="set training.label_id",
+        )
+    stamps, labels = (np.array(part, dtype=np.int64) for part in zip(*found, strict=True))
+    known = set(names)
+    left_labels = [name for name in table.names if name not in known]
+    left_stamps = [name for name in names if name not in rows]
+    return LabelMatch(
+        stamps, labels, len(left_labels), len(left_stamps), tuple(left_labels[:SHOWN]), tuple(left_stamps[:SHOWN])
+    )
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path, dtype=str, keep_default_na=False, comment="#", skipinitialspace=True)
+    except FileNotFoundError:
+        raise CatalogError("no such label table", where=path) from None
+    except (OSError, ValueError) as error:
+        raise CatalogError(f"cannot be read as CSV: {error}", where=path) from error
+
+
+def _numbers(table: pd.DataFrame, column: str, path: Path, *, upper: float) -> np.ndarray:
+    values = pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=np.float64)
+    limit = "from 0 to 1" if upper == 1.0 else "of 0 or more"
+    _refuse(~((values >= 0) & (values <= upper)), table, f"column {column!r} is no number {limit}", path)
+    return values
+
+
+def _refuse(wrong: np.ndarray | pd.Series, table: pd.DataFrame, what: str, path: Path) -> None:
+    rows = np.flatnonzero(np.asarray(wrong))
+    if len(rows):
+        listed = ", ".join(str(row + 1) for row in rows[:SHOWN]) + (" ..." if len(rows) > SHOWN else "")
+        raise CatalogError(f"{what} in {len(rows)} of {len(table)} rows: row {listed}", where=path)
+
+
+def _listed(names: tuple[str, ...], count: int) -> str:
+    return ", ".join(names) + (" ..." if count > len(names) else "")

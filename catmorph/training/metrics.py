@@ -1,0 +1,101 @@
+"""How well predicted probabilities match human vote fractions; arrays are (stamp, class)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def rmse(predicted: np.ndarray, fractions: np.ndarray) -> float:
+    """Return the root of the mean square error over all stamps and classes."""
+    return float(np.sqrt(np.mean(_squares(predicted, fractions))))
+
+
+def authors_rmse(predicted: np.ndarray, fractions: np.ndarray) -> float:
+    """Return each stamp's RMSE over its classes, averaged over the stamps.
+
+    This is what the training code of Perez-Carrasco et al. (2019) computes; the paper's numbers do not say
+    which of the two they are. It is never larger than `rmse`.
+    """
+    return float(np.mean(np.sqrt(np.mean(_squares(predicted, fractions), axis=1))))
+
+
+def rmse_by_class(predicted: np.ndarray, fractions: np.ndarray) -> np.ndarray:
+    """Return the root mean square error over the stamps for each class, shape (class,)."""
+    return np.sqrt(np.mean(_squares(predicted, fractions), axis=0))
+
+
+def confusion(predicted: np.ndarray, fractions: np.ndarray) -> np.ndarray:
+    """Count stamps by the most voted class (row) and the most probable class (column).
+
+    The first of equal classes counts. Fig. 9 of Perez-Carrasco et al. (2019) is its transpose.
+    """
+    classes = fractions.shape[1]
+    pairs = np.argmax(fractions, axis=1) * classes + np.argmax(predicted, axis=1)
+    return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+
+
+def mean_label(fractions: np.ndarray, count: int) -> np.ndarray:
+    """Return the mean of `fractions` as the same answer for `count` stamps: what a network must beat."""
+    mean = np.mean(np.asarray(fractions, dtype=np.float64), axis=0)
+    return np.broadcast_to(mean, (count, len(mean)))
+
+
+def vote_noise(fractions: np.ndarray, votes: np.ndarray | float) -> tuple[float, float]:
+    """Estimate the RMSE that the noise of the votes alone leaves even to a perfect prediction.
+
+    With N votes, f (1 - f) / (N - 1) is an unbiased estimate of the variance of a fraction f.
+
+    Parameters
+    ----------
+    votes : ndarray of shape (n,) or float
+        Number of votes; rows with less than two say nothing of their noise and are left out.
+
+    Returns
+    -------
+    floor, authors_floor : float
+        By the definitions of `rmse` and `authors_rmse`; NaN where no row has two votes.
+    """
+    fractions = np.asarray(fractions, dtype=np.float64)
+    votes = np.broadcast_to(np.asarray(votes, dtype=np.float64), len(fractions))
+    enough = votes >= 2
+    if not enough.any():
+        return float("nan"), float("nan")
+    spread = fractions[enough] * (1 - fractions[enough]) / (votes[enough, None] - 1)
+    return float(np.sqrt(spread.mean())), float(np.sqrt(spread.mean(axis=1)).mean())
+
+
+def summary(
+    predicted: np.ndarray, fractions: np.ndarray, names: tuple[str, ...], votes: np.ndarray | None = None
+) -> dict[str, Any]:
+    """Return all of the above as plain numbers, rounded to six decimals, for a card or a JSON file.
+
+    Without `votes` the noise floor is left out.
+    """
+    matrix = confusion(predicted, fractions)
+    baseline = mean_label(fractions, len(fractions))
+    result: dict[str, Any] = {
+        "stamps": len(fractions),
+        "rmse": rmse(predicted, fractions),
+        "rmse_authors": authors_rmse(predicted, fractions),
+        "rmse_by_class": dict(zip(names, rmse_by_class(predicted, fractions).tolist(), strict=True)),
+        "accuracy": float(np.trace(matrix) / max(matrix.sum(), 1)),
+        "confusion": matrix.tolist(),
+        "confusion_axes": "rows: most voted class, columns: most probable class",
+        "mean_label_rmse": rmse(baseline, fractions),
+        "mean_label_rmse_authors": authors_rmse(baseline, fractions),
+    }
+    if votes is not None and np.any(votes >= 2):
+        result["vote_noise_rmse"], result["vote_noise_rmse_authors"] = vote_noise(fractions, votes)
+    return _rounded(result)
+
+
+def _squares(predicted: np.ndarray, fractions: np.ndarray) -> np.ndarray:
+    return np.square(np.asarray(predicted, dtype=np.float64) - np.asarray(fractions, dtype=np.float64))
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _rounded(inner) for key, inner in value.items()}
+    return round(value, 6) if isinstance(value, float) else value
