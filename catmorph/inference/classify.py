@@ -30,7 +30,7 @@ READ_AHEAD = 512
 """Stamps read and normalised at a time: 13 MB of 80x80 float32, and at least one batch."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LogitsTask:
     """One logits file to be made from one shard."""
 

@@ -1,0 +1,45 @@
+"""The commands about recipes: init, check."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from catmorph.cli.common import Session, run_options
+from catmorph.errors import ProblemsError, UsageError
+from catmorph.files import write_bytes
+from catmorph.preflight import check_run
+from catmorph.recipe import preset_names, preset_path
+
+
+@click.command(epilog="Example: catmorph init clash --output catmorph.toml")
+@click.argument("preset", metavar="PRESET")
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("catmorph.toml"), show_default=True,
+              help="Recipe file to write.")
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
+def init(preset: str, output: Path, force: bool) -> None:
+    """Write the commented recipe PRESET; `catmorph init list` names them all."""
+    if preset == "list":
+        click.echo("\n".join(preset_names()))
+        return
+    if output.exists() and not force:
+        raise UsageError("exists already", where=output, hint="choose another -o/--output, or --force")
+    write_bytes(output, preset_path(preset).read_bytes())
+    click.echo(output)
+
+
+@click.command(epilog="Example: catmorph check -r clash.toml")
+@run_options(json=True)
+def check(session: Session) -> None:
+    """Validate recipe, catalog, mosaics and checkpoint without working; list every problem at once."""
+    found = check_run(session.run)
+    if session.json:
+        click.echo(json.dumps({"problems": found.problems, "notes": found.notes}, indent=2))
+    else:
+        for note in found.notes:
+            session.say(note)
+    if found.problems:
+        raise ProblemsError(found.problems)
+    session.say("no problems")

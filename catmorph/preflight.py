@@ -1,0 +1,102 @@
+"""What is wrong with a production before it starts, all of it at once."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from catmorph.errors import CatmorphError, ProblemsError
+from catmorph.models.card import check_fits
+from catmorph.models.checkpoint import load_checkpoint
+from catmorph.recipe import Recipe
+from catmorph.release.layout import check_layout
+from catmorph.sources.ingest import map_catalog
+from catmorph.sources.expressions import Expression
+from catmorph.sources.tables import catalog_files
+from catmorph.stamps.mosaics import find_mosaics
+from catmorph.stamps.pixels import ImageFiles, Mosaic
+from catmorph.workspace import RunFolder
+
+
+@dataclass
+class Findings:
+    """What `check` finds: problems stop a run, notes do not."""
+
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def attempt(self, function, *arguments, **options):  # type: ignore[no-untyped-def]
+        """Call a function; a one-line error becomes a problem and None is returned."""
+        try:
+            return function(*arguments, **options)
+        except ProblemsError as error:
+            self.problems += error.problems
+        except CatmorphError as error:
+            self.problems.append(str(error))
+        return None
+
+
+def check_run(run: RunFolder) -> Findings:
+    """Check recipe, catalog, every mosaic and the checkpoints, without working."""
+    found = quick_findings(run)
+    rows = found.attempt(map_catalog, run.recipe)
+    if rows is not None:
+        counts = rows.frame["kind"].value_counts().to_dict()
+        found.notes.append(f"catalog: {len(rows.frame)} rows, {len(rows.frame) - sum(counts.values())} usable")
+        found.notes += [f"catalog: {count} rows rejected: {kind}" for kind, count in sorted(counts.items())]
+        _check_mosaics(run.recipe, sorted(rows.frame["field"].dropna().unique()), found)
+    return found
+
+
+def quick_findings(run: RunFolder) -> Findings:
+    """Check what can be seen without reading the catalog: files, cuts, layout, checkpoints, run folder."""
+    found, recipe = Findings(), run.recipe
+    found.attempt(catalog_files, recipe.catalog)
+    for text in recipe.catalog.cuts:
+        found.attempt(Expression, text)
+    found.attempt(check_layout, recipe)
+    for name in recipe.classifiers:
+        found.attempt(_check_classifier, recipe, name)
+    found.attempt(_check_writable, run)
+    return found
+
+
+def refuse_problems(run: RunFolder) -> None:
+    """Raise a `ProblemsError` with everything that `quick_findings` finds."""
+    problems = quick_findings(run).problems
+    if problems:
+        raise ProblemsError(problems)
+
+
+def _check_classifier(recipe: Recipe, name: str) -> None:
+    path = recipe.classifiers[name].checkpoint
+    check_fits(load_checkpoint(path).card, recipe, recipe.classifier_views(name), where=path)
+
+
+def _check_writable(run: RunFolder) -> None:
+    folder = run.path
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise CatmorphError("the run folder cannot be written", where=run.path, hint="choose another -w/--workdir")
+
+
+def _check_mosaics(recipe: Recipe, fields: list[str], found: Findings) -> None:
+    for band in recipe.bands.names:
+        tiles = {name: found.attempt(find_mosaics, recipe, name, band) or () for name in fields}
+        missing = [name for name, files in tiles.items() if not files]
+        if len(missing) == len(fields):
+            found.problems.append(f"band {band}: no mosaic matches for any field, check mosaics.pattern")
+        elif missing:
+            found.notes.append(f"band {band}: no mosaic for {len(missing)} of {len(fields)} fields: "
+                               + ", ".join(missing[:5]))
+        for files in tiles.values():
+            for tile in files:
+                found.attempt(_open, tile)
+
+
+def _open(tile: ImageFiles) -> None:
+    Mosaic(tile).close()
+
+

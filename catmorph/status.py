@@ -1,0 +1,101 @@
+"""What is done, stale or missing in a run folder, and what failed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from catmorph.errors import CatmorphError
+from catmorph.inference import classify as inference
+from catmorph.ledger import State
+from catmorph.sources.ingest import ingest_state
+from catmorph.stamps import build
+from catmorph.workspace import RunFolder
+
+
+@dataclass
+class Row:
+    """One stage and view: how many products are in which state, why, and the flags of those made."""
+
+    stage: str
+    view: str
+    states: Counter[str] = field(default_factory=Counter)
+    why: Counter[str] = field(default_factory=Counter)
+    flags: Counter[str] = field(default_factory=Counter)
+
+    def add(self, state: State) -> None:
+        """Count one product."""
+        self.states[state.name] += 1
+        if state.why:
+            self.why[state.why] += 1
+        self.flags.update(state.marker.get("flags", {}))
+
+
+@dataclass
+class Status:
+    """The state of a run folder."""
+
+    folder: str
+    rows: list[Row]
+    failures: dict[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain dictionaries."""
+        return {
+            "folder": self.folder,
+            "stages": [
+                {"stage": row.stage, "view": row.view, **{name: row.states[name] for name in
+                 ("done", "stale", "missing")}, "why": dict(row.why), "flags": dict(row.flags)}
+                for row in self.rows
+            ],
+            "failures": self.failures,
+        }
+
+    def text(self) -> str:
+        """Return it as a table for people."""
+        lines = [self.folder, f"{'stage':<10} {'view':<16} {'done':>6} {'stale':>6} {'missing':>8}  why / flags"]
+        for row in self.rows:
+            why = "; ".join(f"{text} ({count})" for text, count in row.why.most_common(3))
+            flags = ", ".join(f"{name} {count}" for name, count in sorted(row.flags.items()))
+            lines.append(f"{row.stage:<10} {row.view:<16} {row.states['done']:>6} {row.states['stale']:>6} "
+                         f"{row.states['missing']:>8}  {' / '.join(filter(None, (why, flags)))}".rstrip())
+        lines += [f"failed: {mosaic}: {reason}" for mosaic, reason in sorted(self.failures.items())]
+        return "\n".join(lines)
+
+
+def status_of(run: RunFolder) -> Status:
+    """Compare everything in the run folder with what the recipe and its inputs ask for now."""
+    ingest = Row("ingest", "")
+    try:
+        ingest.add(ingest_state(run))
+    except CatmorphError as error:
+        ingest.add(State("missing", str(error)))
+    if not run.plan_path().exists():
+        return Status(str(run.path), [ingest], {})
+    rows, failures = [ingest], {}
+    for view in run.recipe.all_views:
+        row = Row("cutouts", view)
+        for task in build.cut_tasks(run, [view]):
+            state = build.task_state(run, task)
+            row.add(state)
+            failures.update(dict(state.marker.get("failures", [])))
+        rows.append(row)
+    rows += _classifier_rows(run)
+    return Status(str(run.path), rows, failures)
+
+
+def _classifier_rows(run: RunFolder) -> list[Row]:
+    rows = []
+    for name in run.recipe.classifiers:
+        try:
+            fingerprint: str | None = inference.load_predictor(run, name).fingerprint
+            why = ""
+        except CatmorphError as error:
+            fingerprint, why = None, str(error)
+        for view in run.recipe.classifier_views(name):
+            row = Row("classify", view)
+            for task in inference.logits_tasks(run, name, [view], fingerprint or ""):
+                row.add(inference.task_state(run, task) if fingerprint else State("missing", why))
+            rows.append(row)
+    return rows
