@@ -1,0 +1,140 @@
+"""The Python interface: the same functions as the command line's, for notebooks and scripts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from catmorph.errors import CatmorphError
+from catmorph.inference.predict import Predictor
+from catmorph.models.checkpoint import load_checkpoint
+from catmorph.recipe import load_recipe
+from catmorph.schemes import load_scheme
+from catmorph.stamps.build import chosen_views
+from catmorph.stamps.normalise import normalise
+from catmorph.stamps.store import open_shard
+from catmorph.workspace import Chunk, RunFolder
+
+
+def open_run(
+    recipe: str | os.PathLike[str], workdir: str | os.PathLike[str] | None = None, overrides: Sequence[str] = ()
+) -> RunFolder:
+    """Open the run folder of a recipe.
+
+    Parameters
+    ----------
+    recipe : path
+        Recipe file.
+    workdir : path, optional
+        Run folder; default ``runs/<recipe name>`` below the current folder.
+    overrides : sequence of str
+        ``section.key=value``, as ``--set``.
+    """
+    loaded = load_recipe(recipe, overrides)
+    return RunFolder(workdir or Path("runs") / loaded.name, loaded)
+
+
+class Stamps:
+    """The stamps of one view across all shards, read on demand.
+
+    ``stamps[i]`` and ``stamps[a:b]`` give pixels (channel, y, x) and (n, channel, y, x), float32 with NaN
+    where invalid. Sources without a stamp are not in it; see `flags` of the shards for why.
+
+    Attributes
+    ----------
+    ids, fields : list of str
+        Source and field of each stamp.
+    """
+
+    def __init__(self, run: RunFolder, view: str):
+        self._places: list[tuple[Path, int]] = []
+        self.ids: list[str] = []
+        self.fields: list[str] = []
+        for chunk in run.chunks():
+            self._add(run, view, chunk)
+
+    def _add(self, run: RunFolder, view: str, chunk: Chunk) -> None:
+        path = run.shard_path(view, chunk)
+        with open_shard(path) as shard:
+            for source in np.flatnonzero(shard.rows >= 0):
+                self._places.append((path, int(shard.rows[source])))
+                self.ids.append(shard.ids[source])
+                self.fields.append(chunk.field)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int | slice) -> np.ndarray:
+        if isinstance(index, slice):
+            return self._read(self._places[index])
+        return self._read([self._places[index]])[0]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (self[i] for i in range(len(self)))
+
+    def _read(self, places: list[tuple[Path, int]]) -> np.ndarray:
+        blocks = []
+        for path in dict.fromkeys(path for path, _ in places):
+            with open_shard(path) as shard:
+                blocks.append(shard.read(np.array([row for other, row in places if other == path])))
+        if not blocks:
+            raise IndexError("no stamps in this range")
+        return np.concatenate(blocks)
+
+
+@contextmanager
+def open_stamps(run: RunFolder, view: str) -> Iterator[Stamps]:
+    """Open the stamps of `view`; a missing shard is an error, never a gap.
+
+    Raises
+    ------
+    CatmorphError
+        When a shard is missing or damaged.
+    UsageError
+        When there is no such view.
+    """
+    (name,) = chosen_views(run, [view])
+    yield Stamps(run, name)
+
+
+def classify(
+    stamps: np.ndarray, checkpoint: str | os.PathLike[str], *, device: str = "auto", precision: str = "auto"
+) -> np.ndarray:
+    """Return class probabilities of stamps.
+
+    Parameters
+    ----------
+    stamps : array (n, channel, y, x)
+        Pixels as cut, NaN where invalid; they are normalised as the checkpoint's card says.
+    checkpoint : path
+
+    Returns
+    -------
+    array (n, class)
+        float64, classes in the order of the card's scheme.
+    """
+    opened = load_checkpoint(checkpoint)
+    predictor = Predictor(opened, device=device, precision=precision)
+    logits = predictor.logits(normalise(np.asarray(stamps, dtype=np.float32), opened.card.normalise))
+    return load_scheme(opened.card.scheme).probabilities(logits)
+
+
+def open_release(run: RunFolder) -> pd.DataFrame:
+    """Return the released catalog as a pandas table, from the CSV or Parquet file of the run.
+
+    Raises
+    ------
+    CatmorphError
+        When neither has been written.
+    """
+    folder, name = run.release_folder(), run.recipe.release.name
+    if (folder / f"{name}.parquet").exists():
+        return pd.read_parquet(folder / f"{name}.parquet")
+    if (folder / f"{name}.csv").exists():
+        return pd.read_csv(folder / f"{name}.csv")
+    raise CatmorphError("there is no released catalog", where=folder, hint="run `catmorph export --format csv`")
