@@ -1,0 +1,1 @@
+"""From sources and logits to the released catalog, its data dictionary and its summary."""

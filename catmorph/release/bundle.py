@@ -1,0 +1,187 @@
+"""Writing the release: its files, their provenance and their data dictionary."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from catmorph.files import atomic, digest, read_json, write_bytes, write_json
+from catmorph.recipe import Recipe
+from catmorph.recipe.loading import PATH_KEYS
+from catmorph.release.assemble import Account, account, counted, release_layout, wide_batches
+from catmorph.release.formats import FORMATS, Format, producer
+from catmorph.release.layout import Layout, OutputColumn, build_layout
+from catmorph.release.text import markdown_table, markdown_text
+from catmorph.workspace import RunFolder
+
+PACKAGES = ("catmorph", "astropy", "numpy", "pyarrow", "scipy", "torch")
+"""Packages whose versions decide the bytes of a release."""
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What `export` wrote: format -> file, the account of rows, and the columns."""
+
+    files: dict[str, Path]
+    account: Account
+    layout: Layout
+
+
+def export(run: RunFolder, formats: Sequence[str] = ()) -> ExportResult:
+    """Write the release of `run`, omitted.parquet, provenance.json and columns.md; each whole or not at all.
+
+    Parameters
+    ----------
+    run : RunFolder
+        A run folder with sources and logits.
+    formats : sequence of str
+        Names in `FORMATS`; by default the recipe's.
+
+    Raises
+    ------
+    UsageError
+        For an unknown format, or a layout that a format cannot hold; nothing is written then.
+    CatmorphError
+        When logits are missing or a row is lost.
+    """
+    writers = {name: FORMATS.get(name)() for name in dict.fromkeys(formats or run.recipe.release.formats)}
+    layout = release_layout(run)
+    for writer in writers.values():
+        writer.check(layout)
+    rows = account(run, layout)
+    layout = counted(layout, rows.widths)
+    files = {name: _write(run, writer, layout, rows.released) for name, writer in writers.items()}
+    write_bytes(run.release_folder() / "columns.md", column_dictionary(layout).encode())
+    _write_provenance(run, rows, files.values())
+    return ExportResult(files, rows, layout)
+
+
+def check_release(recipe: Recipe, formats: Sequence[str] = ()) -> None:
+    """Check, before any work, that the release's formats exist and hold its columns.
+
+    Raises
+    ------
+    UsageError
+        Naming what does not exist or does not fit.
+    """
+    layout = build_layout(recipe, None)
+    for name in formats or recipe.release.formats:
+        FORMATS.get(name)().check(layout)
+
+
+def column_dictionary(layout: Layout) -> str:
+    """Return the data dictionary of the release as Markdown."""
+    plain = set(layout.plain)
+    rows = [_dictionary_row(column, column in plain) for column in layout.columns]
+    lines = [
+        f"# Columns of {markdown_text(layout.name)}",
+        "",
+        markdown_text(layout.title),
+        "",
+        "CSV has the columns marked so, with their decimals; the other formats have all, in full precision. "
+        "A value is missing (blank, null, NaN) where a source has no classified stamp. In CSV, text that a "
+        "spreadsheet would run as a formula has an apostrophe before it.",
+        "",
+        *markdown_table(["column", "CSV", "type", "unit", "decimals", "UCD", "meaning"], rows),
+        "",
+        "## Bits of the flags",
+        "",
+        *markdown_table(["value", "flag"], [[bit, text] for bit, text in layout.flag_meanings.items()]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _dictionary_row(column: OutputColumn, plain: bool) -> list[str]:
+    decimals = "" if column.decimals is None or not plain else str(column.decimals)
+    return [
+        column.name,
+        "yes" if plain else "",
+        str(column.type),
+        column.unit or "",
+        decimals,
+        column.ucd or "",
+        column.description,
+    ]
+
+
+def _write(run: RunFolder, writer: Format, layout: Layout, total_rows: int) -> Path:
+    path = run.release_folder() / f"{layout.name}.{writer.suffix}"
+    with atomic(path) as temporary:
+        writer.write(temporary, layout, wide_batches(run, layout), total_rows)
+    return path
+
+
+def _write_provenance(run: RunFolder, rows: Account, written: Iterable[Path]) -> None:
+    path = run.release_folder() / "provenance.json"
+    facts = {
+        "producer": producer(),
+        "recipe": recipe_without_paths(run.recipe),
+        "versions": _versions(),
+        "classifiers": {name: _classifier(run, name) for name in run.recipe.classifiers},
+        "sources": digest(run.sources_path()),
+        "counts": rows.counts(),
+    }
+    files = {file.name: {"bytes": file.stat().st_size, "sha256": digest(file)} for file in written}
+    write_json(path, {**facts, "files": {**_kept(path, facts), **files}})
+
+
+def _kept(path: Path, facts: dict[str, Any]) -> dict[str, Any]:
+    """Return the files that an earlier export of the very same release wrote in other formats."""
+    before = read_json(path)
+    if not isinstance(before, dict) or {**before, "files": None} != {**facts, "files": None}:
+        return {}
+    return {
+        name: known
+        for name, known in before.get("files", {}).items()
+        if (path.parent / name).is_file() and digest(path.parent / name) == known["sha256"]
+    }
+
+
+def recipe_without_paths(recipe: Recipe) -> dict[str, Any]:
+    """Return the recipe as plain values, with every path cut to its last component."""
+    values = recipe.model_dump(mode="json", exclude_none=True)
+    for keys in PATH_KEYS:
+        _cut_paths(values, keys)
+    return values
+
+
+def _cut_paths(values: Any, keys: Sequence[str]) -> None:
+    for key in list(values) if keys[0] == "*" else [keys[0]]:
+        if key not in values:
+            continue
+        if len(keys) > 1:
+            _cut_paths(values[key], keys[1:])
+        elif isinstance(values[key], str):
+            values[key] = Path(values[key]).name
+        else:
+            values[key] = [Path(text).name for text in values[key]]
+
+
+def _classifier(run: RunFolder, name: str) -> dict[str, Any]:
+    """Return the checkpoint's sha256, and the fingerprints under which the logits were made."""
+    section = run.recipe.classifiers[name]
+    identity = run.identities.of(Path(section.checkpoint))
+    chunks = run.chunks()[:1]
+    paths = [
+        run.logits_path(name, view, chunk) for view in run.recipe.classifier_views(name) for chunk in chunks
+    ]
+    parts = [(run.ledger.read(path) or {}).get("parts", {}) for path in paths]
+    return {
+        "checkpoint_sha256": None if identity.startswith("unreadable") else identity,
+        "fingerprints": sorted({part["classifier"] for part in parts if part.get("classifier")}),
+        "temperature": section.temperature,
+    }
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": ".".join(map(str, sys.version_info[:3]))}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions

@@ -1,0 +1,230 @@
+"""Counting a release: classes and mergers by view and field, and the account of every row."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from catmorph.errors import CatmorphError
+from catmorph.files import write_bytes, write_json
+from catmorph.quality import FAULTS
+from catmorph.release.assemble import omission
+from catmorph.release.layout import Key, release_keys
+from catmorph.release.results import ChunkResult, read_results
+from catmorph.release.summary_text import summary_markdown, summary_table
+from catmorph.release.tally import Rules, Tally, count_view, fraction
+from catmorph.workspace import RunFolder
+
+FAULTY_KINDS = ("bad_cell", "duplicate")
+"""Kinds of rejected rows that are faults of the catalog (a cut is not)."""
+
+_MOST_REASONS = 50
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What `summarize` found.
+
+    Attributes
+    ----------
+    values : dict
+        The content of summary.json.
+    """
+
+    values: dict[str, Any]
+
+    @property
+    def exceeds_tolerance(self) -> bool:
+        """Whether more rows have a fault than the recipe tolerates (exit status 3)."""
+        return self.values["faults"]["exceeds_tolerance"]
+
+    @property
+    def fault_line(self) -> str:
+        """One line that says how many rows have a fault, and what is tolerated."""
+        faults, read = self.values["faults"], self.values["account"]["read"]
+        return (
+            f"{faults['rows']} of {read} rows have a fault ({faults['fraction']:.2%}); "
+            f"run.tolerance is {faults['tolerance']:.2%}"
+        )
+
+    def table(self) -> str:
+        """Return the summary as text for the terminal."""
+        return summary_table(self.values)
+
+    def markdown(self) -> str:
+        """Return the summary as Markdown."""
+        return summary_markdown(self.values)
+
+
+@dataclass
+class _Counts:
+    """Everything that is counted while the chunks stream by."""
+
+    keys: tuple[Key, ...]
+    classes: int
+    sources: int = 0
+    released: int = 0
+    faulty: int = 0
+    views: dict[Key, Tally] = field(init=False)
+    fields: dict[str, dict[Key, Tally]] = field(default_factory=dict)
+    field_sources: Counter[str] = field(default_factory=Counter)
+    field_released: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.views = {key: Tally(self.classes) for key in self.keys}
+
+    def add(self, rules: Rules, result: ChunkResult) -> None:
+        name = result.chunk.field
+        here = self.fields.setdefault(name, {key: Tally(self.classes) for key in self.keys})
+        flags = np.zeros(len(result.released), dtype=np.uint32)
+        for key, view in result.views.items():
+            tally = count_view(rules, view, result.released)
+            self.views[key] += tally
+            here[key] += tally
+            flags |= view.flags
+        released = int(result.released.sum())
+        self.sources += len(flags)
+        self.released += released
+        self.faulty += int(((flags & np.uint32(FAULTS)) != 0).sum())
+        self.field_sources[name] += len(flags)
+        self.field_released[name] += released
+
+
+def summarize(run: RunFolder) -> Summary:
+    """Count the release of `run`; write release/summary.json and release/summary.md.
+
+    Returns
+    -------
+    Summary
+
+    Raises
+    ------
+    CatmorphError
+        When logits are missing or a row is lost.
+    """
+    rules = Rules.of(run.recipe)
+    counts = _Counts(release_keys(run.recipe), len(rules.scheme.classes))
+    for result in read_results(run):
+        counts.add(rules, result)
+    summary = Summary(_values(run, rules, counts))
+    write_json(run.release_folder() / "summary.json", summary.values)
+    write_bytes(run.release_folder() / "summary.md", summary.markdown().encode())
+    return summary
+
+
+def _values(run: RunFolder, rules: Rules, counts: _Counts) -> dict[str, Any]:
+    kinds, reasons = _rejections(run)
+    recipe = run.recipe
+    return {
+        "name": recipe.release.name,
+        "title": recipe.title,
+        "scheme": recipe.scheme,
+        "classes": list(rules.scheme.class_names),
+        "threshold": rules.threshold,
+        "confidence": rules.confidence,
+        "merger": _merger(rules),
+        "account": _account(run, counts, kinds, reasons),
+        "faults": _faults(run, counts, kinds),
+        "views": _views(rules, counts.views),
+        "fields": [_field(rules, counts, name) for name in sorted(counts.fields)],
+    }
+
+
+def _merger(rules: Rules) -> dict[str, Any] | None:
+    if rules.merger is None:
+        return None
+    one = rules.merger
+    return {"class": one.class_name, "label": one.label, "proxy": one.proxy, "threshold": one.threshold}
+
+
+def _account(
+    run: RunFolder, counts: _Counts, kinds: Counter[str], reasons: Counter[tuple[str, str]]
+) -> dict[str, Any]:
+    read, rejected = run.ingest_counts()["read"], kinds.total()
+    omitted = counts.sources - counts.released
+    if read != rejected + counts.sources:
+        raise CatmorphError(
+            f"rows are lost: {read} read, {rejected} rejected + {counts.sources} sources found",
+            where=run.path,
+            hint="run `catmorph ingest` again",
+        )
+    return {
+        "read": read,
+        "rejected": rejected,
+        "rejected_by_kind": dict(sorted(kinds.items())),
+        "rejected_by_reason": _most_common(reasons),
+        "omitted": omitted,
+        "omitted_by_reason": {omission(run.recipe.release.require): omitted} if omitted else {},
+        "released": counts.released,
+    }
+
+
+def _most_common(reasons: Counter[tuple[str, str]]) -> list[dict[str, Any]]:
+    ordered = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+    shown = [
+        {"kind": kind, "reason": reason, "rows": rows} for (kind, reason), rows in ordered[:_MOST_REASONS]
+    ]
+    rest = ordered[_MOST_REASONS:]
+    if rest:
+        text = f"{len(rest)} other reasons, see rejected.parquet"
+        shown.append({"kind": "", "reason": text, "rows": sum(rows for _, rows in rest)})
+    return shown
+
+
+def _faults(run: RunFolder, counts: _Counts, kinds: Counter[str]) -> dict[str, Any]:
+    rows = counts.faulty + sum(kinds[kind] for kind in FAULTY_KINDS)
+    share = fraction(rows, run.ingest_counts()["read"]) or 0.0
+    tolerance = run.recipe.run.tolerance
+    return {"rows": rows, "fraction": share, "tolerance": tolerance, "exceeds_tolerance": share > tolerance}
+
+
+def _views(rules: Rules, tallies: dict[Key, Tally]) -> list[dict[str, Any]]:
+    several = len({key.classifier for key in tallies}) > 1
+    return [
+        {
+            "classifier": key.classifier,
+            "view": key.view,
+            "label": f"{key.view} ({key.classifier})" if several else key.view,
+            **tally.as_dict(rules),
+        }
+        for key, tally in tallies.items()
+    ]
+
+
+def _field(rules: Rules, counts: _Counts, name: str) -> dict[str, Any]:
+    total = Tally(counts.classes)
+    for tally in counts.fields[name].values():
+        total += tally
+    return {
+        "field": name,
+        "sources": counts.field_sources[name],
+        "released": counts.field_released[name],
+        # The stamps of a galaxy in several views are not independent: no interval on their sum.
+        "stamps": total.as_dict(rules, interval=False),
+        "views": _views(rules, counts.fields[name]),
+    }
+
+
+def _rejections(run: RunFolder) -> tuple[Counter[str], Counter[tuple[str, str]]]:
+    kinds: Counter[str] = Counter()
+    reasons: Counter[tuple[str, str]] = Counter()
+    for batch in _rejected_batches(run):
+        pairs = list(zip(batch["kind"].to_pylist(), batch["reason"].to_pylist(), strict=True))
+        reasons.update((kind or "", reason or "") for kind, reason in pairs)
+        kinds.update(kind or "" for kind, _ in pairs)
+    return kinds, reasons
+
+
+def _rejected_batches(run: RunFolder) -> Iterator[pa.RecordBatch]:
+    path = run.rejected_path()
+    try:
+        with pq.ParquetFile(path) as file:
+            yield from file.iter_batches(columns=["kind", "reason"])
+    except (pa.ArrowException, OSError) as error:
+        raise CatmorphError(f"cannot be read: {error}", where=path, hint="run `catmorph ingest`") from error

@@ -1,0 +1,149 @@
+"""The summary as Markdown and as tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from catmorph.release.text import markdown_table, markdown_text, plain_text, text_table
+
+
+def summary_table(values: dict[str, Any]) -> str:
+    """Return the account and the tables by view and by field as text for the terminal."""
+    lines = [*_account_lines(values), ""]
+    lines += text_table(
+        _header("view", values), [_row(_name(view), view, values) for view in values["views"]]
+    )
+    lines += ["", "all views together, by field:"]
+    fields = [_row(one["field"], one["stamps"], values) for one in values["fields"]]
+    lines += text_table(_header("field", values), fields)
+    lines += ["", *map(plain_text, _notes(values))]
+    return "\n".join(lines)
+
+
+def summary_markdown(values: dict[str, Any]) -> str:
+    """Return summary.md; names of fields and views are escaped."""
+    lines = [f"# Summary of {markdown_text(values['name'])}", "", markdown_text(values["title"]), ""]
+    lines += ["## Rows", "", *_account_tables(values), ""]
+    lines += ["## Stamps", "", *_stamp_table(values), ""]
+    lines += ["## Classes by view", "", *map(markdown_text, _notes(values)), ""]
+    lines += [*_class_table("view", [(_name(view), view) for view in values["views"]], values), ""]
+    for one in values["fields"]:
+        rows = [(_name(view), view) for view in one["views"]]
+        lines += [f"## Field {markdown_text(one['field'])}", ""]
+        lines += [f"{one['sources']} sources, {one['released']} released.", ""]
+        lines += [*_class_table("view", rows, values), ""]
+    return "\n".join(lines)
+
+
+def _account_lines(values: dict[str, Any]) -> list[str]:
+    account, faults = values["account"], values["faults"]
+    lines = [
+        f"{account['read']} rows read = {account['rejected']} rejected + {account['omitted']} omitted "
+        f"+ {account['released']} released",
+        f"{faults['rows']} rows with a fault ({faults['fraction']:.2%}; tolerated {faults['tolerance']:.2%})",
+    ]
+    lines += [
+        f"  rejected ({one['kind']}): {one['rows']}: {one['reason']}" for one in account["rejected_by_reason"]
+    ]
+    lines += [f"  omitted: {rows}: {reason}" for reason, rows in account["omitted_by_reason"].items()]
+    return [plain_text(line) for line in lines]
+
+
+def _account_tables(values: dict[str, Any]) -> list[str]:
+    account = values["account"]
+    rows = [[name, account[name]] for name in ("read", "rejected", "omitted", "released")]
+    reasons = [
+        [f"rejected: {one['kind']}", one["reason"], one["rows"]] for one in account["rejected_by_reason"]
+    ]
+    reasons += [["omitted", reason, count] for reason, count in account["omitted_by_reason"].items()]
+    lines = [markdown_text(line) for line in _account_lines(values)[:2]]
+    lines = [lines[0] + ".", "", lines[1] + ".", "", *markdown_table(["rows", "count"], rows)]
+    return [*lines, "", *markdown_table(["what", "reason", "rows"], reasons)] if reasons else lines
+
+
+def _stamp_table(values: dict[str, Any]) -> list[str]:
+    header = ["view", "sources", "classified", "blocked", "why blocked", "warnings"]
+    rows = [
+        [
+            _name(view),
+            view["sources"],
+            view["classified"],
+            view["blocked"],
+            _flags(view["blocked_by_flag"]),
+            _flags(view["warnings_by_flag"]),
+        ]
+        for view in values["views"]
+    ]
+    return markdown_table(header, rows)
+
+
+def _class_table(first: str, rows: Sequence[tuple[str, dict[str, Any]]], values: dict[str, Any]) -> list[str]:
+    header = [first, "classified", "kept"]
+    header += [f"{name}: most probable / above threshold / sum" for name in values["classes"]]
+    merger = values["merger"]
+    if merger:
+        header += [f"{merger['label']} fraction", "Wilson interval", "exact interval"]
+    cells = [
+        [name, view["counted"], _share(view["kept_fraction"]), *_class_cells(view)] for name, view in rows
+    ]
+    if merger:
+        for row, (_, view) in zip(cells, rows, strict=True):
+            one = view["merger"]
+            row += [_counted_share(one), _interval(one["wilson"]), _interval(one["exact"])]
+    return markdown_table(header, cells)
+
+
+def _class_cells(view: dict[str, Any]) -> list[str]:
+    return [
+        f"{one['most_probable']} / {one['above_threshold']} / {one['sum']:.2f}"
+        for one in view["classes"].values()
+    ]
+
+
+def _header(first: str, values: dict[str, Any]) -> list[str]:
+    header = [first, "sources" if first == "view" else "stamps", "classified", "kept", *values["classes"]]
+    return [*header, values["merger"]["label"]] if values["merger"] else header
+
+
+def _row(name: str, view: dict[str, Any], values: dict[str, Any]) -> list[object]:
+    row: list[object] = [name, view["sources"], view["classified"], _share(view["kept_fraction"])]
+    row += [one["most_probable"] for one in view["classes"].values()]
+    if values["merger"]:
+        one = view["merger"]
+        interval = f" {_interval(one['wilson'])}" if one.get("wilson") else ""
+        row.append(_share(one["fraction"]) + interval)
+    return row
+
+
+def _notes(values: dict[str, Any]) -> list[str]:
+    notes = [
+        f"Classes are counted where most probable; kept: a probability of {values['threshold']:g} or more."
+    ]
+    merger = values["merger"]
+    if merger:
+        notes.append(
+            f"{merger['label']}: probability of {merger['class']} of {merger['threshold']:g} or more, with "
+            f"{values['confidence']:.0%} binomial intervals."
+        )
+    return notes
+
+
+def _name(view: dict[str, Any]) -> str:
+    return view["label"]
+
+
+def _flags(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items())
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _counted_share(one: dict[str, Any]) -> str:
+    return f"{one['count']} of {one['of']} = {_share(one['fraction'])}"
+
+
+def _interval(bounds: Sequence[float] | None) -> str:
+    return "-" if bounds is None else f"[{bounds[0]:.4f}, {bounds[1]:.4f}]"
