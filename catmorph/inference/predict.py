@@ -1,0 +1,162 @@
+"""Running a trained network: the same stamp gives the same bits whatever shares its batch."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from catmorph.errors import UsageError
+from catmorph.files import digest_json
+from catmorph.inference.batches import Packer
+from catmorph.models.checkpoint import Checkpoint, build_from
+
+Key = TypeVar("Key", bound=Hashable)
+
+CODE_VERSION = 1
+"""Raised when the same checkpoint and stamps give other logits; part of the fingerprint."""
+SMALLEST_BATCH = 16
+"""Batches of 8 and below take other paths through oneDNN, and differ by up to 7e-6 in a logit."""
+
+
+class Predictor:
+    """A network ready for inference.
+
+    The network always sees one batch shape, padded with zeros: then a stamp's logits do not depend on its
+    neighbours, its place in the batch, or the chunk it came in.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        From `catmorph.models.checkpoint.load_checkpoint`.
+    device : {"auto", "cpu", "cuda"}
+        auto takes the GPU where there is one.
+    precision : {"auto", "float32", "bfloat16"}
+        auto takes bfloat16 where the device computes in it (a GPU that supports it; a processor with
+        AVX512-BF16 or AMX). The first layer and the head stay in float32.
+    batch : int
+        Stamps of the fixed batch, at least 16.
+
+    Raises
+    ------
+    UsageError
+        When the device is not there or the batch is too small.
+    CheckpointError
+        When the weights do not fit the network the card names.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, device: str = "auto", precision: str = "auto", batch: int = 256):
+        if batch < SMALLEST_BATCH:
+            raise UsageError(f"a batch of {batch} is too small: at least {SMALLEST_BATCH}")
+        self.card, self.batch = checkpoint.card, batch
+        self.device = resolve_device(device)
+        self.precision = resolve_precision(precision, self.device)
+        self._digest = checkpoint.digest
+        module = build_from(checkpoint).eval().requires_grad_(False)
+        module = module.to(self.device, memory_format=torch.channels_last)
+        self._module = _in_bfloat16(module) if self.precision == "bfloat16" else module
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, in the order of the logits."""
+        return self.card.classes
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """The fixed shape of a batch: (batch, channel, y, x)."""
+        pixels = self.card.stamp.pixels
+        return self.batch, self.card.channels, pixels, pixels
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of everything here that decides the bits of the logits."""
+        return digest_json({
+            "checkpoint": self._digest,
+            "precision": self.precision,
+            "batch": self.batch,
+            "device": self.device,
+            "code": CODE_VERSION,
+        })
+
+    def logits(self, inputs: np.ndarray) -> np.ndarray:
+        """Predict normalised stamps.
+
+        Parameters
+        ----------
+        inputs : ndarray of float32, shape (n, channel, y, x)
+
+        Returns
+        -------
+        ndarray of float32, shape (n, class)
+            Not finite where the network's output is not.
+        """
+        ((_, logits),) = self.stream([(None, inputs)])
+        return logits
+
+    def stream(self, items: Iterable[tuple[Key, np.ndarray]]) -> Iterator[tuple[Key, np.ndarray]]:
+        """Predict the stamps of many keys; those of successive keys share batches.
+
+        Parameters
+        ----------
+        items : iterable of (key, ndarray of float32, shape (n_i, channel, y, x))
+            Read one at a time; n_i may be 0.
+
+        Yields
+        ------
+        key, ndarray of float32, shape (n_i, class)
+            In order, each as soon as its last stamp is done.
+        """
+        packer = Packer(self._run, self.shape, len(self.classes))
+        return packer.stream((key, self._checked(inputs)) for key, inputs in items)
+
+    def _checked(self, inputs: np.ndarray) -> np.ndarray:
+        if inputs.ndim != 4 or inputs.shape[1:] != self.shape[1:]:
+            raise UsageError(f"stamps are {inputs.shape}, the network takes (n, {', '.join(map(str, self.shape[1:]))})")
+        return inputs
+
+    def _run(self, batch: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            inputs = torch.from_numpy(batch).to(self.device).contiguous(memory_format=torch.channels_last)
+            return self._module(inputs).float().cpu().numpy()
+
+
+def resolve_device(device: str) -> str:
+    """Return cpu or cuda for auto, cpu or cuda; asking for a GPU that is not there is an error."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("there is no CUDA device that torch can use", hint="use --device cpu or auto")
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return device
+
+
+def resolve_precision(precision: str, device: str) -> str:
+    """Return float32 or bfloat16: for auto, bfloat16 where the device computes in it."""
+    if precision != "auto":
+        return precision
+    # The first GPUs with bfloat16 arithmetic have compute capability 8.0.
+    native = torch.cuda.get_device_capability() >= (8, 0) if device == "cuda" else _cpu_has_bfloat16()
+    return "bfloat16" if native else "float32"
+
+
+def _cpu_has_bfloat16() -> bool:
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def _in_bfloat16(module: nn.Module) -> nn.Module:
+    """Turn convolutions and dense layers to bfloat16, except the first and the last of them."""
+    layers = [layer for layer in module.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    first, *inner, head = layers
+    for layer in inner:
+        layer.to(torch.bfloat16)
+    # Batch norms keep float32 parameters: torch takes them with bfloat16 maps, and they are exact.
+    first.register_forward_hook(lambda layer, inputs, output: output.to(torch.bfloat16))
+    head.register_forward_pre_hook(_as_float32)
+    return module
+
+
+def _as_float32(layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(one.float() for one in inputs)
