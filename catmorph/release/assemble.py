@@ -172,8 +172,8 @@ def _check_conservation(run: RunFolder, sources: int) -> None:
     rejected = _rows(run.rejected_path())
     if counts["read"] != rejected + sources or (rejected, sources) != (counts["rejected"], counts["sources"]):
         raise CatmorphError(
-            f"rows are lost: read {counts['read']} = rejected {counts['rejected']} + sources {counts['sources']} "
-            f"was counted by ingest, the files hold {rejected} + {sources}",
+            f"rows are lost: ingest counted {counts['read']} read = {counts['rejected']} rejected + "
+            f"{counts['sources']} sources, the files hold {rejected} + {sources}",
             where=run.path,
             hint="run `catmorph ingest` again",
         )

@@ -30,6 +30,11 @@ class ExportResult:
     account: Account
     layout: Layout
 
+    @property
+    def paths(self) -> list[Path]:
+        """The released files."""
+        return list(self.files.values())
+
 
 def export(run: RunFolder, formats: Sequence[str] = ()) -> ExportResult:
     """Write the release of `run`, omitted.parquet, provenance.json and columns.md; each whole or not at all.

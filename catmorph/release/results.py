@@ -110,7 +110,7 @@ def answer_names(scheme: Scheme, probabilities: np.ndarray) -> pa.Array:
 
 
 def entropy_bits(scheme: Scheme, probabilities: np.ndarray) -> np.ndarray:
-    """Return the Shannon entropy in bits, float32 of shape (n,); the sum over questions for sigmoid schemes."""
+    """Return the Shannon entropy in bits, float32 of shape (n,); sigmoid schemes: summed over questions."""
     wide = probabilities.astype(np.float64)
     nats = entr(wide).sum(axis=1)
     if scheme.kind == "sigmoid":
@@ -148,7 +148,8 @@ def _released(require: str, views: Mapping[Key, ViewResult], count: int) -> np.n
     if require == "none":
         return np.ones(count, dtype=bool)
     classified = np.array([view.classified for view in views.values()])
-    return classified.any(axis=0) if require == "any" else classified.all(axis=0)
+    combine = np.logical_or if require == "any" else np.logical_and
+    return combine.reduce(classified, axis=0)
 
 
 def _read_view(

@@ -45,20 +45,20 @@ class Summary:
         return self.values["faults"]["exceeds_tolerance"]
 
     @property
-    def fault_line(self) -> str:
-        """One line that says how many rows have a fault, and what is tolerated."""
-        faults, read = self.values["faults"], self.values["account"]["read"]
-        return (
-            f"{faults['rows']} of {read} rows have a fault ({faults['fraction']:.2%}); "
-            f"run.tolerance is {faults['tolerance']:.2%}"
-        )
+    def fault_fraction(self) -> float:
+        """Rows with a fault, as a fraction of the rows read."""
+        return self.values["faults"]["fraction"]
 
-    def table(self) -> str:
-        """Return the summary as text for the terminal."""
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of summary.json."""
+        return self.values
+
+    def text(self) -> str:
+        """Return the account and the tables by view and field as text for the terminal."""
         return summary_table(self.values)
 
     def markdown(self) -> str:
-        """Return the summary as Markdown."""
+        """Return the content of summary.md."""
         return summary_markdown(self.values)
 
 

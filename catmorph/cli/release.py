@@ -1,0 +1,121 @@
+"""`export`, `summarize` and `gallery`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from catmorph.cli.common import Session, run_options
+from catmorph.errors import UsageError
+
+FAULTY = 3
+"""Exit status: done, with more faulty rows than the recipe tolerates."""
+
+
+class _FormatOption(click.Option):
+    """``--format``, whose help lists what is registered."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        from catmorph.release.formats import FORMATS
+
+        titles = "; ".join(f"{name}: {FORMATS.get(name).title}" for name in FORMATS.names())
+        self.help = f"Format, repeatable [default: the recipe's]. {titles}."
+        return super().get_help_record(ctx)
+
+
+@click.command(epilog="Example: catmorph export -r clash.toml --format csv --format fits")
+@click.option("--format", "formats", multiple=True, metavar="NAME", cls=_FormatOption)
+@run_options(json=True)
+def export(session: Session, formats: tuple[str, ...]) -> int:
+    """Write the released catalog, its data dictionary and provenance."""
+    from catmorph.release.bundle import export as write_release
+
+    session.run.ingest_counts()  # refuses a folder without sources before the lock would make it
+    with session.run.lock():
+        result = write_release(session.run, formats)
+    counts = result.account.counts()
+    if session.json:
+        files = {name: str(path) for name, path in result.files.items()}
+        click.echo(json.dumps({**counts, "files": files}, indent=2))
+    for path in result.files.values():
+        session.say(f"{path}: {counts['released']} sources")
+    session.say("{read} rows read = {rejected} rejected + {omitted} omitted + {released} released".format(**counts))
+    return 0
+
+
+@click.command(epilog="Example: catmorph summarize -r clash.toml --json")
+@run_options(json=True)
+def summarize(session: Session) -> int:
+    """Count classes, mergers and every row of the release.
+
+    Writes release/summary.json and release/summary.md, and prints a table. Exit status 3 when more rows have a
+    fault than run.tolerance allows.
+    """
+    from catmorph.release.summary import summarize as count_release
+
+    session.run.ingest_counts()  # refuses a folder without sources before the lock would make it
+    with session.run.lock():
+        summary = count_release(session.run)
+    if session.json:
+        click.echo(json.dumps(summary.to_json(), indent=2, sort_keys=True))
+    elif not session.quiet:
+        click.echo(summary.text())
+    if summary.exceeds_tolerance:
+        click.echo(
+            f"catmorph: done, but {summary.fault_fraction:.2%} of the rows have a fault, more than run.tolerance "
+            f"{session.recipe.run.tolerance:.2%}; see {session.run.release_folder() / 'summary.md'}",
+            err=True,
+        )
+        return FAULTY
+    return 0
+
+
+@click.command(epilog="Example: catmorph gallery -r clash.toml --band F160W --order class")
+@click.option("-b", "--band", "bands", multiple=True, help="Band or view to show, repeatable [default: all].")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="PNG file [default: gallery.png in the run folder]."
+)
+@click.option(
+    "--order",
+    type=click.Choice(["magnitude", "class"]),
+    default="magnitude",
+    show_default=True,
+    help="Brightest first, or the surest of each class.",
+)
+@click.option(
+    "--per-row",
+    type=click.IntRange(1, 50),
+    default=10,
+    show_default=True,
+    help="Sources in a row, where one band is shown.",
+)
+@click.option("--per-page", type=click.IntRange(1, 1000), help="Sources on the sheet [default: 10, one band: 50].")
+@click.option("--page", type=click.IntRange(1), default=1, show_default=True, help="Which sheetful.")
+@run_options(json=True)
+def gallery(
+    session: Session,
+    bands: tuple[str, ...],
+    output: Path | None,
+    order: str,
+    per_row: int,
+    per_page: int | None,
+    page: int,
+) -> int:
+    """Draw stamps with id, most probable class and probability as a PNG.
+
+    With several bands a row is a source and a column a band; with one band a row holds many sources.
+    """
+    from catmorph.report.gallery import gallery as draw
+
+    path = output or session.run.path / "gallery.png"
+    if path.suffix.lower() != ".png":
+        raise UsageError("the gallery is a PNG file", where=path, hint="let --output end in .png")
+    single = len(set(bands) or session.recipe.all_views) == 1
+    rows = -(-(per_page or 50) // per_row) if single else per_page or 10
+    result = draw(session.run, bands, per_row, rows, path, "class" if order == "class" else "magnitude", page)
+    if session.json:
+        click.echo(json.dumps({"path": str(path), "ids": result.ids, "available": result.available}, indent=2))
+    session.say(f"{path}: {len(result.ids)} of {result.available} sources")
+    return 0

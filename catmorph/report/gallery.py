@@ -1,0 +1,193 @@
+"""A sheet of stamps with their labels, as a PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from catmorph.errors import CatmorphError, UsageError, suggest
+from catmorph.recipe import Recipe
+from catmorph.release.layout import Key
+from catmorph.release.results import ViewResult, answer_names, read_results
+from catmorph.report.sheet import Cell, draw_sheet
+from catmorph.schemes import Scheme, load_scheme
+from catmorph.stamps.store import Shard, open_shard
+from catmorph.workspace import Chunk, RunFolder
+
+Order = Literal["magnitude", "class"]
+
+
+@dataclass(frozen=True)
+class GalleryResult:
+    """What `gallery` drew: the file, the ids shown in order, and how many sources have a stamp in all."""
+
+    path: Path
+    ids: tuple[str, ...]
+    available: int
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A source that can be shown; `rank` sorts, `group` is its class."""
+
+    rank: tuple[float, str, str]
+    group: str
+    chunk: Chunk
+    row: int
+    id: str
+    labels: tuple[str, ...]
+
+
+def gallery(
+    run: RunFolder,
+    views: Sequence[str],
+    per_row: int,
+    rows: int,
+    path: Path,
+    order: Order = "magnitude",
+    page: int = 1,
+) -> GalleryResult:
+    """Draw stamps with id, most probable class and probability.
+
+    With several views a row is a source and a column a view; with one view a row holds `per_row` sources.
+
+    Parameters
+    ----------
+    run : RunFolder
+        A run folder with stamps and logits.
+    views : sequence of str
+        Views to show; none given shows all.
+    per_row, rows : int
+        Size of the sheet.
+    path : Path
+        PNG file to write.
+    order : str
+        ``magnitude``: brightest first; ``class``: the surest of each class in turn, class by class. With
+        several views the first one that classified a source decides.
+    page : int
+        Which sheetful to draw, from 1.
+
+    Raises
+    ------
+    UsageError
+        For an unknown view, or a page without sources.
+    CatmorphError
+        When stamps or logits are missing.
+    """
+    keys = _keys(run.recipe, views)
+    wanted = rows if len(keys) > 1 else rows * per_row
+    candidates, available = _best(run, keys, order, wanted * page)
+    shown = candidates[wanted * (page - 1) :]
+    if not shown:
+        raise UsageError(f"page {page} holds no source: {available} have a stamp", hint="choose a lower --page")
+    stamps = _read_stamps(run, keys, shown)
+    if len(keys) > 1:
+        grid = [
+            [_cell(source, index, stamps[n, index]) for index in range(len(keys))] for n, source in enumerate(shown)
+        ]
+        draw_sheet(path, grid, [key.view for key in keys])
+    else:
+        cells = [_cell(source, 0, stamps[n, 0]) for n, source in enumerate(shown)]
+        grid = [cells[start : start + per_row] for start in range(0, len(cells), per_row)]
+        draw_sheet(path, grid, [], title=keys[0].view)
+    return GalleryResult(path, tuple(source.id for source in shown), available)
+
+
+def _cell(source: _Candidate, index: int, stamp: np.ndarray | None) -> Cell:
+    return Cell(stamp, f"{source.chunk.field} {source.id}", source.labels[index])
+
+
+def _keys(recipe: Recipe, views: Sequence[str]) -> list[Key]:
+    chosen = list(dict.fromkeys(views)) or list(recipe.all_views)
+    for view in chosen:
+        if view not in recipe.all_views:
+            raise UsageError(f"unknown band or view {view!r}", hint=suggest(view, recipe.all_views))
+    return [_first_key(recipe, view) for view in chosen]
+
+
+def _first_key(recipe: Recipe, view: str) -> Key:
+    for name in recipe.classifiers:
+        if view in recipe.classifier_views(name):
+            return Key(name, view)
+    raise UsageError(f"no classifier of the recipe looks at view {view!r}")
+
+
+def _best(run: RunFolder, keys: Sequence[Key], order: Order, wanted: int) -> tuple[list[_Candidate], int]:
+    """Return the first `wanted` sources in order, and how many there are; memory is bounded by `wanted`."""
+    best: list[_Candidate] = []
+    available = 0
+    for candidates in _candidates(run, keys, order):
+        available += len(candidates)
+        best = _sorted(best + candidates, order, wanted)
+    return _by_class(best, wanted, load_scheme(run.recipe.scheme)) if order == "class" else best, available
+
+
+def _sorted(candidates: list[_Candidate], order: Order, wanted: int) -> list[_Candidate]:
+    candidates = sorted(candidates, key=lambda one: one.rank)
+    if order == "magnitude":
+        return candidates[:wanted]
+    counts: dict[str, int] = {}
+    kept = []
+    for one in candidates:
+        counts[one.group] = counts.get(one.group, 0) + 1
+        if counts[one.group] <= wanted:
+            kept.append(one)
+    return kept
+
+
+def _by_class(candidates: list[_Candidate], wanted: int, scheme: Scheme) -> list[_Candidate]:
+    """Take the surest of each class in turn until there are enough, then put them class by class."""
+    groups: dict[str, list[_Candidate]] = {}
+    for one in candidates:
+        groups.setdefault(one.group, []).append(one)
+    turns = [(turn, one) for members in groups.values() for turn, one in enumerate(members)]
+    chosen = [one for _, one in sorted(turns, key=lambda item: (item[0], item[1].rank))[:wanted]]
+    classes = {name: number for number, name in enumerate(scheme.class_names)}
+    return sorted(chosen, key=lambda one: (classes.get(one.group, len(classes)), one.group, one.rank))
+
+
+def _candidates(run: RunFolder, keys: Sequence[Key], order: Order) -> Iterator[list[_Candidate]]:
+    scheme = load_scheme(run.recipe.scheme)
+    for result in read_results(run):
+        views = [result.views[key] for key in keys]
+        names = [answer_names(scheme, view.probabilities).to_pylist() for view in views]
+        surest = [np.nanmax(np.nan_to_num(view.probabilities, nan=-1.0), axis=1) for view in views]
+        magnitudes = result.sources["magnitude"].to_pylist()
+        ids = result.sources["id"].to_pylist()
+        found = []
+        for row in np.flatnonzero(np.any([view.classified for view in views], axis=0)):
+            first = next(n for n, view in enumerate(views) if view.classified[row])
+            magnitude = magnitudes[row]
+            value = -float(surest[first][row]) if order == "class" else np.inf if magnitude is None else magnitude
+            labels = tuple(_label(view, name, sure, row) for view, name, sure in zip(views, names, surest, strict=True))
+            rank = (value, result.chunk.field, str(ids[row]))
+            found.append(_Candidate(rank, names[first][row], result.chunk, int(row), ids[row], labels))
+        yield found
+
+
+def _label(view: ViewResult, names: list[str | None], surest: np.ndarray, row: np.integer) -> str:
+    return f"{names[row] or 'none'} {surest[row]:.2f}" if view.classified[row] else ""
+
+
+def _read_stamps(run: RunFolder, keys: Sequence[Key], shown: Sequence[_Candidate]) -> np.ndarray:
+    """Return the stamps as an object array (source, view) of float32 (channel, y, x), None where there is none."""
+    stamps = np.full((len(shown), len(keys)), None, dtype=object)
+    for chunk in dict.fromkeys(source.chunk for source in shown):
+        numbers = [number for number, source in enumerate(shown) if source.chunk == chunk]
+        for index, key in enumerate(keys):
+            path = run.shard_path(key.view, chunk)
+            with open_shard(path) as shard:
+                for number in numbers:
+                    stamps[number, index] = _one_stamp(shard, shown[number], path)
+    return stamps
+
+
+def _one_stamp(shard: Shard, source: _Candidate, path: Path) -> np.ndarray | None:
+    if source.row >= len(shard.ids) or shard.ids[source.row] != source.id:
+        raise CatmorphError("holds other sources than its chunk has now", where=path, hint="run `catmorph cutouts`")
+    row = int(shard.rows[source.row])
+    return None if row < 0 else shard.read(np.array([row]))[0]
