@@ -84,7 +84,7 @@ def _read_with_base(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     base_path = path.resolve().parent / base
     if not base_path.is_file():
         base_path = preset_path(base.removesuffix(".toml"))
-    return _merged(_read_with_base(base_path, (*seen, path.resolve())), table)
+    return _extended(_read_with_base(base_path, (*seen, path.resolve())), table)
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -96,6 +96,19 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise RecipeError(f"cannot be read: {error}", where=path) from error
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"is not valid TOML: {error}", where=path) from error
+
+
+def _extended(base: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
+    # Keys of sections replace one by one; a value that is itself a table, such as a column, replaces whole.
+    result = dict(base)
+    for key, value in table.items():
+        if key == "classifiers" and isinstance(value, dict):
+            result[key] = _extended(base.get(key, {}), value)
+        elif isinstance(value, dict) and isinstance(base.get(key), dict) and key != "views":
+            result[key] = base[key] | value
+        else:
+            result[key] = value
+    return result
 
 
 def _merged(base: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
