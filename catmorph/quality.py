@@ -73,3 +73,13 @@ def count_flags(flags: np.ndarray) -> dict[str, int]:
     flags = np.asarray(flags, dtype=np.uint32)
     counts = {info.flag.name or "": int(np.count_nonzero(flags & np.uint32(info.flag))) for info in FLAGS}
     return {name: count for name, count in counts.items() if count}
+
+
+def flags_markdown() -> str:
+    """Return the table of flags in docs/flags.md."""
+    lines = ["| bit | value | name | severity | fault | meaning |", "|---:|---:|---|---|---|---|"]
+    for info in FLAGS:
+        bit = int(info.flag).bit_length() - 1
+        fault = "yes" if info.fault else "no"
+        lines.append(f"| {bit} | {int(info.flag)} | `{info.flag.name}` | {info.severity} | {fault} | {info.meaning} |")
+    return "\n".join(lines) + "\n"
