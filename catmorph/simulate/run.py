@@ -1,0 +1,197 @@
+"""From a spec to a folder of mosaics, catalogs, truth and labels."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from astropy.wcs import WCS
+from tqdm import tqdm
+
+from catmorph.errors import UsageError
+from catmorph.simulate import files, sky
+from catmorph.simulate.shapes import load_galsim
+from catmorph.simulate.spec import FieldSpec, SimulationSpec
+from catmorph.simulate.streams import stream
+from catmorph.simulate.votes import class_probabilities, draw_labels, probability_columns
+
+STRUCTURE_COLUMNS = (
+    "sersic_index", "axis_ratio", "angle", "r50_arcsec", "bulge_fraction", "arm_strength", "bar_fraction",
+    "clump_fraction",
+)  # fmt: skip
+
+
+class Simulated(NamedTuple):
+    """What :func:`simulate_fields` wrote: the folder, and the tables it holds."""
+
+    folder: Path
+    truth: pd.DataFrame
+    labels: pd.DataFrame
+
+
+def simulate_fields(spec: SimulationSpec, out: str | Path, workers: int = 1, progress: bool = False) -> Simulated:
+    """Draw all fields of `spec` into the new folder `out`.
+
+    The folder appears when everything in it is complete. The same spec gives the same bytes, whatever
+    the number of workers.
+
+    Parameters
+    ----------
+    spec : SimulationSpec
+    out : path
+        Must not exist, or be empty.
+    workers : int
+        Processes; a field is drawn by one of them.
+    progress : bool
+        Whether to show a bar on standard error.
+
+    Returns
+    -------
+    Simulated
+
+    Raises
+    ------
+    UsageError
+        When `out` is not empty, or GalSim is not installed.
+    """
+    load_galsim()
+    with _new_folder(Path(out)) as folder:
+        for name in ("mosaics", "catalogs"):
+            (folder / name).mkdir()
+        fields = spec.all_fields()
+        tables = _watched(_draw_all(spec, fields, folder, workers), len(fields), progress)
+        truth = pd.concat(list(tables), ignore_index=True)
+        labels = draw_labels(truth, spec.votes, spec.seed)
+        truth = truth.drop(columns="dirty")
+        files.write_truth(folder / "truth.parquet", truth)
+        files.write_labels(folder / "labels.csv", labels)
+    return Simulated(Path(out), truth, labels)
+
+
+@contextmanager
+def _new_folder(out: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `out` that becomes `out` on success and goes away on failure."""
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise UsageError("the output folder is not empty", where=out, hint="give a new one")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        yield folder
+        folder.chmod(0o755)
+        os.replace(folder, out)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _draw_all(
+    spec: SimulationSpec, fields: tuple[FieldSpec, ...], folder: Path, workers: int
+) -> Iterator[pd.DataFrame]:
+    """Draw the fields here or in processes; their tables come in the order of the spec."""
+    draw = partial(draw_field, spec, folder=folder)
+    if workers <= 1 or len(fields) == 1:
+        yield from map(draw, fields)
+        return
+    with ProcessPoolExecutor(min(workers, len(fields)), mp_context=get_context("spawn")) as pool:
+        yield from pool.map(draw, fields)
+
+
+def _watched(tables: Iterable[pd.DataFrame], total: int, progress: bool) -> Iterable[pd.DataFrame]:
+    hidden = not (progress and sys.stderr.isatty())
+    return tqdm(tables, total=total, desc="fields", unit="field", disable=hidden)
+
+
+def draw_field(spec: SimulationSpec, field: FieldSpec, folder: Path) -> pd.DataFrame:
+    """Draw one field into `folder`: its mosaics and its catalog; return its part of the truth table."""
+    wcs = sky.field_wcs(field, spec.pixel_scale_arcsec)
+    placed = sky.place_sources(spec, field)
+    rows: list[dict] = []
+    for mosaic in sky.draw_mosaics(spec, field, placed):
+        name = files.mosaic_name(field.name, mosaic.band.name, spec.files)
+        files.write_mosaic(folder / "mosaics" / name, mosaic, wcs, field, spec)
+        rows += _truth_rows(field, mosaic, placed, spec)
+    truth = pd.DataFrame(rows)
+    truth[probability_columns()] = class_probabilities(truth, spec.votes)
+    catalog = _catalog(spec, field, placed, wcs, truth)
+    sentinels = _dirty(catalog, spec, field, wcs)
+    truth["dirty"] = truth["id"].isin(sentinels.ids)
+    files.write_catalog(folder / "catalogs" / f"{field.name}.cat", sentinels.catalog)
+    return truth
+
+
+def _truth_rows(field: FieldSpec, mosaic: sky.Mosaic, placed: list[sky.Placed], spec: SimulationSpec) -> list[dict]:
+    rows = []
+    for one, seen in zip(placed, mosaic.seen, strict=True):
+        structure = asdict(one.source)
+        rows.append(
+            {
+                "field": field.name,
+                "id": one.source.id,
+                "band": mosaic.band.name,
+                "kind": one.source.kind,
+                "x": one.x,
+                "y": one.y,
+                "magnitude": seen.magnitude,
+                "petro_radius_arcsec": one.petro_radius_pixels * spec.pixel_scale_arcsec,
+                "covered": seen.covered,
+            }
+            | sky.appearance_columns(seen)
+            | {name: structure[name] for name in STRUCTURE_COLUMNS}
+            | {"companion": one.source.companion is not None}
+        )
+    return rows
+
+
+def _catalog(
+    spec: SimulationSpec, field: FieldSpec, placed: list[sky.Placed], wcs: WCS, truth: pd.DataFrame
+) -> pd.DataFrame:
+    """Return the clean catalog: one row a source, in the order of their IDs."""
+    band = spec.band(spec.reference_band)
+    ra, dec = wcs.pixel_to_world_values([one.x for one in placed], [one.y for one in placed])
+    first = truth.drop_duplicates("id")
+    fluxes = np.array([one.renderer.fluxes(band).sum() for one in placed])
+    scatter = [stream(spec.seed, field.name, one.source.id, "catalog").normal(0, 0.02) for one in placed]
+    flag = (first["contamination"] > 0.1).astype(int) + 2 * (first["uncovered"] > 0).astype(int)
+    return pd.DataFrame(
+        {
+            "ID": [one.source.id for one in placed],
+            "RA": ra,
+            "DEC": dec,
+            "PETRO_RADIUS": [one.petro_radius_pixels for one in placed],
+            f"{band.name}_MAG": spec.zero_point - 2.5 * np.log10(fluxes) + scatter,
+            "FLAG": flag.to_numpy(),
+        }
+    )
+
+
+class _Dirtied(NamedTuple):
+    catalog: pd.DataFrame
+    ids: list[int]
+
+
+def _dirty(catalog: pd.DataFrame, spec: SimulationSpec, field: FieldSpec, wcs: WCS) -> _Dirtied:
+    """Put the faults of the spec into `catalog`; `ids` are the sources without a usable size."""
+    rng = stream(spec.seed, field.name, "dirt")
+    order = rng.permutation(len(catalog))
+    sentinels = order[: spec.dirt.sentinels]
+    repeated = catalog.iloc[order[spec.dirt.sentinels :][: spec.dirt.duplicates]]
+    catalog = catalog.copy()
+    catalog.loc[catalog.index[sentinels], "PETRO_RADIUS"] = -99.0
+    lost = catalog.iloc[[0] * spec.dirt.off_image].copy()
+    for i in range(len(lost)):
+        ra, dec = wcs.pixel_to_world_values(field.side_pixels * (1.3 + 0.1 * i), field.side_pixels * 0.5)
+        lost.iloc[i, [0, 1, 2, 3]] = [catalog["ID"].max() + 1 + i, ra, dec, 12.0]
+    parts = [part for part in (catalog, repeated, lost) if len(part)]
+    return _Dirtied(pd.concat(parts).astype({"ID": int, "FLAG": int}), catalog["ID"].iloc[sentinels].tolist())
