@@ -124,18 +124,18 @@ def counted(layout: Layout, widths: dict[str, int]) -> Layout:
 def wide_batches(run: RunFolder, layout: Layout) -> Iterator[pa.RecordBatch]:
     """Yield the released rows in the layout's columns, one batch a chunk; memory is bounded by the chunk."""
     for result in read_results(run):
-        keep = pa.array(result.released)
-        arrays = [_column(result, column, run, keep) for column in layout.columns]
+        arrays = [_column(result, column, run) for column in layout.columns]
         batch = pa.record_batch(arrays, schema=layout.schema)
+        if not result.released.all():
+            batch = batch.filter(pa.array(result.released))
         if batch.num_rows:
             yield batch
 
 
-def _column(result: ChunkResult, column: OutputColumn, run: RunFolder, keep: pa.Array) -> pa.Array:
+def _column(result: ChunkResult, column: OutputColumn, run: RunFolder) -> pa.Array:
     if column.key is None:
-        array = result.sources[column.source].combine_chunks()
-        return array.filter(keep).cast(column.type)
-    return _answer(result, column, column.key, run).filter(keep)
+        return result.sources[column.source].combine_chunks().cast(column.type)
+    return _answer(result, column, column.key, run)
 
 
 def _answer(result: ChunkResult, column: OutputColumn, key: Key, run: RunFolder) -> pa.Array:

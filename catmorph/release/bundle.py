@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -115,6 +115,8 @@ def _dictionary_row(column: OutputColumn, plain: bool) -> list[str]:
 
 def _write(run: RunFolder, writer: Format, layout: Layout, total_rows: int) -> Path:
     path = run.release_folder() / f"{layout.name}.{writer.suffix}"
+    if not writer.full:
+        layout = replace(layout, columns=layout.plain)
     with atomic(path) as temporary:
         writer.write(temporary, layout, wide_batches(run, layout), total_rows)
     return path

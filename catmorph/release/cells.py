@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from catmorph.release.layout import OutputColumn
 
@@ -45,19 +46,31 @@ def ascii_text(text: str) -> str:
     return "".join(one if " " <= one <= "~" else f"\\x{ord(one):02x}" for one in escaped)
 
 
-def number_texts(array: pa.Array) -> list[str | None]:
-    """Return the shortest texts that read back as the same numbers; None for null and NaN."""
+def number_texts(array: pa.Array) -> pa.StringArray:
+    """Return the shortest texts that read back as the same numbers; null for null and NaN."""
     if pa.types.is_floating(array.type):
-        return [None if text == "nan" else text for text in array.cast(pa.string()).to_pylist()]
+        array = pc.if_else(pc.is_nan(array), None, array)
     if pa.types.is_boolean(array.type):
-        return [None if value is None else str(value) for value in array.to_pylist()]
-    return array.cast(pa.string()).to_pylist()
+        return pc.if_else(array, "True", "False")
+    return array.cast(pa.string())
 
 
-def bytes_block(texts: Sequence[str | None]) -> np.ndarray:
-    """Return texts as UTF-8 bytes of shape (n, longest), zero bytes behind them; None is blank."""
-    encoded = np.array([b"" if text is None else text.encode() for text in texts], dtype="S")
-    return encoded.view(np.uint8).reshape(len(texts), -1)
+def arrow_block(texts: pa.StringArray) -> np.ndarray:
+    """Return Arrow texts as UTF-8 bytes of shape (n, longest), zero bytes behind them; null is blank."""
+    texts = pa.concat_arrays([texts.fill_null("")])
+    _, offsets_buffer, data_buffer = texts.buffers()
+    offsets = np.frombuffer(offsets_buffer, np.int32)[texts.offset : texts.offset + len(texts) + 1]
+    lengths = np.diff(offsets)
+    block = np.zeros((len(texts), max(1, lengths.max(initial=0))), dtype=np.uint8)
+    if data_buffer is not None:
+        data = np.frombuffer(data_buffer, np.uint8)[offsets[0] : offsets[-1]]
+        block[np.arange(block.shape[1]) < lengths[:, None]] = data
+    return block
+
+
+def bytes_block(texts: Sequence[str]) -> np.ndarray:
+    """Return texts as UTF-8 bytes of shape (n, longest), zero bytes behind them."""
+    return arrow_block(pa.array(texts, pa.string()))
 
 
 def rounded(values: np.ndarray, decimals: int) -> np.ndarray:
@@ -91,7 +104,7 @@ def fixed_block(values: np.ndarray, decimals: int) -> np.ndarray:
     missing = np.isnan(values)
     whole = np.where(missing, 0, values)
     if not (np.abs(whole) * 10.0**decimals < _EXACT / 2).all():
-        texts = [None if np.isnan(value) else f"{float(value):z.{decimals}f}" for value in values.flat]
+        texts = ["" if np.isnan(value) else f"{float(value):z.{decimals}f}" for value in values.flat]
         return bytes_block(texts).reshape(*values.shape, -1)
     numbers = rounded(whole, decimals)
     block = _digits(np.abs(numbers), decimals)
@@ -185,8 +198,6 @@ def _fixed_columns(batch: pa.RecordBatch, columns: Sequence[OutputColumn]) -> np
 
 
 def _text_column(array: pa.Array, text: Callable[[str], str]) -> np.ndarray:
-    if pa.types.is_string(array.type):
-        return bytes_block(
-            [None if value is None else text(value).replace("\0", "") for value in array.to_pylist()]
-        )
-    return bytes_block(number_texts(array))
+    if not pa.types.is_string(array.type):
+        return arrow_block(number_texts(array))
+    return bytes_block([text(value).replace("\0", "") if value else "" for value in array.to_pylist()])

@@ -104,7 +104,8 @@ def answer_names(scheme: Scheme, probabilities: np.ndarray) -> pa.Array:
     missing = np.isnan(probabilities).any(axis=1)
     names = np.array(scheme.class_names)
     if scheme.kind == "softmax":
-        return pa.array(names[best.argmax(axis=1)], pa.string(), mask=missing)
+        number = pa.array(best.argmax(axis=1).astype(np.int32), mask=missing)
+        return pa.DictionaryArray.from_arrays(number, pa.array(names, pa.string())).cast(pa.string())
     texts = ["|".join(names[row]) for row in best]
     return pa.array(np.array(texts, dtype=object), pa.string(), mask=missing)
 
@@ -191,9 +192,10 @@ def _probabilities(
 def _read_columns(path: Path, columns: list[str]) -> pa.Table:
     try:
         with pq.ParquetFile(path) as file:
-            missing = [name for name in columns if name not in file.schema_arrow.names]
+            stored = set(file.schema_arrow.names)
+            missing = [name for name in columns if name not in stored]
             if missing:
                 raise CatmorphError(f"has no column {missing[0]!r}", where=path, hint=_AGAIN)
-            return file.read(columns)
+            return file.read(columns, use_threads=False)  # files are small: threads cost more than they save
     except (pa.ArrowException, OSError) as error:
         raise CatmorphError(f"is damaged: {error}", where=path, hint=f"delete it and {_AGAIN}") from error

@@ -18,7 +18,10 @@ from catmorph.release.layout import Layout, OutputColumn
 
 @FORMATS.register("ecsv")
 class EcsvFormat(Format):
-    """Enhanced CSV (astropy APE 6), comma-delimited; missing values are blank and read back masked."""
+    """Enhanced CSV (astropy APE 6), comma-delimited; missing values are blank and read back masked.
+
+    astropy's reader strips blanks around text, also where it is quoted.
+    """
 
     suffix = "ecsv"
     title = "text with units and metadata (astropy)"
