@@ -6,7 +6,6 @@ order statistic, or a minimum or maximum along the stamp's own pixels.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 
 import numpy as np

@@ -50,12 +50,15 @@ class LabelMatch:
 
     def report(self) -> list[str]:
         """Return one line for each kind of left-over, none where everything matched."""
-        lines = []
-        if self.labels_without_stamp:
-            lines.append(f"{self.labels_without_stamp} labels have no stamp: {_listed(self.first_labels, self.labels_without_stamp)}")
-        if self.stamps_without_label:
-            lines.append(f"{self.stamps_without_label} stamps have no label: {_listed(self.first_stamps, self.stamps_without_label)}")
-        return lines
+        kinds = (
+            (self.labels_without_stamp, "labels have no stamp", self.first_labels),
+            (self.stamps_without_label, "stamps have no label", self.first_stamps),
+        )
+        return [
+            f"{count} {what}: {', '.join(names)}{' ...' if count > len(names) else ''}"
+            for count, what, names in kinds
+            if count
+        ]
 
 
 def read_labels(
@@ -142,7 +145,3 @@ def _refuse(wrong: np.ndarray | pd.Series, table: pd.DataFrame, what: str, path:
     if len(rows):
         listed = ", ".join(str(row + 1) for row in rows[:SHOWN]) + (" ..." if len(rows) > SHOWN else "")
         raise CatalogError(f"{what} in {len(rows)} of {len(table)} rows: row {listed}", where=path)
-
-
-def _listed(names: tuple[str, ...], count: int) -> str:
-    return ", ".join(names) + (" ..." if count > len(names) else "")

@@ -1,0 +1,105 @@
+"""The commands that list, show and create networks and checkpoints."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from catmorph.cli.common import Session, run_options
+
+
+@click.group(epilog="Example: catmorph models show checkpoints/clash-inception.safetensors")
+def models() -> None:
+    """List, show and create networks and checkpoints."""
+
+
+@models.command("list", epilog="Example: catmorph models list --json")
+@click.option("--json", "as_json", is_flag=True, help="Report as JSON on stdout.")
+def list_models(as_json: bool) -> None:
+    """List the architectures."""
+    from catmorph.models import MODELS
+
+    specs = [MODELS.get(name) for name in MODELS.names()]
+    if as_json:
+        _print_json([{"name": one.name, "title": one.title, "source": one.source} for one in specs])
+        return
+    width = max(len(one.name) for one in specs)
+    for one in specs:
+        click.echo(f"{one.name:<{width}}  {one.title} ({one.source})")
+
+
+@models.command(epilog="Example: catmorph models show clash-inception --json")
+@click.argument("name", metavar="NAME_OR_CHECKPOINT")
+@click.option("--json", "as_json", is_flag=True, help="Report as JSON on stdout.")
+def show(name: str, as_json: bool) -> None:
+    """Show an architecture, or the card of a checkpoint file."""
+    found = _checkpoint(Path(name)) if _is_file(name) else _architecture(name)
+    if as_json:
+        _print_json(found)
+        return
+    for line in _lines(found):
+        click.echo(line)
+
+
+@models.command(epilog="Example: catmorph models create clash-inception -r clash.toml --output untrained.safetensors")
+@run_options
+@click.argument("name")
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="Checkpoint file to write.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the initialisation.")
+def create(session: Session, name: str, output: Path, seed: int) -> None:
+    """Write an untrained checkpoint whose card fits the recipe: for trials of the pipeline, not for science."""
+    from catmorph.models.create import create_untrained
+
+    create_untrained(name, session.recipe, output, seed=seed)
+    session.say("this checkpoint is untrained: its probabilities mean nothing")
+    click.echo(output)
+
+
+def _is_file(name: str) -> bool:
+    # An architecture's name has no folder and no ending.
+    return Path(name).exists() or "/" in name or name.endswith(".safetensors")
+
+
+def _architecture(name: str) -> dict[str, Any]:
+    from catmorph.models import MODELS, build, count_parameters
+
+    spec = MODELS.get(name)
+    parameters, running = count_parameters(build(name, seed=0))
+    return {
+        "name": spec.name,
+        "title": spec.title,
+        "parameters": parameters,
+        "running_statistics": running,
+        "input": [spec.channels, spec.pixels, spec.pixels],
+        "classes": spec.classes,
+        "scheme": spec.scheme,
+        "source": spec.source,
+        "licence": spec.licence,
+        "notes": spec.notes,
+    }
+
+
+def _checkpoint(path: Path) -> dict[str, Any]:
+    from catmorph.files import digest
+    from catmorph.models.header import load_card
+
+    return {"file": path.name, "card": load_card(path).model_dump(mode="json"), "sha256": digest(path)}
+
+
+def _lines(found: dict[str, Any], indent: str = "") -> list[str]:
+    """Write nested keys as an indented list; what is empty is left out."""
+    lines: list[str] = []
+    for key, value in found.items():
+        if isinstance(value, dict) and value:
+            lines += [f"{indent}{key}:", *_lines(value, indent + "  ")]
+        elif value not in ("", None, {}, []):
+            text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            lines.append(f"{indent}{key}: {text}")
+    return lines
+
+
+def _print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))

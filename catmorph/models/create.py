@@ -1,0 +1,51 @@
+"""Untrained checkpoints, for trials of the pipeline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from catmorph.errors import UsageError
+from catmorph.models import MODELS, build
+from catmorph.models.card import Card, card_for
+from catmorph.models.checkpoint import save_checkpoint
+from catmorph.recipe import Recipe
+
+PURPOSE = "UNTRAINED: random weights, for trying the pipeline only; its probabilities mean nothing"
+
+
+def create_untrained(name: str, recipe: Recipe, output: Path, *, seed: int = 0) -> Card:
+    """Write a checkpoint of freshly initialised weights whose card fits `recipe`.
+
+    Raises
+    ------
+    UsageError
+        When there is no such architecture, the views have different numbers of bands, or the recipe's stamps
+        are not of the size the architecture takes.
+    """
+    channels = one_channel_count(recipe)
+    check_input(name, recipe)
+    card = card_for(
+        recipe, name, channels=channels, views=(), title=f"untrained {name}", purpose=PURPOSE,
+        training={"trained": False, "seed": seed},
+    )
+    save_checkpoint(output, build(name, classes=len(card.classes), channels=channels, seed=seed), card)
+    return card
+
+
+def one_channel_count(recipe: Recipe) -> int:
+    """Return the number of bands that all views of `recipe` have."""
+    counts = {view: len(bands) for view, bands in recipe.all_views.items()}
+    if len(set(counts.values())) != 1:
+        listed = ", ".join(f"{view} {count}" for view, count in counts.items())
+        raise UsageError(f"one network cannot take views with different numbers of bands: {listed}")
+    return next(iter(counts.values()))
+
+
+def check_input(name: str, recipe: Recipe) -> None:
+    """Check that the recipe's stamps have the size that architecture `name` takes."""
+    pixels = MODELS.get(name).pixels
+    if recipe.stamp.pixels != pixels:
+        raise UsageError(
+            f"stamps of the recipe have {recipe.stamp.pixels} pixels, {name} takes {pixels}",
+            hint=f"set stamp.pixels = {pixels}",
+        )
