@@ -15,6 +15,9 @@ from catmorph.recipe import NormaliseSection
 MAD_TO_SIGMA = 1.4826
 """Standard deviation of a normal distribution over its median absolute deviation."""
 
+BLOCK = 64
+"""Channels scaled together: the temporaries stay in the processor's cache, and memory is bounded."""
+
 
 def normalise(stamps: np.ndarray, section: NormaliseSection) -> np.ndarray:
     """Turn stamps into what the network sees.
@@ -39,14 +42,9 @@ def normalise(stamps: np.ndarray, section: NormaliseSection) -> np.ndarray:
     result = np.empty(stamps.shape, dtype=np.float32)
     pixels = stamps.reshape(-1, stamps.shape[-2] * stamps.shape[-1])
     flat = result.reshape(pixels.shape)
-    # A block of rows keeps the temporaries in the processor's cache and memory bounded.
     for start in range(0, len(pixels), BLOCK):
         flat[start : start + BLOCK] = _normalise_rows(pixels[start : start + BLOCK], section)
     return result
-
-
-BLOCK = 64
-"""Channels scaled together."""
 
 
 def is_flat(stamps: np.ndarray) -> np.ndarray:
@@ -60,7 +58,7 @@ def is_flat(stamps: np.ndarray) -> np.ndarray:
     -------
     ndarray of bool, shape (n,)
     """
-    rows = np.asarray(stamps).reshape(len(stamps), -1, stamps.shape[-2] * stamps.shape[-1])
+    rows = np.asarray(stamps).reshape(*stamps.shape[:-2], stamps.shape[-2] * stamps.shape[-1])
     valid = np.isfinite(rows)
     low = np.min(rows, axis=-1, where=valid, initial=np.inf)
     high = np.max(rows, axis=-1, where=valid, initial=-np.inf)

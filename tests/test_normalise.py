@@ -1,0 +1,138 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from catmorph.recipe import NormaliseSection
+from catmorph.stamps.normalise import METHODS, is_flat, normalise
+
+FILLS = ("zero", "median", "minimum")
+ALL = [NormaliseSection(method=method, fill=fill) for method in METHODS for fill in FILLS]
+
+
+def stamp(*rows):
+    """One stamp of one channel."""
+    return np.array(rows, dtype=np.float32)[None, None]
+
+
+def galaxies(count, side=20, seed=0, channels=1):
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[:side, :side] - side / 2
+    sky = random.normal(0, 1, (count, channels, side, side))
+    return (sky + 50 * np.exp(-(x**2 + y**2) / 20)).astype(np.float32)
+
+
+pixels = hnp.arrays(
+    np.float32,
+    st.tuples(st.integers(2, 5), st.integers(1, 2), st.integers(1, 9), st.integers(1, 9)),
+    elements=st.one_of(
+        st.floats(-(2.0**100), 2.0**100, width=32), st.just(np.float32(np.nan)), st.just(np.float32(np.inf))
+    ),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(pixels, st.sampled_from(ALL), st.randoms(use_true_random=False))
+def test_a_stamps_result_does_not_depend_on_its_neighbours(stamps, section, random):
+    order = list(range(len(stamps)))
+    random.shuffle(order)
+    alone = [normalise(stamps[i : i + 1], section)[0] for i in order]
+    together = normalise(stamps[order], section)
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(alone, together, strict=True))
+
+
+@settings(max_examples=60, deadline=None)
+@given(pixels, st.sampled_from(ALL))
+def test_the_network_sees_only_finite_numbers(stamps, section):
+    result = normalise(stamps, section)
+    assert result.shape == stamps.shape
+    assert result.dtype == np.float32
+    assert np.isfinite(result).all()
+
+
+@pytest.mark.parametrize("section", ALL, ids=lambda one: f"{one.method}-{one.fill}")
+def test_blocks_do_not_change_the_bits(section):
+    stamps = galaxies(150, side=11)
+    stamps[::7, :, :3] = np.nan
+    together = normalise(stamps, section)
+    assert together[149:].tobytes() == normalise(stamps[149:], section).tobytes()
+    assert together[64:66].tobytes() == normalise(stamps[64:66], section).tobytes()
+
+
+def test_minmax_runs_from_0_to_1():
+    assert normalise(stamp([2, 4], [6, 10]), NormaliseSection(method="minmax")).tolist() == [[[[0, 0.25], [0.5, 1]]]]
+
+
+def test_each_channel_is_scaled_alone():
+    two = np.array([[[[0, 1]], [[10, 30]]]], dtype=np.float32)
+    assert normalise(two, NormaliseSection(method="minmax")).tolist() == [[[[0, 1]], [[0, 1]]]]
+
+
+def test_none_keeps_the_pixels_and_fills_the_rest():
+    section = NormaliseSection(method="none", fill="median")
+    assert normalise(stamp([1, np.nan], [3, 7]), section).tolist() == [[[[1, 3], [3, 7]]]]
+
+
+@pytest.mark.parametrize(("fill", "value"), [("zero", 0.0), ("minimum", 1.0), ("median", 4.0)])
+def test_fill(fill, value):
+    section = NormaliseSection(method="none", fill=fill)
+    assert normalise(stamp([1, 3], [5, 9], [np.nan, np.inf]), section)[0, 0, 2].tolist() == [value, value]
+
+
+def test_invalid_pixels_do_not_stretch_the_scale():
+    section = NormaliseSection(method="minmax", fill="zero")
+    assert normalise(stamp([10, 20], [15, np.nan]), section).tolist() == [[[[0, 1], [0.5, 0]]]]
+
+
+def test_bytescale_has_256_steps():
+    ramp = np.linspace(-3, 9, 1000, dtype=np.float32).reshape(1, 1, 20, 50)
+    steps = normalise(ramp, NormaliseSection(method="bytescale"))[0, 0] * 255
+    assert np.array_equal(steps, np.round(steps))
+    assert len(np.unique(steps)) == 256
+
+
+def test_percentile_agrees_with_numpy():
+    stamps = galaxies(3)
+    low, high = np.percentile(stamps.astype(np.float64), [2, 95], axis=(2, 3), keepdims=True)
+    wanted = np.clip((stamps - low) / (high - low), 0, 1)
+    section = NormaliseSection(method="percentile", low=2, high=95)
+    np.testing.assert_allclose(normalise(stamps, section), wanted, atol=2e-6)
+
+
+def test_asinh_puts_the_sky_at_0_and_the_peak_at_1():
+    stamps = galaxies(4, side=80)
+    result = normalise(stamps, NormaliseSection(method="asinh", softening=3))
+    median = np.median(stamps, axis=(2, 3), keepdims=True)
+    noise = 1.4826 * np.median(np.abs(stamps - median), axis=(2, 3), keepdims=True)
+    wanted = np.arcsinh((stamps - median) / (3 * noise))
+    np.testing.assert_allclose(result, wanted / wanted.max(axis=(2, 3), keepdims=True), atol=2e-6)
+    np.testing.assert_allclose(np.median(result, axis=(2, 3)), 0, atol=1e-6)
+
+
+def test_asinh_does_not_depend_on_the_unit_of_the_pixels():
+    stamps = galaxies(2)
+    section = NormaliseSection(method="asinh")
+    np.testing.assert_allclose(normalise(stamps * 1e-9, section), normalise(stamps, section), atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["minmax", "bytescale", "percentile", "asinh"])
+def test_a_flat_stamp_becomes_zero(method):
+    section = NormaliseSection(method=method)
+    assert not normalise(np.full((1, 1, 8, 8), 7, np.float32), section).any()
+    assert not normalise(np.full((1, 1, 8, 8), np.nan, np.float32), section).any()
+
+
+def test_is_flat():
+    stamps = np.zeros((5, 2, 3, 3), dtype=np.float32)
+    stamps[1] = np.nan
+    stamps[2, :, 0] = np.nan
+    stamps[3, 1, 2, 2] = 1e-30
+    stamps[4, 0], stamps[4, 1] = 1, 2
+    assert is_flat(stamps).tolist() == [True, True, True, False, True]
+
+
+def test_an_empty_array_stays_empty():
+    empty = np.empty((0, 3, 8, 8), dtype=np.float32)
+    assert normalise(empty, NormaliseSection()).shape == (0, 3, 8, 8)
+    assert is_flat(empty).shape == (0,)
