@@ -1,0 +1,192 @@
+import json
+import math
+import subprocess
+import sys
+
+import pytest
+import torch
+from click.testing import CliRunner
+from torch import nn
+
+from catmorph.cli.models import models
+from catmorph.errors import UsageError
+from catmorph.models import MODELS, build, count_parameters
+from catmorph.models.clash import Inception, Widths
+from catmorph.models.header import load_card
+
+# Table 1 of Perez-Carrasco et al. (2019), written out: output (channel, y, x), then for each convolution
+# kernel area x channels in x channels out + biases (+ 4 a channel of batch normalisation).
+CLASH_LAYERS = {
+    "conv1": ((64, 74, 74), 49 * 1 * 64 + 64 + 256),
+    "conv2": ((128, 32, 32), 36 * 64 * 128 + 128 + 512),
+    "inception1": (
+        (240, 16, 16),
+        (128 * 96 + 96 + 384) + (9 * 96 * 128 + 128 + 512) + (128 * 16 + 16 + 64) + (25 * 16 * 16 + 16 + 64)
+        + (128 * 64 + 64 + 256) + (128 * 32 + 32 + 128),
+    ),
+    "inception2": (
+        (480, 16, 16),
+        (240 * 128 + 128 + 512) + (9 * 128 * 192 + 192 + 768) + (240 * 32 + 32 + 128) + (25 * 32 * 96 + 96 + 384)
+        + (240 * 128 + 128 + 512) + (240 * 64 + 64 + 256),
+    ),
+    "inception3": (
+        (512, 8, 8),
+        (480 * 96 + 96 + 384) + (9 * 96 * 208 + 208 + 832) + (480 * 16 + 16 + 64) + (25 * 16 * 48 + 48 + 192)
+        + (480 * 192 + 192 + 768) + (480 * 64 + 64 + 256),
+    ),
+    "inception4": (
+        (512, 8, 8),
+        (512 * 112 + 112) + (9 * 112 * 224 + 224) + (512 * 24 + 24) + (25 * 24 * 64 + 64)
+        + (512 * 160 + 160) + (512 * 64 + 64),
+    ),
+    "inception5": (
+        (544, 8, 8),
+        (512 * 144 + 144) + (9 * 144 * 288 + 288) + (512 * 32 + 32) + (25 * 32 * 64 + 64)
+        + (512 * 128 + 128) + (512 * 64 + 64),
+    ),
+    "inception6": (
+        (528, 4, 4),
+        (544 * 144 + 144) + (9 * 144 * 288 + 288) + (544 * 32 + 32) + (25 * 32 * 64 + 64)
+        + (544 * 112 + 112) + (544 * 64 + 64),
+    ),
+    "average": ((528, 2, 2), 0),
+    "conv3": ((256, 2, 2), 528 * 256 + 256),
+    "dense1": ((1024,), 1024 * 1024 + 1024),
+    "dense2": ((1024,), 1024 * 1024 + 1024),
+    "head": ((5,), 1024 * 5 + 5),
+}
+
+
+def shapes_by_layer(module, inputs):
+    found = {}
+
+    def note(name):
+        def hook(layer, inputs, output):
+            found[name] = tuple(output.shape[1:])
+
+        return hook
+
+    for name, layer in module.named_children():
+        layer.register_forward_hook(note(name))
+    with torch.inference_mode():
+        module.eval()(inputs)
+    return found
+
+
+def test_clash_inception_layer_by_layer():
+    module = build("clash-inception", seed=0)
+    shapes = shapes_by_layer(module, torch.zeros(2, 1, 80, 80))
+    counts = {name: count_parameters(layer)[0] for name, layer in module.named_children()}
+    assert {name: (shapes[name], counts[name]) for name in CLASH_LAYERS} == CLASH_LAYERS
+    assert {name for name, count in counts.items() if count} <= set(CLASH_LAYERS)
+
+
+def test_clash_inception_has_the_parameters_of_the_authors_widths():
+    parameters, running = count_parameters(build("clash-inception", seed=0))
+    assert parameters == 5_127_853
+    assert running == 3616
+    assert sum(count for _, count in CLASH_LAYERS.values()) == 5_127_853
+
+
+def test_clash_inception_normalises_after_the_relu_and_only_before_module_4():
+    module = build("clash-inception", seed=0)
+    kinds = [type(layer) for layer in module.conv1]
+    assert kinds == [nn.Conv2d, nn.ReLU, nn.BatchNorm2d]
+    norms = [name for name, layer in module.named_modules() if isinstance(layer, nn.BatchNorm2d)]
+    assert len(norms) == 20
+    assert {name.split(".")[0] for name in norms} == {"conv1", "conv2", "inception1", "inception2", "inception3"}
+    assert {(layer.eps, layer.momentum) for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)} == {
+        (1e-3, 0.01)
+    }
+
+
+def test_branches_are_concatenated_as_3x3_5x5_pool_1x1():
+    widths = Widths(reduce3=2, conv3=3, reduce5=2, conv5=4, conv1=5, pool=6)
+    module = Inception(1, widths, norm=False)
+    for value, name in enumerate(("conv3", "conv5", "convp", "conv1"), start=1):
+        getattr(module, name).conv.weight.data.zero_()
+        getattr(module, name).conv.bias.data.fill_(value)
+    assert module(torch.zeros(1, 1, 2, 2))[0, :, 0, 0].tolist() == [1] * 3 + [2] * 4 + [3] * 6 + [4] * 5
+
+
+def test_clash_inception_starts_as_keras_does():
+    module = build("clash-inception", seed=3)
+    weight = module.conv2.conv.weight
+    limit = math.sqrt(6 / (36 * 64 + 36 * 128))
+    assert 0.99 * limit < weight.abs().max() <= limit
+    assert not module.conv2.conv.bias.any()
+
+
+@pytest.mark.parametrize("name", MODELS.names())
+def test_every_model_keeps_its_promises(name):
+    spec = MODELS.get(name)
+    assert spec.name == name
+    assert all((spec.title, spec.source, spec.licence, spec.scheme))
+    module = build(name, classes=3, channels=2, seed=0).eval()
+    with torch.inference_mode():
+        logits = module(torch.zeros(2, 2, spec.pixels, spec.pixels))
+    assert logits.shape == (2, 3)
+
+
+def test_a_seed_decides_the_weights_and_leaves_the_callers_random_state_alone():
+    torch.manual_seed(11)
+    wanted = torch.rand(1)
+    torch.manual_seed(11)
+    one, other, third = (build("clash-inception", seed=seed) for seed in (1, 1, 2))
+    assert torch.rand(1) == wanted
+    assert torch.equal(one.head.weight, other.head.weight)
+    assert not torch.equal(one.head.weight, third.head.weight)
+
+
+def test_an_unknown_model_names_the_nearest():
+    with pytest.raises(UsageError, match=r"^unknown model 'clash_inception'; did you mean 'clash-inception'\?$"):
+        build("clash_inception")
+
+
+def run(*arguments):
+    return CliRunner().invoke(models, [str(one) for one in arguments], catch_exceptions=False)
+
+
+def test_list():
+    assert run("list").output.startswith("clash-inception  Inception network for CLASH morphologies")
+    assert [one["name"] for one in json.loads(run("list", "--json").stdout)] == MODELS.names()
+
+
+def test_show_an_architecture():
+    shown = json.loads(run("show", "clash-inception", "--json").stdout)
+    assert shown["parameters"] == 5_127_853
+    assert shown["running_statistics"] == 3616
+    assert shown["input"] == [1, 80, 80]
+    assert shown["scheme"] == "clash"
+    assert "parameters: 5127853\n" in run("show", "clash-inception").stdout
+
+
+def test_create_writes_an_untrained_checkpoint_that_says_so(tmp_path):
+    path = tmp_path / "new" / "untrained.safetensors"
+    assert run("create", "clash-inception", "-r", "configs/clash.toml", "--output", path, "--seed", 4).exit_code == 0
+    card = load_card(path)
+    assert not card.trained
+    assert card.purpose.startswith("UNTRAINED")
+    assert card.classes == ("spheroid", "disk", "irregular", "point_source", "unclassifiable")
+    shown = run("show", path)
+    assert "  purpose: UNTRAINED: random weights" in shown.stdout
+    assert "    method: asinh\n" in shown.stdout
+    assert json.loads(run("show", path, "--json").stdout)["card"]["stamp"]["side"] == "4 radii"
+
+
+def test_create_refuses_stamps_of_another_size(tmp_path):
+    with pytest.raises(UsageError, match="^stamps of the recipe have 64 pixels, clash-inception takes 80; set stamp"):
+        run("create", "clash-inception", "-r", "configs/clash.toml", "--set", "stamp.pixels=64", "--output",
+            tmp_path / "x.safetensors")
+
+
+def test_help_and_show_of_a_file_do_not_import_torch(tmp_path):
+    path = tmp_path / "untrained.safetensors"
+    run("create", "clash-inception", "-r", "configs/clash.toml", "--output", path)
+    code = (
+        "import sys; from click.testing import CliRunner; from catmorph.cli.models import models\n"
+        f"for arguments in (['--help'], ['create', '--help'], ['show', {str(path)!r}]):\n"
+        "    assert CliRunner().invoke(models, arguments).exit_code == 0\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
