@@ -103,7 +103,7 @@ def account(run: RunFolder, layout: Layout) -> Account:
             _grow(widths, result)
             if not result.released.all():
                 writer.write_batch(_omitted(result, omission(run.recipe.release.require)))
-    _check_conservation(run, sources)
+        _check_conservation(run, sources)
     counts = run.ingest_counts()
     return Account(counts["read"], counts["rejected"], sources - released, released, widths)
 
