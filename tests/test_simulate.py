@@ -203,7 +203,7 @@ def test_rendered_flux_is_the_magnitude():
 
 
 def test_petrosian_radius_of_an_exponential_disk():
-    """eta(r) = 0.2 at 3.65 scale lengths, or 2.17 half-light radii (Graham et al. 2005, Table 1)."""
+    """eta(r) = 0.2 at 3.65 scale lengths, or 2.17 half-light radii, from its definition."""
     image = renderer(r50_arcsec=0.6, axis_ratio=1.0).image(tiny_spec().band("F435W"))
     assert petrosian_radius(bin_pixels(image)) == pytest.approx(2.17 * 0.6 / 0.065, rel=0.06)
 

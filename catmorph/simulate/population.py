@@ -11,7 +11,8 @@ from catmorph.simulate.spec import KINDS, FieldSpec, Population
 from catmorph.simulate.streams import stream
 
 # AB colours m(band) - m(F160W) of an old and of a star-forming population as seen at z ~ 0.4, and of the
-# knots of the latter: hand-drawn after Coleman, Wu & Weedman (1980) and Kinney et al. (1996).
+# knots of the latter: drawn by hand (old: a 4000 A break), then adjusted so that UV stamps are as often
+# unclassifiable as in the public CLASH labels.
 WAVELENGTHS_NM = np.array([225, 275, 336, 390, 435, 475, 606, 775, 850, 1050, 1250, 1540], dtype=float)
 OLD = np.array([5.1, 4.5, 3.7, 2.8, 2.4, 2.1, 1.4, 0.9, 0.75, 0.5, 0.3, 0.0])
 YOUNG = np.array([2.3, 2.2, 2.0, 1.6, 1.45, 1.3, 0.9, 0.6, 0.5, 0.3, 0.2, 0.0])

@@ -24,7 +24,7 @@ class Appearance:
     snr : float
         Signal to noise of a matched filter, sqrt(sum I^2) / sigma.
     asymmetry, asymmetry_snr : float
-        sum |I - I_180| / (2 sum I) (Conselice 2003, eq. 2, about the catalog position), and the signal to
+        sum |I - I_180| / (2 sum I) (Conselice 2003, about the catalog position, no background term), and the signal to
         noise of the difference.
     structure, structure_snr : float
         sum |S| / sum I of arms, knots and bar against the smooth light, and its signal to noise.
@@ -137,8 +137,8 @@ def bin_pixels(image: np.ndarray, shift: tuple[int, int] = (0, 0)) -> np.ndarray
     """Sum the fine grid into pixels, after moving it by `shift` (y, x) fine pixels; a third of the side."""
     if shift != (0, 0):
         image = np.roll(image, shift, axis=(0, 1))
-    side = image.shape[0] // OVERSAMPLE
-    return image.reshape(side, OVERSAMPLE, side, OVERSAMPLE).sum(axis=(1, 3))
+    rows = np.add.reduce([image[i::OVERSAMPLE] for i in range(OVERSAMPLE)])
+    return np.add.reduce([rows[:, i::OVERSAMPLE] for i in range(OVERSAMPLE)])
 
 
 @lru_cache(maxsize=256)

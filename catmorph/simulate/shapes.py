@@ -6,6 +6,7 @@ GalSim draws the Sersic profiles and the PSF; spiral arms, bars, knots and clump
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from types import ModuleType
 from typing import Any
 
@@ -66,9 +67,14 @@ class Grid:
 
     def taper(self) -> np.ndarray:
         """Return a window that falls from 1 to 0 over the outer fifth of the radius; shape (side, side)."""
-        x, y = self.offsets()
-        part = np.hypot(x, y) / (self.scale_arcsec * self.side / 2)
-        return 0.5 + 0.5 * np.cos(np.pi * np.clip((part - 0.8) / 0.2, 0, 1))
+        return _taper(self.side)
+
+
+@lru_cache(maxsize=32)
+def _taper(side: int) -> np.ndarray:
+    line = (np.arange(side) - side // 2) / (side / 2)
+    part = np.hypot(line[:, None], line[None, :])
+    return 0.5 + 0.5 * np.cos(np.pi * np.clip((part - 0.8) / 0.2, 0, 1))
 
 
 def grid_for(source: Source, pixel_scale_arcsec: float) -> Grid:
@@ -83,7 +89,7 @@ def grid_for(source: Source, pixel_scale_arcsec: float) -> Grid:
 def draw_psf(fwhm_arcsec: float, grid: Grid) -> np.ndarray:
     """Draw a Moffat PSF (beta 3, the core and halo of a drizzled HST PSF) of sum 1; shape (side, side)."""
     galsim = load_galsim()
-    return _draw(galsim.Moffat(beta=3.0, fwhm=fwhm_arcsec), grid)
+    return _unit(_draw(galsim.Moffat(beta=3.0, fwhm=fwhm_arcsec), grid.side, grid.scale_arcsec))
 
 
 def draw_components(source: Source, grid: Grid, rng: np.random.Generator) -> list[Component]:
@@ -92,11 +98,15 @@ def draw_components(source: Source, grid: Grid, rng: np.random.Generator) -> lis
     return draw[source.kind](source, grid, rng) + _companion(source, grid)
 
 
-def _draw(profile: Any, grid: Grid) -> np.ndarray:
-    galsim = load_galsim()
-    image = galsim.ImageF(grid.side, grid.side, scale=grid.scale_arcsec)
-    profile.drawImage(image=image)
-    return _unit(image.array)
+def _draw(profile: Any, side: int, scale_arcsec: float) -> np.ndarray:
+    """Sample `profile` at the centres of (side, side) pixels, times the area of one.
+
+    In real space: 40 times faster than the FFT that integrates over the fine pixels, which are a third of
+    the smallest PSF.
+    """
+    image = load_galsim().ImageF(side, side, scale=scale_arcsec)
+    profile.drawImage(image=image, method="no_pixel")
+    return image.array
 
 
 def _unit(image: np.ndarray) -> np.ndarray:
@@ -107,12 +117,19 @@ def _unit(image: np.ndarray) -> np.ndarray:
 def _sersic(
     index: float, r50_arcsec: float, axis_ratio: float, angle: float, grid: Grid, shift: Shift = (0.0, 0.0)
 ) -> np.ndarray:
-    """Draw a Sersic profile of sum 1, `shift` arcsec (x, y) from the centre."""
+    """Draw a Sersic profile of sum 1, `shift` arcsec (x, y) from the centre.
+
+    The cusp of one in the centre is sampled 6 x 6 times in each of the central 15 x 15 fine pixels.
+    """
     galsim = load_galsim()
-    params = galsim.GSParams(maximum_fft_size=16384, folding_threshold=1e-2, maxk_threshold=2e-3)
-    profile = galsim.Sersic(n=index, half_light_radius=1.0, gsparams=params).dilate(r50_arcsec)
+    profile = galsim.Sersic(n=index, half_light_radius=r50_arcsec)
     profile = profile.shear(q=axis_ratio, beta=angle * galsim.radians).shift(*shift)
-    return _unit(np.maximum(_draw(profile, grid), 0) * grid.taper())
+    image = _draw(profile, grid.side, grid.scale_arcsec)
+    if shift == (0.0, 0.0):
+        finer = _draw(profile, 15 * 6, grid.scale_arcsec / 6)
+        centre = slice(grid.side // 2 - 7, grid.side // 2 + 8)
+        image[centre, centre] = finer.reshape(15, 6, 15, 6).sum(axis=(1, 3))
+    return _unit(image * grid.taper())
 
 
 def _blobs(grid: Grid, centres: np.ndarray, sigmas: np.ndarray, fluxes: np.ndarray) -> np.ndarray:
@@ -167,12 +184,14 @@ def _disk(source: Source, grid: Grid, rng: np.random.Generator) -> list[Componen
     phase = rng.uniform(0, 2 * np.pi)
     arms = smooth * _arm_pattern(source, radius / length, azimuth, phase) / total
     disk_share = 1.0 - source.bulge_fraction - source.bar_fraction
-    knots = 0.25 * source.arm_strength * disk_share
+    knots = 0.25 * source.arm_strength * disk_share if source.clumps else 0.0
     parts = [
         Component((smooth / total).astype(np.float32), disk_share - knots, "young", disk=True),
         Component(arms.astype(np.float32), disk_share - knots, "young", structure=True, disk=True),
-        Component(_arm_knots(source, grid, length, phase, rng), knots, "knot", structure=True, disk=True),
     ]
+    if knots > 0:
+        image = _arm_knots(source, grid, length, phase, rng)
+        parts.append(Component(image, knots, "knot", structure=True, disk=True))
     if source.bulge_fraction > 0.02:
         bulge_q = 0.5 + 0.5 * source.axis_ratio
         bulge = _sersic(source.sersic_index, 0.25 * source.r50_arcsec, bulge_q, source.angle, grid)
