@@ -15,7 +15,6 @@ from astropy.io.votable import parse
 from astropy.io.votable.ucd import parse_ucd
 from astropy.table import Table
 from hypothesis import given as given_that
-from hypothesis import settings
 from hypothesis import strategies as st
 from release_run import TWO_BANDS, clash, galaxies, scattered, write_run
 
@@ -204,7 +203,6 @@ def test_formula_protection(text, expected):
     assert cells.guarded(text) == expected
 
 
-@settings(deadline=None)
 @given_that(
     st.lists(st.floats(-1e9, 1e9) | st.just(float("nan")), min_size=1, max_size=20),
     st.integers(0, 12),
@@ -228,7 +226,6 @@ def test_numbers_too_large_for_fixed_integers_are_written_all_the_same():
     assert lines == [f"{1e300:.1f}", "inf", "-inf", "", "0.5"]
 
 
-@settings(deadline=None)
 @given_that(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")), min_size=1))
 def test_csv_text_reads_back(texts):
     layout = Layout("n", "t", "r", "clash", (OutputColumn("a", "source", "id", pa.string()),

@@ -111,7 +111,7 @@ def test_require_decides_what_is_omitted_and_why_is_written(tmp_path, require, r
         }  # fmt: skip
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given_that(
     sizes=st.lists(st.integers(1, 6), min_size=1, max_size=4),
     rejected=st.lists(st.sampled_from(["cut", "bad_cell", "duplicate"]), max_size=5),

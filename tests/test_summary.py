@@ -7,7 +7,6 @@ import json
 import numpy as np
 import pytest
 from hypothesis import given as given_that
-from hypothesis import settings
 from hypothesis import strategies as st
 from release_run import TWO_BANDS, clash, galaxies, given, scattered, write_run
 from scipy.stats import binomtest
@@ -43,7 +42,6 @@ def test_intervals_of_nothing_are_none():
     assert exact(0, 0) is None
 
 
-@settings(deadline=None)
 @given_that(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.floats(0.5, 0.99))
 def test_exact_interval_inverts_the_binomial_test(pair, confidence):
     count, total = pair
