@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
 from typing import Any, TypeVar
 
 import dask
@@ -23,6 +22,7 @@ WORTH_A_POOL_SECONDS = 10.0
 """Estimated work below which starting worker processes (0.7 s and their imports) does not pay."""
 
 _POOL_ATTEMPTS = 3
+"""Pools in a row that may break before one more task is done."""
 
 
 def run_tasks(
@@ -60,15 +60,17 @@ def run_tasks(
 
 def _on_pool(worker: Callable[[Task], Result], tasks: Sequence[Task], workers: int) -> Iterator[Result]:
     left = dict(enumerate(tasks))
-    for attempt in range(_POOL_ATTEMPTS):
+    broken = 0
+    while left:
         try:
             for key, result in _pool_results(worker, left, workers):
                 del left[key]
+                broken = 0
                 yield result
-            return
         except BrokenProcessPool:
             # A worker was killed (out of memory, by hand): its unfinished tasks are done again.
-            if attempt == _POOL_ATTEMPTS - 1:
+            broken += 1
+            if broken == _POOL_ATTEMPTS:
                 raise CatmorphError(
                     f"worker processes died {_POOL_ATTEMPTS} times, {len(left)} tasks are left",
                     hint="lower --workers or run.chunk_rows if memory is short, and run again",
@@ -110,14 +112,18 @@ def _compute(graph: dict[int, Any], pool: ProcessPoolExecutor, done: queue.Simpl
 
 def _on_cluster(worker: Callable[[Task], Result], tasks: Sequence[Task], address: str) -> Iterator[Result]:
     try:
-        from distributed import Client, as_completed
+        from distributed import Client, KilledWorker, as_completed
     except ImportError:
         raise UsageError("--scheduler needs dask.distributed", hint="pip install 'catmorph[distributed]'") from None
     try:
         client = Client(address, timeout="10s", set_as_default=False)
     except (OSError, ValueError) as error:
         raise UsageError(f"no Dask scheduler answers: {error}", where=address) from error
-    with suppress(KeyboardInterrupt), client:
+    with client:
         futures = client.map(worker, tasks, pure=False, retries=2)
-        for future in as_completed(futures):
-            yield future.result()
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except KilledWorker as error:
+            raise CatmorphError(f"worker processes on the cluster kept dying: {error}", where=address,
+                                hint="lower run.chunk_rows if memory is short, and run again") from error

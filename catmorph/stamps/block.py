@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,6 +16,9 @@ from catmorph.stamps.pixels import ImageFiles, Mosaic
 from catmorph.stamps.signal import signal_to_noise
 from catmorph.stamps.sky import LocalGrid, locate
 from catmorph.stamps.store import ShardContent
+
+_FLAT = 1e-6
+"""Values that differ by less than this share are the same: float32 weights sum to 1 within 3e-7."""
 
 
 @dataclass(frozen=True)
@@ -42,25 +46,33 @@ class _Band:
         self.mosaics: list[Mosaic | None] = []
         self.grids: list[LocalGrid | None] = []
         self.failures: list[tuple[str, str]] = []
-        margin = []
-        for tile in tiles:
-            mosaic = self._open(tile)
-            grid = locate(mosaic.wcs, ra, dec) if mosaic else None
-            self.mosaics.append(mosaic)
-            self.grids.append(grid)
-            margin.append(_edge_distance(mosaic, grid) if mosaic and grid else np.full(len(ra), -np.inf))
+        margin = [self._open(tile, ra, dec) for tile in tiles]
         self._margin = np.array(margin).reshape(len(tiles), len(ra))
+        self._absence = Flag.OFF_IMAGE if tiles else Flag.NO_MOSAIC
+        if None in self.grids:
+            self._absence = Flag.UNREADABLE
 
-    def _open(self, tile: ImageFiles) -> Mosaic | None:
+    def _open(self, tile: ImageFiles, ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
+        """Open a tile, keep it open if it holds a source, and return how far inside the sources are."""
+        mosaic, grid, margin = None, None, np.full(len(ra), -np.inf)
         try:
-            return Mosaic(tile)
+            mosaic = Mosaic(tile)
         except MosaicError as error:
             self.fail(tile, error)
-            return None
+        if mosaic:
+            grid = locate(mosaic.wcs, ra, dec)
+            margin = _edge_distance(mosaic, grid)
+            if not (margin >= 0).any():
+                # A field may have more tiles than a process may have open files.
+                mosaic.close()
+                mosaic = None
+        self.mosaics.append(mosaic)
+        self.grids.append(grid)
+        return margin
 
     def fail(self, tile: ImageFiles, error: MosaicError) -> None:
-        """Note that a tile could not be read."""
-        failure = (tile.name, error.message)
+        """Note that a tile, or its weight or flag map, could not be read."""
+        failure = (os.path.basename(str(error.where or tile.image)), error.message)
         if failure not in self.failures:
             self.failures.append(failure)
 
@@ -72,9 +84,7 @@ class _Band:
 
     def absence(self) -> Flag:
         """Return why a source that is on no readable tile has no stamp."""
-        if self.failures:
-            return Flag.UNREADABLE
-        return Flag.OFF_IMAGE if self.files else Flag.NO_MOSAIC
+        return self._absence
 
     def close(self) -> None:
         """Close the files."""
@@ -156,10 +166,17 @@ class _Cutter:
         if not side > 0:
             self.flags[source] |= Flag.BAD_SIZE if self.reference is None else self._no_side(source)
             return
-        cuts = [self._cut_band(source, channel, tiles, side) for channel in range(len(self.bands))]
-        if self.flags[source] & BLOCKING:
-            return
-        self._keep(source, [cut for cut in cuts if cut is not None])
+        cuts: list[Cut] = []
+        frame = np.eye(2)
+        for channel, found in enumerate(tiles):
+            tile, cut = self._best_cut(source, channel, found, frame, side)
+            if cut is None:
+                return
+            if channel == 0:
+                frame = self._frame(source, tile)
+            cuts.append(cut)
+        if not self.flags[source] & BLOCKING:
+            self._keep(source, cuts)
 
     def _no_side(self, source: int) -> Flag:
         assert self.reference is not None
@@ -175,22 +192,27 @@ class _Cutter:
         found = band.tiles_of(source) if self.reference else tiles[0]
         return value * float(_grid(band, found[0]).pixel_scale[source]) if found else float("nan")
 
-    def _cut_band(self, source: int, channel: int, tiles: list[list[int]], side: float) -> Cut | None:
-        band, best = self.bands[channel], None
-        for tile in tiles[channel]:
-            placement = self._placement(source, channel, tile, tiles[0][0], side)
+    def _best_cut(
+        self, source: int, channel: int, tiles: list[int], frame: np.ndarray, side: float
+    ) -> tuple[int, Cut | None]:
+        """Cut from the tile with the fewest invalid pixels, one with a valid centre before one without."""
+        band, best, best_tile = self.bands[channel], None, -1
+        for tile in tiles:
             native = side / float(_grid(band, tile).pixel_scale[source])
             if not self.stamp.min_side_pixels <= native <= self.stamp.max_side_pixels:
                 self.flags[source] |= Flag.BAD_SIZE
-                return None
-            cut = self._read(band, tile, placement)
-            if cut is not None and (best is None or cut.centre_valid):
-                best = cut
-                self._note_place(source, channel, tile)
-            if best is not None and best.centre_valid:
+                return -1, None
+            cut = self._read(band, tile, self._placement(source, channel, tile, frame, side))
+            if cut is not None and (best is None or _badness(cut) < _badness(best)):
+                best, best_tile = cut, tile
+            if best is not None and best.bad_fraction == 0:
                 break
-        self.flags[source] |= Flag.UNREADABLE if best is None else self._judge(best)
-        return best
+        if best is None:
+            self.flags[source] |= Flag.UNREADABLE
+            return -1, None
+        self._note_place(source, channel, best_tile)
+        self.flags[source] |= self._judge(best)
+        return best_tile, best
 
     def _read(self, band: _Band, tile: int, placement: Placement) -> Cut | None:
         mosaic = band.mosaics[tile]
@@ -205,19 +227,22 @@ class _Cutter:
             cut = Cut(cut.pixels * area, cut.bad_fraction, cut.off_fraction, cut.centre_valid)
         return cut
 
-    def _placement(self, source: int, channel: int, tile: int, first_tile: int, side: float) -> Placement:
-        grid = _grid(self.bands[channel], tile)
-        pixels, jacobian = self.stamp.pixels, grid.jacobian[source]
-        step = side / pixels
+    def _frame(self, source: int, tile: int) -> np.ndarray:
+        """Return the arcsec to (east, north) (2, 2) a step of 1 arcsec along x, y of a tile of the first band."""
+        sky = np.linalg.inv(_grid(self.bands[0], tile).jacobian[source])
+        return sky / np.linalg.norm(sky, axis=0)
+
+    def _placement(self, source: int, channel: int, tile: int, frame: np.ndarray, side: float) -> Placement:
+        grid, step = _grid(self.bands[channel], tile), side / self.stamp.pixels
+        jacobian = grid.jacobian[source]
         if self.stamp.orientation == "north":
             matrix = jacobian @ np.diag([-step, step])
         elif channel == 0:
-            matrix = np.eye(2) * (step / float(grid.pixel_scale[source]))
+            matrix = np.diag(step / np.linalg.norm(np.linalg.inv(jacobian), axis=0))
         else:
-            first = _grid(self.bands[0], first_tile)
-            matrix = jacobian @ np.linalg.inv(first.jacobian[source]) * (step / float(first.pixel_scale[source]))
+            matrix = jacobian @ frame * step
         x, y = grid.centre[source]
-        return Placement((float(x), float(y)), matrix, pixels)
+        return Placement((float(x), float(y)), matrix, self.stamp.pixels)
 
     def _note_place(self, source: int, channel: int, tile: int) -> None:
         before = sum(len(band.files) for band in self.bands[:channel])
@@ -230,14 +255,15 @@ class _Cutter:
         flags = Flag(0)
         if cut.off_fraction > 0:
             flags |= Flag.EDGE
-        if cut.bad_fraction - cut.off_fraction > 1e-6:
+        if cut.bad_fraction > cut.off_fraction:
             flags |= Flag.SOME_BAD_PIXELS
-        if not cut.centre_valid and cut.bad_fraction > 0:
-            return flags | Flag.NO_DATA if cut.bad_fraction > self.stamp.max_bad_fraction else flags
         if cut.bad_fraction > self.stamp.max_bad_fraction:
-            return flags | Flag.BAD_PIXELS
+            return flags | (Flag.BAD_PIXELS if cut.centre_valid else Flag.NO_DATA)
         valid = cut.pixels[np.isfinite(cut.pixels)]
-        return flags | Flag.FLAT if not valid.size or valid.min() == valid.max() else flags
+        if not valid.size:
+            return flags | Flag.NO_DATA
+        low, high = float(valid.min()), float(valid.max())
+        return flags | Flag.FLAT if high - low <= _FLAT * max(abs(low), abs(high)) else flags
 
     def _keep(self, source: int, cuts: list[Cut]) -> None:
         block = self.stamps[self.used]
@@ -246,7 +272,8 @@ class _Cutter:
         self.rows[source] = self.used
         self.used += 1
         self.bad_fraction[source] = max(cut.bad_fraction for cut in cuts)
-        self.signal[source] = max(signal_to_noise(cut.pixels) for cut in cuts)
+        signals = [signal_to_noise(cut.pixels) for cut in cuts]
+        self.signal[source] = max((value for value in signals if not np.isnan(value)), default=np.nan)
         if self.stamp.min_signal is not None and not self.signal[source] >= self.stamp.min_signal:
             self.flags[source] |= Flag.LOW_SIGNAL
 
@@ -263,3 +290,7 @@ def _grid(band: _Band, tile: int) -> LocalGrid:
     grid = band.grids[tile]
     assert grid is not None
     return grid
+
+
+def _badness(cut: Cut) -> tuple[bool, float]:
+    return not cut.centre_valid, cut.bad_fraction

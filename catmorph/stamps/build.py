@@ -12,14 +12,14 @@ from threadpoolctl import threadpool_limits
 from catmorph.errors import UsageError, suggest
 from catmorph.ledger import Ledger, Parts, State
 from catmorph.quality import blocked, count_flags
-from catmorph.recipe import StampSection
+from catmorph.recipe import Recipe, StampSection
 from catmorph.stamps.block import BlockPlan, cut_block
 from catmorph.stamps.mosaics import find_mosaics
 from catmorph.stamps.pixels import ImageFiles
 from catmorph.stamps.store import write_shard
 from catmorph.workspace import Chunk, RunFolder, read_row_group
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 """Raised when this stage's results change; part of its fingerprint."""
 
 
@@ -69,7 +69,24 @@ def chosen_views(run: RunFolder, bands: Iterable[str]) -> tuple[str, ...]:
 
 def cut_tasks(run: RunFolder, views: Iterable[str]) -> list[CutTask]:
     """Return a task for every (view, chunk), whether its shard is there or not."""
-    return [_task(run, view, chunk) for view in views for chunk in run.chunks()]
+    tiles = _Tiles(run)
+    return [_task(run, tiles, view, chunk) for view in views for chunk in run.chunks()]
+
+
+class _Tiles:
+    """The mosaics of a field and band with their identities, looked up once for all its chunks."""
+
+    def __init__(self, run: RunFolder):
+        self._run = run
+        self._found: dict[tuple[str, str], tuple[tuple[ImageFiles, ...], list[str]]] = {}
+
+    def of(self, field_name: str, band: str) -> tuple[tuple[ImageFiles, ...], list[str]]:
+        key = field_name, band
+        if key not in self._found:
+            tiles = find_mosaics(self._run.recipe, field_name, band)
+            paths = [path for tile in tiles for path in tile.paths]
+            self._found[key] = tiles, [self._run.identities.of(Path(path)) for path in paths]
+        return self._found[key]
 
 
 def task_state(run: RunFolder, task: CutTask) -> State:
@@ -97,30 +114,30 @@ def cut_chunk(task: CutTask) -> CutReport:
     return CutReport(task.view, task.chunk, len(content.ids), len(content.stamps), flags, tuple(failures))
 
 
-def _task(run: RunFolder, view: str, chunk: Chunk) -> CutTask:
+def recipe_parts(recipe: Recipe, chunk: Chunk) -> dict[str, Any]:
+    """Return the inputs of a shard besides its mosaics."""
+    return {
+        "sources": chunk.digest,
+        "code": CODE_VERSION,
+        "[stamp]": recipe.stamp.model_dump(mode="json"),
+        "[mosaics]": recipe.mosaics.model_dump(mode="json", exclude={"pattern", "weight", "flag"}),
+    }
+
+
+def _task(run: RunFolder, tiles: _Tiles, view: str, chunk: Chunk) -> CutTask:
     recipe = run.recipe
     bands = recipe.all_views[view]
-    mosaics = tuple(find_mosaics(recipe, chunk.field, band) for band in bands)
     reference: tuple[ImageFiles, ...] = ()
+    values = recipe_parts(recipe, chunk)
+    for band in bands:
+        values[f"mosaic {band}"] = tiles.of(chunk.field, band)[1]
     if recipe.stamp.side_unit == "pixels" and recipe.bands.reference:
-        reference = find_mosaics(recipe, chunk.field, recipe.bands.reference)
+        reference, values["mosaic of the reference band"] = tiles.of(chunk.field, recipe.bands.reference)
     return CutTask(
-        view=view, bands=bands, chunk=chunk, mosaics=mosaics, reference=reference, stamp=recipe.stamp,
-        run_folder=run.path, sources=run.sources_path(), shard=run.shard_path(view, chunk),
-        parts=_parts(run, bands, chunk, mosaics, reference),
+        view=view, bands=bands, chunk=chunk, mosaics=tuple(tiles.of(chunk.field, band)[0] for band in bands),
+        reference=reference, stamp=recipe.stamp, run_folder=run.path, sources=run.sources_path(),
+        shard=run.shard_path(view, chunk), parts=Parts(values),
     )
-
-
-def _parts(run: RunFolder, bands: tuple[str, ...], chunk: Chunk, mosaics: tuple[tuple[ImageFiles, ...], ...],
-           reference: tuple[ImageFiles, ...]) -> Parts:
-    values: dict[str, Any] = {"sources": chunk.digest, "code": CODE_VERSION}
-    values["[stamp]"] = run.recipe.stamp.model_dump(mode="json")
-    values["[mosaics]"] = run.recipe.mosaics.model_dump(mode="json", exclude={"pattern", "weight", "flag"})
-    for band, tiles in zip(bands, mosaics, strict=True):
-        values[f"mosaic {band}"] = [run.identities.of(Path(path)) for tile in tiles for path in tile.paths]
-    if reference:
-        values["mosaic of the reference band"] = [run.identities.of(Path(tile.image)) for tile in reference]
-    return Parts(values)
 
 
 def _attributes(task: CutTask) -> dict[str, Any]:

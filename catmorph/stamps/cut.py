@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,6 +11,12 @@ from scipy.ndimage import map_coordinates
 
 _PARALLEL = 1e-6
 """Axes count as parallel when they turn by less than this: 4e-5 stamp pixels at the edge of 80."""
+
+_STRIP_SAMPLES = 1 << 20
+"""Samples taken at a time where axes are turned: a square of 4,096 pixels has 36 million, of 50 bytes each."""
+
+Average = Callable[[np.ndarray], np.ndarray]
+"""From a window of pixels (y, x) to the weighted means under the stamp's pixels (y, x), both float32."""
 
 
 class Pixels(Protocol):
@@ -57,7 +64,10 @@ class Placement:
 
 @dataclass(frozen=True)
 class Cut:
-    """A stamp: `pixels` (y, x) float32 with NaN where invalid, and what share of it is invalid."""
+    """A stamp: `pixels` (y, x) float32 with NaN where invalid, and what share of it is invalid.
+
+    `off_fraction` is the part of `bad_fraction` outside the mosaic; the two are equal when nothing else is bad.
+    """
 
     pixels: np.ndarray
     bad_fraction: float
@@ -84,21 +94,23 @@ def cut_stamp(mosaic: Pixels, placement: Placement, resample: str) -> Cut:
         invalid, ``off_fraction`` the part of it outside the mosaic.
     """
     window, outside, (row0, column0) = _padded_window(mosaic, placement)
-    weigh = _parallel_weights if placement.is_parallel else _turned_weights
-    average = weigh(placement, window.shape, (column0, row0), resample)
+    averaging = _parallel_average if placement.is_parallel else _turned_average
+    average = averaging(placement, window.shape, (column0, row0), resample)
     invalid = ~np.isfinite(window)
     x, y = placement.centre
     at = (int(np.floor(y + 0.5)) - row0, int(np.floor(x + 0.5)) - column0)
     centre_valid = bool(0 <= at[0] < window.shape[0] and 0 <= at[1] < window.shape[1] and not invalid[at])
     if not invalid.any():
         return Cut(average(window), 0.0, 0.0, centre_valid)
-    weight = average((~invalid).astype(np.float32))
+    off = average(outside.astype(np.float32)) if outside.any() else np.float32(0)
+    inside = invalid & ~outside if outside.size else invalid
+    bad = average(inside.astype(np.float32)) if inside.any() else np.float32(0)
     total = average(np.where(invalid, np.float32(0), window))
+    weight = 1 - (off + bad)
     with np.errstate(invalid="ignore", divide="ignore"):
         pixels = np.where(weight >= 0.5, total / weight, np.float32(np.nan)).astype(np.float32)
-    off = float(average(outside.astype(np.float32)).mean()) if outside.any() else 0.0
-    bad = float(1 - weight.mean(dtype=np.float64))
-    return Cut(pixels, min(max(bad, 0.0), 1.0), min(max(off, 0.0), 1.0), centre_valid)
+    off_fraction, bad_inside = (min(float(np.mean(part, dtype=np.float64)), 1.0) for part in (off, bad))
+    return Cut(pixels, min(off_fraction + bad_inside, 1.0), off_fraction, centre_valid)
 
 
 def _padded_window(mosaic: Pixels, placement: Placement) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
@@ -120,7 +132,9 @@ def _padded_window(mosaic: Pixels, placement: Placement) -> tuple[np.ndarray, np
     return window, outside, (row0, column0)
 
 
-def _parallel_weights(placement, shape, origin, resample):  # type: ignore[no-untyped-def]
+def _parallel_average(
+    placement: Placement, shape: tuple[int, ...], origin: tuple[int, int], resample: str
+) -> Average:
     """Weigh rows and columns separately: stamp = Wy @ window @ Wx.T, exact for parallel axes."""
     step_x, step_y = placement.matrix[0, 0], placement.matrix[1, 1]
     across = axis_weights(placement.pixels, placement.centre[0] - origin[0], step_x, shape[1], resample)
@@ -160,20 +174,25 @@ def axis_weights(pixels: int, centre: float, step: float, length: int, resample:
     return (weights / np.where(total > 0, total, 1.0)).astype(np.float32)
 
 
-def _turned_weights(placement, shape, origin, resample):  # type: ignore[no-untyped-def]
+def _turned_average(placement: Placement, shape: tuple[int, ...], origin: tuple[int, int], resample: str) -> Average:
     """Sample finely along the stamp's own axes (bilinear), then weigh those samples as parallel ones."""
     pixels = placement.pixels
     over = max(1, int(np.ceil(np.abs(placement.matrix).sum(axis=1).max())))
     margin = 1 if over > 1 or resample == "area" else 0
     count = (pixels + 2 * margin) * over
     steps = (np.arange(count) - (count - 1) / 2) / over
-    across, along = np.meshgrid(steps, steps)
-    x = placement.centre[0] - origin[0] + placement.matrix[0, 0] * across + placement.matrix[0, 1] * along
-    y = placement.centre[1] - origin[1] + placement.matrix[1, 0] * across + placement.matrix[1, 1] * along
+    centre = np.array(placement.centre) - origin
     weights = axis_weights(pixels, (count - 1) / 2, float(over), count, resample)
+    strip = max(1, _STRIP_SAMPLES // count)
 
     def average(window: np.ndarray) -> np.ndarray:
-        fine = map_coordinates(window, [y, x], order=1, mode="nearest", prefilter=False)
-        return (weights @ fine.astype(np.float32, copy=False) @ weights.T).astype(np.float32, copy=False)
+        narrowed = np.empty((count, pixels), dtype=np.float32)
+        for first in range(0, count, strip):
+            along = steps[first : first + strip, None]
+            x, y = (centre[axis] + placement.matrix[axis, 0] * steps + placement.matrix[axis, 1] * along
+                    for axis in (0, 1))
+            fine = map_coordinates(window, [y, x], order=1, mode="nearest", prefilter=False)
+            narrowed[first : first + strip] = fine.astype(np.float32, copy=False) @ weights.T
+        return (weights @ narrowed).astype(np.float32, copy=False)
 
     return average

@@ -4,44 +4,85 @@ from __future__ import annotations
 
 import glob
 import os
+import re
+from collections.abc import Iterable
 
 from catmorph.errors import RecipeError
 from catmorph.recipe import Recipe
 from catmorph.stamps.pixels import ImageFiles
 from catmorph.templates import fill
 
+_WILDCARD = re.compile(r"(\*+|\?|\[!?\]?[^\]]*\])")
+
 
 def find_mosaics(recipe: Recipe, field: str, band: str) -> tuple[ImageFiles, ...]:
-    """Return the mosaics of a field and band, sorted by name; none where the patterns match nothing.
+    """Return the mosaics of a field and band, by pattern and name; none where the patterns match nothing.
 
     Raises
     ------
     RecipeError
-        When the weight or flag maps are not as many as the mosaics.
+        When the weight or flag maps are not as many as the mosaics, or cannot be paired with them.
     """
     section = recipe.mosaics
-    images = [path for pattern in section.pattern for path in _matches(recipe, pattern, field, band)]
+    images = list(dict.fromkeys(
+        path for pattern in section.pattern for path in _matches(recipe, pattern, field, band)
+    ))
     weights = _maps(recipe, "weight", section.weight, field, band, images)
     flags = _maps(recipe, "flag", section.flag, field, band, images)
     return tuple(
         ImageFiles(image=image, hdu=section.hdu, weight=weight, weight_hdu=section.weight_hdu, flag=flag,
                    flag_hdu=section.flag_hdu, flag_bits=section.flag_bits, blank=section.blank)
-        for image, weight, flag in zip(dict.fromkeys(images), weights, flags, strict=True)
+        for image, weight, flag in zip(images, weights, flags, strict=True)
     )
 
 
 def _matches(recipe: Recipe, pattern: str, field: str, band: str) -> list[str]:
+    # A dangling link is kept: it is a mosaic that cannot be read, not a field without one.
+    return sorted(path for path in glob.glob(_filled(recipe, pattern, field, band)) if not os.path.isdir(path))
+
+
+def _filled(recipe: Recipe, pattern: str, field: str, band: str) -> str:
     # Field names come from catalogs: they are taken literally, never as a glob.
-    filled = fill(pattern, {"field": glob.escape(field), "band": glob.escape(recipe.file_band(band))})
-    return sorted(path for path in glob.glob(filled) if os.path.isfile(path))
+    return fill(pattern, {"field": glob.escape(field), "band": glob.escape(recipe.file_band(band))})
 
 
 def _maps(recipe: Recipe, kind: str, pattern: str | None, field: str, band: str, images: list[str]) -> list[str | None]:
-    count = len(dict.fromkeys(images))
+    """Return the map of each image: the one whose wildcards stand for the same as in the image's name."""
     if pattern is None:
-        return [None] * count
+        return [None] * len(images)
     found = _matches(recipe, pattern, field, band)
-    if len(found) != count:
-        raise RecipeError(f"{len(found)} {kind} maps for {count} mosaics of field {field!r}, band {band!r}",
+    if len(found) != len(images):
+        raise RecipeError(f"{len(found)} {kind} maps for {len(images)} mosaics of field {field!r}, band {band!r}",
                           where=f"mosaics.{kind}", hint="there must be one for each mosaic")
-    return list(found)
+    if len(images) == 1:
+        return [found[0]]
+    image_globs = [_filled(recipe, one, field, band) for one in recipe.mosaics.pattern]
+    by_wildcards = {_wildcards([_filled(recipe, pattern, field, band)], path): path for path in found}
+    paired = [by_wildcards.get(_wildcards(image_globs, image)) for image in images]
+    if None in paired or len(set(paired)) != len(images):
+        raise RecipeError(f"cannot tell which {kind} map belongs to which of the {len(images)} mosaics of "
+                          f"field {field!r}, band {band!r}", where=f"mosaics.{kind}",
+                          hint="let its wildcards stand for the same as those of mosaics.pattern")
+    return list(paired)
+
+
+def _wildcards(patterns: Iterable[str], path: str) -> tuple[str, ...]:
+    """Return what the wildcards of the first glob of `patterns` that fits `path` stand for."""
+    for pattern in patterns:
+        parts = _WILDCARD.split(pattern)
+        expression = "".join(
+            re.escape(part) if place % 2 == 0 else _meaning(part) for place, part in enumerate(parts)
+        )
+        match = re.fullmatch(expression, path, re.DOTALL)
+        if match:
+            return match.groups()
+    return ()
+
+
+def _meaning(wildcard: str) -> str:
+    if wildcard in ("[*]", "[?]", "[[]"):
+        return re.escape(wildcard[1])  # as glob.escape writes a character that stands for itself
+    if wildcard.startswith("["):
+        inside = wildcard[1:-1]
+        return f"([^{re.escape(inside[1:])}])" if inside.startswith("!") else f"([{inside}])"
+    return "([^/])" if wildcard == "?" else "([^/]*)"

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +16,8 @@ import numpy as np
 from astropy.io import fits
 from astropy.io.fits.verify import VerifyError
 from astropy.utils.exceptions import AstropyWarning
-from astropy.wcs import WCS, FITSFixedWarning, InconsistentAxisTypesError, InvalidTransformError, WcsError
+from astropy.wcs import WCS, FITSFixedWarning, WcsError
+from astropy.wcs.utils import wcs_to_celestial_frame
 
 from catmorph.errors import MosaicError, suggest
 
@@ -21,7 +25,10 @@ Window = Callable[[slice, slice], np.ndarray]
 """Reads rows and columns (y, x) of an image as stored physical values, in any dtype."""
 
 _BLOCK = 2880
-_READ_ERRORS = (OSError, ValueError, TypeError, KeyError, IndexError, EOFError, VerifyError, AttributeError)
+_GZIP = b"\x1f\x8b"
+_READ_ERRORS = (OSError, ValueError, TypeError, KeyError, IndexError, EOFError, VerifyError, AttributeError, zlib.error)
+_PLAIN_NAME = re.compile(r"[\w./=,@:-]{1,1000}")
+"""File names that cfitsio takes literally: [ ] ( ) + * ! # and spaces can be its filters, and it has a limit."""
 
 
 @dataclass(frozen=True)
@@ -72,21 +79,22 @@ class Image:
 
     def __init__(self, path: str, hdu: int | str | None = None):
         self.path = path
-        _check_is_fits(path)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", AstropyWarning)
-                # Raw integers: scaling is done a window at a time, not over the whole image.
-                self._file = fits.open(path, memmap=not path.endswith(".gz"), do_not_scale_image_data=True)
+        is_gzip = _check_is_fits(path)
+        with _read_errors(path, "cannot be read as FITS"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", AstropyWarning)
+            # Raw integers: scaling is done a window at a time, not over the whole image.
+            self._file = fits.open(path, memmap=not is_gzip, do_not_scale_image_data=True)
+            try:
                 index = _image_index(self._file, hdu, path)
                 unit = self._file[index]
                 self.header = unit.header.copy()
                 self.shape: tuple[int, int] = tuple(unit.shape)[-2:]
-                self._read = _reader(self._file, index, path)
-        except MosaicError:
-            raise
-        except _READ_ERRORS as error:
-            raise MosaicError(f"cannot be read as FITS: {error}", where=path) from error
+                if not is_gzip:
+                    _check_complete(self._file, index, path)
+                self._read, self._release = _reader(unit, index, path)
+            except BaseException:
+                self._file.close()
+                raise
 
     def window(self, rows: slice, columns: slice) -> np.ndarray:
         """Return pixels (y, x) as native-endian values, physical (scaled), blanks as NaN.
@@ -96,13 +104,14 @@ class Image:
         MosaicError
             When the bytes cannot be read or decompressed.
         """
-        try:
+        with _read_errors(self.path, "pixels cannot be read"):
             return self._read(rows, columns)
-        except _READ_ERRORS as error:
-            raise MosaicError(f"pixels cannot be read: {error}", where=self.path) from error
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; no window can be read any more."""
+        self._release()
+        # The reader holds the memory map, and that a file descriptor.
+        self._read = _closed
         self._file.close()
 
 
@@ -123,44 +132,81 @@ class Mosaic:
 
     def __init__(self, files: ImageFiles):
         self.files = files
-        self._image = Image(files.image, files.hdu)
-        self.shape = self._image.shape
-        self.wcs = _celestial_wcs(self._image)
-        self._weight = self._map(files.weight, files.weight_hdu)
-        self._flag = self._map(files.flag, files.flag_hdu)
+        self._opened: list[Image] = []
+        try:
+            self._image = self._open(files.image, files.hdu)
+            self.shape = self._image.shape
+            self.wcs = _celestial_wcs(self._image)
+            self._weight = self._map(files.weight, files.weight_hdu)
+            self._flag = self._map(files.flag, files.flag_hdu)
+        except BaseException:
+            self.close()
+            raise
 
     def window(self, rows: slice, columns: slice) -> np.ndarray:
         """Return science pixels (y, x) as float32, NaN where blank, not finite, unweighted or flagged."""
         pixels = self._image.window(rows, columns)
-        values = np.array(pixels, dtype=np.float32)
+        with np.errstate(over="ignore"):
+            values = np.array(pixels, dtype=np.float32)
         invalid = ~np.isfinite(values)
         for blank in self.files.blank:
-            invalid |= values == np.float32(blank)
+            invalid |= pixels == blank
         if self._weight is not None:
             weight = self._weight.window(rows, columns)
             invalid |= ~(weight > 0) | ~np.isfinite(weight)
         if self._flag is not None:
-            flags = np.nan_to_num(self._flag.window(rows, columns)).astype(np.int64)
-            invalid |= (flags & (-1 if self.files.flag_bits is None else self.files.flag_bits)) != 0
+            invalid |= _is_flagged(self._flag.window(rows, columns), self.files.flag_bits)
         values[invalid] = np.nan
         return values
 
     def close(self) -> None:
         """Close the files."""
-        for image in (self._image, self._weight, self._flag):
-            if image is not None:
-                image.close()
+        for image in self._opened:
+            image.close()
+
+    def _open(self, path: str, hdu: int | str | None) -> Image:
+        image = Image(path, hdu)
+        self._opened.append(image)
+        return image
 
     def _map(self, path: str | None, hdu: int | str | None) -> Image | None:
         if path is None:
             return None
-        image = Image(path, hdu)
+        image = self._open(path, hdu)
         if image.shape != self.shape:
             raise MosaicError(f"has shape {image.shape}, its mosaic {self.shape}", where=path)
         return image
 
 
-def _check_is_fits(path: str) -> None:
+def _is_flagged(flags: np.ndarray, bits: int | None) -> np.ndarray:
+    """Return where `flags` (integers, perhaps stored as floats; NaN is no flag) have one of `bits` set."""
+    if flags.dtype.kind == "f":
+        flags = np.nan_to_num(flags, posinf=0, neginf=0).astype(np.int64)
+    return flags != 0 if bits is None else (flags & flags.dtype.type(bits & np.iinfo(flags.dtype).max)) != 0
+
+
+@contextmanager
+def _read_errors(path: str, what: str) -> Iterator[None]:
+    """Turn what astropy, fitsio and zlib raise on bad bytes into a `MosaicError`."""
+    try:
+        yield
+    except MosaicError:
+        raise
+    except _READ_ERRORS as error:
+        raise MosaicError(f"{what}: {_first_line(error)}", where=path) from error
+    except Exception as error:
+        # astropy's decompressors raise a class of their own, which has no public name.
+        if type(error).__name__ != "CfitsioException":
+            raise
+        raise MosaicError(f"{what}: {_first_line(error)}", where=path) from error
+
+
+def _closed(rows: slice, columns: slice) -> np.ndarray:
+    raise ValueError("the image is closed")
+
+
+def _check_is_fits(path: str) -> bool:
+    """Refuse what is not FITS by its first bytes; return whether the file is gzipped."""
     try:
         with open(path, "rb") as file:
             start = file.read(80)
@@ -168,12 +214,13 @@ def _check_is_fits(path: str) -> None:
         raise MosaicError(f"cannot be opened: {error.strerror}", where=path) from error
     if not start:
         raise MosaicError("is empty", where=path)
-    if start[:2] == b"\x1f\x8b":
-        return
+    if start.startswith(_GZIP):
+        return True
     if not start.startswith(b"SIMPLE  ="):
         lowered = start.lstrip().lower()
         kind = "a web page saved under a FITS name" if lowered.startswith((b"<!doctype", b"<html")) else "not FITS"
         raise MosaicError(f"is {kind}", where=path, hint="download it again")
+    return False
 
 
 def _image_index(file: fits.HDUList, hdu: int | str | None, path: str) -> int:
@@ -200,20 +247,37 @@ def _is_flat(unit: Any) -> bool:
     return len(shape) >= 2 and all(length == 1 for length in shape[:-2]) and min(shape[-2:]) > 0
 
 
-def _reader(file: fits.HDUList, index: int, path: str) -> Window:
-    unit = file[index]
-    if isinstance(unit, fits.CompImageHDU):
-        return _compressed_reader(unit, index, path)
-    if not path.endswith(".gz"):
-        _check_complete(file, index, path)
-    return _plain_reader(unit)
+def _reader(unit: Any, index: int, path: str) -> tuple[Window, Callable[[], None]]:
+    """Return the function that reads windows, and the one that lets go of what it holds open."""
+    if not isinstance(unit, fits.CompImageHDU):
+        return _plain_reader(unit), _nothing
+    integer_blank = unit.header["BITPIX"] > 0 and ("BLANK" in unit.header or "ZBLANK" in unit.header)
+    if integer_blank or len(unit.shape) != 2 or not _is_plain_name(path):
+        return _section_reader(unit), _nothing
+    file = fitsio.FITS(os.path.abspath(path))
+    handle = file[index]
+
+    def read(rows: slice, columns: slice) -> np.ndarray:
+        return handle[rows, columns]
+
+    return read, file.close
+
+
+def _nothing() -> None:
+    pass
+
+
+def _is_plain_name(path: str) -> bool:
+    return _PLAIN_NAME.fullmatch(os.path.abspath(path)) is not None
 
 
 def _check_complete(file: fits.HDUList, index: int, path: str) -> None:
-    info = file.fileinfo(index)
+    info, unit = file.fileinfo(index), file[index]
     # The padding of the last block is often missing and does no harm; data that are missing do.
-    unit = file[index]
-    data = abs(unit.header["BITPIX"]) // 8 * int(np.prod(unit.shape))
+    if isinstance(unit, fits.CompImageHDU):
+        data = info["datSpan"] - (_BLOCK - 1)
+    else:
+        data = abs(unit.header["BITPIX"]) // 8 * int(np.prod(unit.shape))
     needed, size = info["datLoc"] + data, os.path.getsize(path)
     if size < needed:
         raise MosaicError(f"is truncated: {size} of at least {needed} bytes", where=path, hint="download it again")
@@ -227,25 +291,12 @@ def _plain_reader(unit: Any) -> Window:
     def read(rows: slice, columns: slice) -> np.ndarray:
         raw = data[rows, columns]
         raw = raw.astype(raw.dtype.newbyteorder("="))
-        if raw.dtype.kind == "f" and scale == 1 and zero == 0:
+        if scale == 1 and zero == 0 and blank is None:
             return raw
         values = raw * float(scale) + float(zero)
         if blank is not None:
             values[raw == blank] = np.nan
         return values
-
-    return read
-
-
-def _compressed_reader(unit: Any, index: int, path: str) -> Window:
-    integer_blank = unit.header["BITPIX"] > 0 and ("BLANK" in unit.header or "ZBLANK" in unit.header)
-    # cfitsio reads [ ] ( ) in a file name as a filter; such names, and integer blanks, go through astropy.
-    if integer_blank or set("[]()") & set(path) or len(unit.shape) != 2:
-        return _section_reader(unit)
-    handle = fitsio.FITS(os.path.abspath(path))[index]
-
-    def read(rows: slice, columns: slice) -> np.ndarray:
-        return handle[rows, columns]
 
     return read
 
@@ -274,15 +325,28 @@ def _celestial_wcs(image: Image) -> WCS:
             warnings.simplefilter("ignore", AstropyWarning)
             wcs = WCS(image.header, fobj=image._file)
             celestial = wcs.celestial if wcs.has_celestial else None
-    except (WcsError, InconsistentAxisTypesError, InvalidTransformError, *_READ_ERRORS) as error:
+            if celestial is not None:
+                wcs.wcs.set()
+                celestial.wcs.set()
+                wcs_to_celestial_frame(celestial)
+    except (WcsError, *_READ_ERRORS) as error:
         raise MosaicError(f"has a world coordinate system that cannot be read: {_last_line(error)}",
                           where=image.path) from error
     if celestial is None:
         raise MosaicError("has no celestial world coordinate system (CTYPE1/2 such as RA---TAN, DEC--TAN)",
                           where=image.path, hint="choose another HDU with mosaics.hdu")
+    if {wcs.wcs.lng, wcs.wcs.lat} != {0, 1}:
+        raise MosaicError("has its celestial coordinates on other axes than the first two", where=image.path)
     return celestial
 
 
+def _first_line(error: BaseException) -> str:
+    return _lines(error)[0]
+
+
 def _last_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    return _lines(error)[-1]
+
+
+def _lines(error: BaseException) -> list[str]:
+    return [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]

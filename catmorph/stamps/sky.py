@@ -10,10 +10,13 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.utils.exceptions import AstropyWarning
 from astropy.wcs import WCS
+from astropy.wcs.wcsapi import high_level_objects_to_values
 
 ARCSEC = np.deg2rad(1 / 3600)
 _STEP = 0.1 * ARCSEC
 _ROUND_TRIP_PIXELS = 0.05
+_CONVERGED_PIXELS = 1e-9
+_MOST_ITERATIONS = 50
 
 
 @dataclass(frozen=True)
@@ -79,14 +82,36 @@ def _triad(ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.
 
 
 def _to_pixels(wcs: WCS, lon: np.ndarray, lat: np.ndarray) -> np.ndarray:
+    """Return pixels (..., 2) of ICRS positions in degrees, of any shape; NaN where the projection has none."""
     with warnings.catch_warnings(), np.errstate(all="ignore"):
-        # Positions far off the image do not converge under distortions; they come back as not on it.
         warnings.simplefilter("ignore", AstropyWarning)
-        warnings.simplefilter("ignore", UserWarning)
         sky = SkyCoord(lon.ravel() * u.deg, lat.ravel() * u.deg, frame="icrs")
-        x, y = wcs.world_to_pixel(sky)
-    pixels = np.stack([np.asarray(x, float), np.asarray(y, float)], axis=-1)
+        world = high_level_objects_to_values(sky, low_level_wcs=wcs)
+        focal = np.stack(wcs.wcs_world2pix(*world, 0), axis=-1)
+        pixels = _undistorted(wcs, focal) if wcs.has_distortion else focal
     return pixels.reshape(*lon.shape, 2)
+
+
+def _undistorted(wcs: WCS, focal: np.ndarray) -> np.ndarray:
+    """Invert the distortion: pixels (point, 2) that it takes to the focal plane positions `focal`.
+
+    astropy's all_world2pix iterates until the worst point has converged to 1e-4 pixels, so a point's last
+    digits depend on its neighbours. Here each point stops by itself, when its correction is below 1e-9
+    pixels or grows.
+    """
+    pixels = focal.copy()
+    active = np.flatnonzero(np.isfinite(focal).all(axis=1))
+    before = np.full(len(focal), np.inf)
+    for _ in range(_MOST_ITERATIONS):
+        if not active.size:
+            break
+        correction = wcs.pix2foc(pixels[active], 0) - focal[active]
+        size = np.abs(correction).max(axis=1)
+        better = size < before[active]
+        pixels[active[better]] -= correction[better]
+        before[active] = size
+        active = active[better & (size > _CONVERGED_PIXELS)]
+    return pixels
 
 
 def _leads_back(wcs: WCS, pixels: np.ndarray, position: np.ndarray, jacobian: np.ndarray) -> np.ndarray:
