@@ -24,6 +24,7 @@ from catmorph.release.bundle import check_release, export
 from catmorph.release.layout import check_layout
 from catmorph.release.results import answer_names, answers, entropy_bits
 from catmorph.schemes import LabelClass, Scheme, load_scheme
+from catmorph.workspace import RunFolder
 
 FILTERS = [
     "F225w", "F275w", "F336w", "F390w", "F435w", "F475w", "F606w", "F625w",
@@ -278,6 +279,13 @@ def test_a_classifier_of_some_views_has_columns_in_those_alone(tmp_path):
 def test_a_layout_that_cannot_work_is_refused_before_any_work(overrides, error, message):
     with pytest.raises(error, match=message):
         check_release(clash(*TWO_BANDS, *overrides))
+
+
+def test_a_column_kept_since_ingest_says_what_to_run(tmp_path):
+    write_run(tmp_path, clash(*TWO_BANDS), [galaxies(2)], scattered())
+    later = clash(*TWO_BANDS, 'catalog.keep=["z"]', 'release.columns=[{name="z", source="z"}]')
+    with pytest.raises(CatmorphError, match="sources.parquet has no column 'z' yet; run `catmorph ingest`"):
+        export(RunFolder(tmp_path, later))
 
 
 def test_a_recipe_without_classifier_has_no_release():

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 import pyarrow as pa
 
-from catmorph.errors import ProblemsError, RecipeError, suggest
+from catmorph.errors import CatmorphError, ProblemsError, RecipeError, suggest
 from catmorph.quality import FLAGS
 from catmorph.recipe import Recipe, ReleaseColumn
 from catmorph.schemes import Scheme, load_scheme
@@ -149,10 +149,12 @@ def build_layout(recipe: Recipe, sources: pa.Schema | None) -> Layout:
     ------
     RecipeError, ProblemsError
         As `check_layout`.
+    CatmorphError
+        When the sources were read in before the recipe kept a column.
     """
     if not release_keys(recipe):
         raise RecipeError("the recipe names no classifier to release", where="classifiers")
-    _check_sources(recipe)
+    _check_sources(recipe, sources)
     scheme = load_scheme(recipe.scheme)
     columns = [_leading(column, sources) for column in recipe.release.columns]
     for key in release_keys(recipe):
@@ -161,7 +163,7 @@ def build_layout(recipe: Recipe, sources: pa.Schema | None) -> Layout:
     return Layout(recipe.release.name, recipe.title, recipe.reference, recipe.scheme, tuple(columns))
 
 
-def _check_sources(recipe: Recipe) -> None:
+def _check_sources(recipe: Recipe, sources: pa.Schema | None) -> None:
     valid = [*FIXED_SOURCES, *recipe.catalog.keep]
     problems = [
         f"release.columns: {column.name!r} shows {column.source!r}, which is no column of the sources; "
@@ -174,6 +176,9 @@ def _check_sources(recipe: Recipe) -> None:
     ]
     if problems:
         raise ProblemsError(problems)
+    absent = [] if sources is None else [one.source for one in recipe.release.columns if one.source not in sources.names]
+    if absent:
+        raise CatmorphError(f"sources.parquet has no column {absent[0]!r} yet", hint="run `catmorph ingest`")
 
 
 def _leading(column: ReleaseColumn, sources: pa.Schema | None) -> OutputColumn:

@@ -80,6 +80,7 @@ class _Counts:
         self.views = {key: Tally(self.classes) for key in self.keys}
 
     def add(self, rules: Rules, result: ChunkResult) -> None:
+        """Count the sources and stamps of one chunk."""
         name = result.chunk.field
         here = self.fields.setdefault(name, {key: Tally(self.classes) for key in self.keys})
         flags = np.zeros(len(result.released), dtype=np.uint32)
