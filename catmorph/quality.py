@@ -42,7 +42,8 @@ class FlagInfo(NamedTuple):
 FLAGS: tuple[FlagInfo, ...] = (
     FlagInfo(Flag.OFF_IMAGE, "blocks", False, "the source's centre is outside every mosaic of the band"),
     FlagInfo(Flag.NO_MOSAIC, "blocks", False, "there is no mosaic of this field and band"),
-    FlagInfo(Flag.NO_DATA, "blocks", False, "the mosaic was not observed at the source's centre, nor in most of the stamp"),
+    FlagInfo(Flag.NO_DATA, "blocks", False,
+             "the mosaic was not observed at the source's centre, nor in most of the stamp"),
     FlagInfo(Flag.UNREADABLE, "blocks", True, "the mosaic, or its weight or flag map, could not be read"),
     FlagInfo(Flag.BAD_SIZE, "blocks", True, "the stamp's side is missing, not positive or beyond the limits"),
     FlagInfo(Flag.BAD_PIXELS, "blocks", False, "more invalid pixels than stamp.max_bad_fraction"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from catmorph.errors import RecipeError, suggest
 
@@ -40,6 +40,17 @@ def fill(pattern: str, values: Mapping[str, str]) -> str:
 def names_in(pattern: str) -> set[str]:
     """Return the placeholder names that `pattern` uses."""
     return {match.group(1) for match in _PLACE.finditer(pattern)}
+
+
+def pattern_problem(pattern: str, names: Sequence[str]) -> str | None:
+    """Return why `fill` would not replace all of `pattern`'s placeholders by `names`, or None."""
+    for braces in re.findall(r"\{[^{}/]*\}", pattern):
+        match = _PLACE.fullmatch(braces)
+        if match is None or match.group(1) not in names:
+            return f"pattern {pattern!r} uses {braces}, {suggest(braces.strip('{}'), names)}"
+        if match.group(2) is not None and match.group(2) not in _FILTERS:
+            return f"pattern {pattern!r} uses |{match.group(2)}, {suggest(match.group(2), _FILTERS)}"
+    return None
 
 
 def matcher(pattern: str) -> re.Pattern[str]:

@@ -25,6 +25,9 @@ from catmorph.recipe import Recipe, write_recipe
 FOLDER_FORMAT = 1
 """Version of the run folder's layout; a newer one is refused."""
 
+_LONGEST_NAME = 180
+"""Of the 255 bytes of a file name the cell, the ending and the mark of a partial file need up to 60."""
+
 
 @dataclass(frozen=True)
 class Chunk:
@@ -58,6 +61,15 @@ def safe_name(text: str) -> str:
     """Return `text` as one harmless path component: everything but letters, digits, _ . - is percent-coded."""
     quoted = quote(text, safe="").replace("~", "%7E")
     return "%2E" + quoted[1:] if quoted.startswith(".") else quoted or "%"
+
+
+def field_problem(name: str) -> str | None:
+    """Return why `name` cannot be a field, or None: fields become parts of file names, here and in mosaic patterns."""
+    if not name or name.startswith(".") or not name.isprintable() or set(name) & set("/\\"):
+        return f"field {name[:40]!r} cannot be part of a file name"
+    if len(safe_name(name)) > _LONGEST_NAME:
+        return f"field {name[:40] + '...'!r} is longer than a file name may be"
+    return None
 
 
 class RunFolder:

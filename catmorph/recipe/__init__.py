@@ -1,11 +1,10 @@
 """Recipes: one TOML file says everything about a production."""
 
+from catmorph.recipe.catalog import CatalogSection, Column
 from catmorph.recipe.loading import load_recipe, preset_names, preset_path, write_recipe
 from catmorph.recipe.model import (
     BandColumns,
-    CatalogSection,
     ClassifierSection,
-    Column,
     MosaicSection,
     NormaliseSection,
     Recipe,

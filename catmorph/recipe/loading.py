@@ -11,7 +11,9 @@ from typing import Any, get_args
 import tomli_w
 from pydantic import BaseModel, ValidationError
 
-from catmorph.errors import ProblemsError, RecipeError, suggest
+from catmorph.errors import ProblemsError, RecipeError, UsageError, suggest
+from catmorph.recipe.base import SectionError
+from catmorph.recipe.catalog import CatalogSection
 from catmorph.recipe.model import Recipe
 from catmorph.schemes import load_scheme
 
@@ -156,29 +158,56 @@ def _apply_override(table: dict[str, Any], override: str) -> None:
     for part in reversed(parts):
         nested = {part: nested}
     _absolute_paths(nested, Path.cwd())
+    _spell_out_column(table, parts)
     table.update(_merged(table, nested))
 
 
+def _spell_out_column(table: dict[str, Any], parts: list[str]) -> None:
+    # For catalog.ra.unit=rad, `ra = "RA"` has to be the table it stands for.
+    section = table.get("catalog")
+    if len(parts) == 3 and parts[0] == "catalog" and isinstance(section, dict):
+        short = section.get(parts[1])
+        if isinstance(short, str | int) and _model_at(parts[:2]) is not CatalogSection:
+            table["catalog"] = {**section, parts[1]: {"column": short}}
+
+
 def _validate(table: dict[str, Any], where: str) -> Recipe:
+    problems, recipe = [], None
     try:
         recipe = Recipe.model_validate(table)
     except ValidationError as error:
-        raise ProblemsError([_problem(item) for item in error.errors()], where=where) from None
-    load_scheme(recipe.scheme)
+        problems = [problem for item in error.errors() for problem in _problems(item)]
+    if isinstance(table.get("scheme"), str):
+        problems += _scheme_problems(table["scheme"])
+    if recipe is None or problems:
+        raise ProblemsError(dict.fromkeys(problems), where=where)
     return recipe
 
 
-def _problem(item: Any) -> str:
-    keys = [str(part) for part in item["loc"]]
+def _scheme_problems(name: str) -> list[str]:
+    try:
+        load_scheme(name)
+    except UsageError as error:
+        return [str(error)]
+    return []
+
+
+def _problems(item: Any) -> list[str]:
+    error = item.get("ctx", {}).get("error")
+    if isinstance(error, SectionError):
+        return error.problems
+    keys, message = [str(part) for part in item["loc"]], item["msg"].removeprefix("Value error, ")
+    if len(keys) > 1 and keys[-1] in ("str", "int", "float") and (keys[-2] in ("column", "hdu") or keys[-2].isdigit()):
+        # pydantic names each alternative that did not fit; they are one problem.
+        keys, message = keys[:-1], "must be text or a number"
     key = ".".join(keys) or "recipe"
     if item["type"] == "extra_forbidden":
-        return f"{key}: unknown key, {suggest(keys[-1], _keys_at(keys[:-1]))}"
+        return [f"{key}: unknown key, {suggest(keys[-1], _keys_at(keys[:-1]))}"]
     if item["type"] == "missing":
-        return f"{key}: missing; {_description_at(keys)}"
-    message = item["msg"].removeprefix("Value error, ")
+        return [f"{key}: missing; {_description_at(keys)}"]
     value = item.get("input")
     came = f" (got {value!r})" if isinstance(value, str | int | float | bool) else ""
-    return f"{key}: {message}{came}"
+    return [f"{key}: {message.replace('a valid tuple', 'a list')}{came}"]
 
 
 def _model_at(keys: list[str]) -> type[BaseModel] | None:

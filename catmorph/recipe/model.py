@@ -3,102 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from catmorph.templates import names_in
+from catmorph.errors import suggest
+from catmorph.recipe.base import SAFE_NAME, Section, SectionError, Strings, as_tuple
+from catmorph.recipe.catalog import CatalogSection
+from catmorph.templates import pattern_problem
 
-SAFE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
 _SIDE = re.compile(r"^\s*([0-9.eE+-]+)\s*(radii|arcsec|pixels)\s*$")
-
-
-class Section(BaseModel):
-    """A part of a recipe: frozen, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-def _as_column(value: Any) -> Any:
-    return {"column": value} if isinstance(value, str | int) else value
-
-
-class _ColumnTable(Section):
-    column: str | int = Field(description="column name, or 1-based column number of a table without header")
-    unit: str | None = Field(
-        None,
-        description="unit, where the file does not say or says it wrong: deg, rad, hourangle, 'sexagesimal' "
-        "for positions; arcsec, arcmin, deg or 'pixels' for sizes",
-    )
-    null: tuple[float | str, ...] = Field((), description="cell values that mean 'missing', such as -99")
-
-
-Column = Annotated[_ColumnTable, BeforeValidator(_as_column)]
-"""A catalog column: a name, a 1-based number, or a table with `column`, `unit` and `null`."""
-
-
-def _as_tuple(value: Any) -> Any:
-    return (value,) if isinstance(value, str) else value
-
-
-Strings = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
-
-
-class FieldRule(Section):
-    """Where the field (cluster, pointing) of a row comes from: exactly one of the three."""
-
-    value: str | None = Field(None, description="the same field for all rows")
-    column: str | int | None = Field(None, description="a column of the table")
-    pattern: str | None = Field(None, description="a pattern of the file name, such as '{field}_molino.cat'")
-
-    @model_validator(mode="after")
-    def _one(self) -> FieldRule:
-        if sum(x is not None for x in (self.value, self.column, self.pattern)) != 1:
-            raise ValueError("give exactly one of value, column and pattern")
-        if self.pattern is not None and names_in(self.pattern) != {"field"}:
-            raise ValueError("the pattern must hold {field} and no other placeholder")
-        return self
-
-
-class CatalogSection(Section):
-    """The survey table and how its columns are read."""
-
-    files: Strings = Field(description="table files or globs, relative to the recipe")
-    format: str | None = Field(
-        None,
-        description="astropy's format name (fits, ascii.ecsv, votable, ascii.ipac, ascii.csv, ascii.cds, "
-        "ascii.no_header ...), 'parquet', or 'r' (R write.table); by default told from the file",
-    )
-    hdu: int | str | None = Field(None, description="number or name of the table's HDU, or table in a VOTable")
-    field: FieldRule = Field(description="where the field of a row comes from")
-    id: Column = Field(description="source identifier, unique within its field")
-    ra: Column = Field(description="right ascension (or Galactic longitude where frame is galactic)")
-    dec: Column = Field(description="declination (or Galactic latitude)")
-    frame: Literal["icrs", "fk5", "fk4", "galactic"] = Field(
-        "icrs", description="frame of the positions; all are turned into ICRS"
-    )
-    size: Column | None = Field(None, description="radius that sets the stamp's side, e.g. the Petrosian radius")
-    pixel_scale: float | None = Field(None, gt=0, description="arcsec a native pixel, for sizes in pixels")
-    magnitude: Column | None = Field(None, description="magnitude, for cuts, duplicates and summaries")
-    keep: Strings = Field((), description="other columns to carry into sources.parquet and the release")
-    null: tuple[float | str, ...] = Field(
-        (), description="cell values that mean 'missing' in size, magnitude and kept columns"
-    )
-    cuts: Strings = Field(
-        (),
-        description="expressions a row must satisfy, on the table's columns and on id, field, ra, dec, size "
-        "(arcsec) and magnitude, e.g. 'magnitude < 24.5 and FLAG == 0'",
-    )
-    duplicates: Literal["refuse", "first", "brightest"] = Field(
-        "refuse", description="what happens to rows of one field with the same id: stop, or keep one"
-    )
-    allow_empty: bool = Field(False, description="accept a catalog of which no row is left")
 
 
 class BandColumns(Section):
     """The bands of the survey."""
 
-    names: Strings = Field(description="band names, in the order of the release (usually by wavelength)")
+    names: Strings = Field(min_length=1, description="band names, in the order of the release (usually by wavelength)")
     files: dict[str, str] = Field({}, description="what {band} stands for in file names, where not the name")
     reference: str | None = Field(None, description="band whose pixels count where a size is in pixels")
 
@@ -107,7 +28,7 @@ class BandColumns(Section):
         if len(set(self.names)) != len(self.names):
             raise ValueError("a band is named twice")
         for name in self.names:
-            if not re.match(SAFE_NAME, name):
+            if not re.fullmatch(SAFE_NAME, name):
                 raise ValueError(f"band name {name!r} must be letters, digits, '.', '_', '+' and '-'")
         for name in [*self.files, *([self.reference] if self.reference else [])]:
             if name not in self.names:
@@ -118,8 +39,8 @@ class BandColumns(Section):
 class MosaicSection(Section):
     """The images the stamps are cut from."""
 
-    pattern: Strings = Field(description="file pattern(s) with {field} and {band}, globs allowed; several files "
-                             "for one field and band are tiles")
+    pattern: Strings = Field(min_length=1, description="file pattern(s) with {field} and {band}, globs allowed; "
+                             "several files for one field and band are tiles")
     hdu: int | str | None = Field(None, description="HDU with the image; default: the first with a 2-d image")
     weight: str | None = Field(None, description="pattern of weight maps: weight <= 0 or not finite is invalid")
     weight_hdu: int | str | None = Field(None, description="HDU of the weight map")
@@ -127,7 +48,18 @@ class MosaicSection(Section):
     flag_hdu: int | str | None = Field(None, description="HDU of the flag map")
     flag_bits: int | None = Field(None, ge=0, description="bits of the flag map that make a pixel invalid; "
                                   "default: any")
-    blank: tuple[float, ...] = Field((), description="pixel values that mean 'not observed', such as 0")
+    blank: Annotated[tuple[float, ...], BeforeValidator(as_tuple)] = Field(
+        (), description="pixel values that mean 'not observed', such as 0"
+    )
+
+    @field_validator("pattern", "weight", "flag")
+    @classmethod
+    def _placeholders(cls, value: Any) -> Any:
+        for pattern in (value,) if isinstance(value, str) else value or ():
+            problem = pattern_problem(pattern, ("field", "band"))
+            if problem:
+                raise ValueError(problem)
+        return value
 
 
 class StampSection(Section):
@@ -309,26 +241,38 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Recipe:
+        problems = [*self._view_problems(), *self._classifier_problems(), *self._combination_problems()]
+        if problems:
+            raise SectionError(problems)
+        return self
+
+    def _view_problems(self) -> Iterator[str]:
         for view, bands in self.all_views.items():
-            if not re.match(SAFE_NAME, view):
-                raise ValueError(f"view name {view!r} must be letters, digits, '.', '_', '+' and '-'")
+            if not re.fullmatch(SAFE_NAME, view):
+                yield f"view name {view!r} must be letters, digits, '.', '_', '+' and '-'"
+            if not bands:
+                yield f"view {view!r} has no band"
             for band in bands:
                 if band not in self.bands.names:
-                    raise ValueError(f"view {view!r} names unknown band {band!r}")
+                    yield f"view {view!r} names unknown band {band!r}, {suggest(band, self.bands.names)}"
+
+    def _classifier_problems(self) -> Iterator[str]:
         for name, classifier in self.classifiers.items():
-            if not re.match(SAFE_NAME, name):
-                raise ValueError(f"classifier name {name!r} must be letters, digits, '.', '_', '+' and '-'")
+            if not re.fullmatch(SAFE_NAME, name):
+                yield f"classifier name {name!r} must be letters, digits, '.', '_', '+' and '-'"
             for view in classifier.views:
                 if view not in self.all_views:
-                    raise ValueError(f"classifier {name!r} names unknown view {view!r}")
+                    yield f"classifier {name!r} names unknown view {view!r}, {suggest(view, self.all_views)}"
+
+    def _combination_problems(self) -> Iterator[str]:
         if self.stamp.side_unit == "radii" and self.catalog.size is None:
-            raise ValueError("stamp.side is in radii: catalog.size must name the column of the radius")
+            yield "stamp.side is in radii: catalog.size must name the column of the radius"
         if self.catalog.duplicates == "brightest" and self.catalog.magnitude is None:
-            raise ValueError("catalog.duplicates = 'brightest' needs catalog.magnitude")
-        size = self.catalog.size
-        if size is not None and size.unit == "pixels" and self.catalog.pixel_scale is None:
-            raise ValueError("sizes are in pixels: catalog.pixel_scale (arcsec a pixel) must be given")
-        return self
+            yield "catalog.duplicates = 'brightest' needs catalog.magnitude"
+        if self.stamp.min_side_pixels >= self.stamp.max_side_pixels:
+            yield "stamp.min_side_pixels must be below stamp.max_side_pixels"
+        if self.normalise.low >= self.normalise.high:
+            yield "normalise.low must be below normalise.high"
 
     @property
     def all_views(self) -> dict[str, tuple[str, ...]]:

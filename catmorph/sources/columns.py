@@ -1,16 +1,32 @@
-"""Catalog cells to numbers, positions and sizes with units; what is wrong with a cell is said, row by row."""
+"""Catalog cells to numbers, text, positions and sizes with units; what is wrong with a cell is said, row by row."""
 
 from __future__ import annotations
 
+import re
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from astropy import units as u
 from astropy.coordinates import FK4, FK5, ICRS, Angle, Galactic, SkyCoord
+from astropy.utils.exceptions import AstropyWarning
 
 from catmorph.errors import CatalogError
 
 FRAMES: dict[str, Any] = {"icrs": ICRS, "fk5": FK5, "fk4": FK4, "galactic": Galactic}
+PIXEL_UNITS = ("pixels", "pixel", "pix")
+MISSING_TEXTS = frozenset(("", "na", "nan", "null", "none", "--", "n/a", "inf", "+inf", "-inf"))
+"""What stands for 'no number' in a text column, in lower case."""
+
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eEdD][+-]?[0-9]+)?")
+_SEXAGESIMAL = re.compile(r"([+-]?)([0-9]{1,3})[:hd\s]\s*([0-9]{1,2})[:m'\s]\s*([0-9]{1,2}(?:\.[0-9]*)?)[s\"]?")
+_EXACT = 2.0**53
+
+Null = Sequence[float | str]
 
 
 class Reasons:
@@ -20,58 +36,133 @@ class Reasons:
     ----------
     count : int
         Number of rows.
+
+    Attributes
+    ----------
+    bad : ndarray of bool, shape (row,)
+        Which rows have a reason.
+    texts : ndarray of object, shape (row,)
+        The reasons, None for good rows.
     """
 
     def __init__(self, count: int):
-        self.texts: list[str | None] = [None] * count
+        self.bad = np.zeros(count, dtype=bool)
+        self.texts = np.full(count, None, dtype=object)
 
-    def add(self, bad: np.ndarray, text: str | list[str]) -> None:
-        """Mark the rows where `bad` holds; `text` is one reason or one a row."""
-        for row in np.flatnonzero(bad):
-            if self.texts[row] is None:
-                self.texts[row] = text if isinstance(text, str) else text[row]
-
-    @property
-    def bad(self) -> np.ndarray:
-        """Booleans (row,): which rows have a reason."""
-        return np.array([text is not None for text in self.texts], dtype=bool)
+    def add(self, bad: np.ndarray, text: str | Callable[[int], str]) -> None:
+        """Mark the rows where `bad` holds; `text` is one reason, or gives the reason of a row (0-based)."""
+        for row in np.flatnonzero(bad & ~self.bad):
+            self.texts[row] = text if isinstance(text, str) else text(int(row))
+        self.bad |= bad
 
 
-def numbers(values: Any, null: tuple[float | str, ...] = ()) -> tuple[np.ndarray, np.ndarray]:
-    """Return a column as float64 (row,), NaN where missing, and where a cell is no number, as booleans."""
+def masked(values: Any, null: Null = ()) -> np.ma.MaskedArray:
+    """Return a column as numbers, booleans or text (objects), masked where it has no value.
+
+    No value is: a masked cell, NaN, infinity, text without characters, or one of `null`. Text is stripped.
+    """
     data = np.asarray(np.ma.getdata(values))
-    missing = np.array(np.broadcast_to(np.ma.getmaskarray(np.ma.asarray(values)), (len(data),)))
-    if data.dtype.kind in "fiub":
-        result = data.astype(np.float64)
-        wrong = np.zeros(len(data), dtype=bool)
+    missing = np.array(np.broadcast_to(np.ma.getmaskarray(np.ma.asarray(values)), data.shape))
+    if data.dtype.kind not in "fiub":
+        data = _as_text(data)
+        missing |= pd.isna(data) | np.isin(data, sorted(_null_texts(null)))
+        return np.ma.array(data, mask=missing)
+    data = data.astype(data.dtype.newbyteorder("="), copy=False)
+    if data.dtype.kind == "f":
+        missing |= ~np.isfinite(data)
+    for value in _null_numbers(null):
+        # In the column's own precision: a float32 -99.9 is not the float64 one.
+        missing |= data == (data.dtype.type(value) if data.dtype.kind == "f" else value)
+    return np.ma.array(data, mask=missing)
+
+
+def _null_numbers(null: Null) -> list[float]:
+    return [float(value) for value in null if not isinstance(value, str) or _NUMBER.fullmatch(value)]
+
+
+def _null_texts(null: Null) -> set[str]:
+    texts = {value.strip() for value in null if isinstance(value, str)}
+    return texts | {form for value in null if not isinstance(value, str) for form in (str(value), f"{value:.15g}")}
+
+
+def _as_text(data: np.ndarray) -> np.ndarray:
+    """Return cells as stripped text (objects), None where nothing is left."""
+    try:
+        array = pa.array(data, pa.binary() if data.dtype.kind == "S" else pa.string(), from_pandas=True)
+        stripped = pc.utf8_trim_whitespace(array.cast(pa.string()))
+        return pc.if_else(pc.equal(stripped, ""), None, stripped).to_numpy(zero_copy_only=False)
+    except (pa.ArrowException, UnicodeError):
+        return np.array([_decoded(cell).strip() or None for cell in data], dtype=object)
+
+
+def _decoded(cell: Any) -> str:
+    if isinstance(cell, bytes):
+        return cell.decode("utf-8", "replace")
+    return "" if cell is None else str(cell).encode("utf-8", "replace").decode("utf-8")
+
+
+def texts(values: Any, null: Null = ()) -> np.ndarray:
+    """Return a column as text (objects, row), None where missing; a float without fraction is written as integer."""
+    cells = masked(values, null)
+    data, missing = cells.data, np.ma.getmaskarray(cells)
+    if data.dtype.kind in "iub":
+        data = pa.array(data).cast(pa.string()).to_numpy(zero_copy_only=False)
+    elif data.dtype.kind == "f":
+        # An identifier that a reader took for a float: 12.0 is "12".
+        shortest = (str(cell).removesuffix(".0") if abs(cell) < _EXACT else f"{cell:.0f}" for cell in data.tolist())
+        data = np.array(list(shortest), dtype=object)
+    return _without(data, missing)
+
+
+def _without(data: np.ndarray, missing: np.ndarray) -> np.ndarray:
+    cells = data.astype(object)
+    cells[missing] = None
+    return cells
+
+
+def inexact(values: Any) -> np.ndarray:
+    """Return where (row,) a float is so large that it may have lost digits of the integer it was."""
+    data = np.ma.getdata(values)
+    return np.abs(data) >= _EXACT if data.dtype.kind == "f" else np.zeros(len(data), dtype=bool)
+
+
+def numbers(values: Any, null: Null = ()) -> tuple[np.ndarray, np.ndarray]:
+    """Return a column as float64 (row,), NaN where missing, and where a cell is no number, as booleans."""
+    cells = masked(values, null)
+    missing = np.ma.getmaskarray(cells)
+    if cells.dtype.kind in "fiub":
+        result, wrong = cells.data.astype(np.float64), np.zeros(len(cells), dtype=bool)
     else:
-        result, wrong = _parse(data)
-    for value in null:
-        if isinstance(value, str):
-            missing |= np.array([_text(cell) == value for cell in data], dtype=bool)
-        else:
-            missing |= result == value
+        result, wrong = _parse(_without(cells.data, missing))
+        missing = missing | np.isin(result, _null_numbers(null))
     result[missing | ~np.isfinite(result)] = np.nan
     return result, wrong & ~missing
 
 
-def _text(cell: Any) -> str:
-    return cell.decode("utf-8", "replace").strip() if isinstance(cell, bytes) else str(cell).strip()
-
-
-def _parse(cells: Any) -> tuple[np.ndarray, np.ndarray]:
-    result = np.full(len(cells), np.nan)
+def _parse(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     wrong = np.zeros(len(cells), dtype=bool)
-    for row, cell in enumerate(cells):
-        text = _text(cell)
-        try:
-            result[row] = float(text)
-        except ValueError:
-            wrong[row] = text.lower() not in ("", "na", "null", "none", "--", "n/a")
+    try:
+        return pa.array(cells, pa.string()).cast(pa.float64()).to_numpy(zero_copy_only=False).copy(), wrong
+    except pa.ArrowInvalid:
+        pass  # at least one cell needs a closer look
+    result = np.full(len(cells), np.nan)
+    for row, text in enumerate(cells):
+        if text is None:
+            continue
+        if _NUMBER.fullmatch(text):
+            result[row] = float(text.replace("D", "e").replace("d", "e"))
+        else:
+            wrong[row] = text.lower() not in MISSING_TEXTS
     return result, wrong
 
 
-def angle(values: Any, unit: str | None, null: tuple[float | str, ...], *, key: str, reasons: Reasons) -> np.ndarray:
+def shown(values: Any, row: int) -> str:
+    """Return the cell of a row as it is quoted in messages."""
+    text = _decoded(np.ma.getdata(values)[row]).strip()
+    return repr(text if len(text) <= 40 else text[:37] + "...")
+
+
+def angle(values: Any, unit: str | None, null: Null, *, key: str, reasons: Reasons) -> np.ndarray:
     """Return a coordinate column as degrees (row,), NaN where it is bad; bad cells go into `reasons`.
 
     Parameters
@@ -82,33 +173,48 @@ def angle(values: Any, unit: str | None, null: tuple[float | str, ...], *, key: 
         ``ra`` or ``dec``: sexagesimal right ascensions are hours.
     """
     if unit == "sexagesimal":
-        return _sexagesimal(values, key, reasons)
+        return _sexagesimal(texts(values, null), key, reasons)
     degrees, wrong = numbers(values, null)
-    reasons.add(wrong, [f"{key} is not a number: {_text(cell)!r}" for cell in np.ma.getdata(values)])
+
+    def reason(row: int) -> str:
+        cell = shown(values, row)
+        hint = f" (sexagesimal? set catalog.{key}.unit)" if _SEXAGESIMAL.fullmatch(cell.strip("'\"")) else ""
+        return f"{key} is not a number: {cell}{hint}"
+
+    reasons.add(wrong, reason)
     reasons.add(np.isnan(degrees), f"{key} is missing")
     return degrees * _factor(values, unit, "deg", key)
 
 
-def _sexagesimal(values: Any, key: str, reasons: Reasons) -> np.ndarray:
-    unit = u.hourangle if key == "ra" else u.deg
-    result = np.full(len(values), np.nan)
-    texts = [_text(cell) for cell in np.ma.getdata(values)]
-    for row, text in enumerate(texts):
-        try:
-            result[row] = Angle(text, unit=unit).deg
-        except (ValueError, TypeError, u.UnitsError):
-            continue
-    reasons.add(np.isnan(result), [f"{key} is not sexagesimal: {text!r}" for text in texts])
+def _sexagesimal(cells: np.ndarray, key: str, reasons: Reasons) -> np.ndarray:
+    reasons.add(pd.isna(cells), f"{key} is missing")
+    result = np.array([np.nan if text is None else _sexagesimal_degrees(text, key) for text in cells], dtype=float)
+    reasons.add(np.isnan(result), lambda row: f"{key} is not sexagesimal: {shown(cells, row)}")
     return result
 
 
-def radius_arcsec(values: Any, unit: str | None, null: tuple[float | str, ...], pixel_scale: float | None,
-                  reasons: Reasons) -> np.ndarray:
+def _sexagesimal_degrees(text: str, key: str) -> float:
+    match = _SEXAGESIMAL.fullmatch(text)
+    hours = key == "ra" and not (match and "d" in text)
+    if match:
+        sign, whole, minutes, seconds = match.groups()
+        if float(minutes) > 60 or float(seconds) > 60:
+            return np.nan
+        value = int(whole) + int(minutes) / 60.0 + float(seconds) / 3600.0
+        return (-value if sign == "-" else value) * (15.0 if hours else 1.0)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", AstropyWarning)
+            return float(Angle(text, unit=u.hourangle if hours else u.deg).deg)
+    except (ValueError, TypeError, u.UnitsError):
+        return np.nan
+
+
+def radius_arcsec(values: Any, unit: str | None, null: Null, pixel_scale: float | None, reasons: Reasons) -> np.ndarray:
     """Return a size column in arcsec (row,), NaN where missing or not positive (flagged when it is cut)."""
     size, wrong = numbers(values, null)
-    reasons.add(wrong, [f"size is not a number: {_text(cell)!r}" for cell in np.ma.getdata(values)])
-    own = str(getattr(values, "unit", None) or "")
-    if (unit or own) in ("pixels", "pixel", "pix"):
+    reasons.add(wrong, lambda row: f"size is not a number: {shown(values, row)}")
+    if (unit or str(getattr(values, "unit", None) or "")) in PIXEL_UNITS:
         if pixel_scale is None:
             raise CatalogError("sizes are in pixels", hint="give catalog.pixel_scale (arcsec a pixel)")
         size = size * pixel_scale
@@ -129,11 +235,11 @@ def _factor(values: Any, unit: str | None, target: str, key: str) -> float:
 
 
 def to_icrs(longitude: np.ndarray, latitude: np.ndarray, frame: str, reasons: Reasons) -> tuple[np.ndarray, np.ndarray]:
-    """Check ranges and turn positions (row,) in degrees into ICRS right ascension (0..360) and declination."""
+    """Check ranges and turn positions (row,) in degrees into ICRS right ascension [0, 360) and declination."""
     off = (longitude < -180) | (longitude > 360)
-    reasons.add(off, [f"ra {value:g} deg is outside -180..360" for value in longitude])
+    reasons.add(off, lambda row: f"ra {longitude[row]:g} deg is outside -180..360")
     low = (latitude < -90) | (latitude > 90)
-    reasons.add(low, [f"dec {value:g} deg is outside -90..90" for value in latitude])
+    reasons.add(low, lambda row: f"dec {latitude[row]:g} deg is outside -90..90")
     good = ~(off | low | np.isnan(longitude) | np.isnan(latitude))
     ra, dec = np.full(len(longitude), np.nan), np.full(len(longitude), np.nan)
     if frame == "icrs":
@@ -141,4 +247,5 @@ def to_icrs(longitude: np.ndarray, latitude: np.ndarray, frame: str, reasons: Re
     elif good.any():
         position = SkyCoord(longitude[good] * u.deg, latitude[good] * u.deg, frame=FRAMES[frame]()).icrs
         ra[good], dec[good] = position.ra.deg, position.dec.deg
+    ra[ra >= 360.0] = 0.0  # of -1e-20 the remainder is rounded to 360
     return ra, dec

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,36 +17,35 @@ import pyarrow.parquet as pq
 from catmorph.errors import CatalogError, CatmorphError
 from catmorph.files import atomic
 from catmorph.ledger import Parts, State
-from catmorph.recipe import CatalogSection, Recipe
-from catmorph.sources import columns as cells_to
-from catmorph.sources.cells import natural_key, split
-from catmorph.sources.expressions import Expression
-from catmorph.sources.tables import as_text, catalog_files, column, read_table
-from catmorph.templates import matcher
+from catmorph.recipe import CatalogSection
+from catmorph.sources.cells import groups, natural_rank, split
+from catmorph.sources.mapping import CANONICAL, MappedRows, map_catalog
+from catmorph.sources.tables import catalog_files
 from catmorph.workspace import RunFolder
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 """Raised when this stage's results change; part of its fingerprint."""
 
-CANONICAL = ("field", "id", "cell", "file", "row", "ra", "dec", "size_arcsec", "magnitude")
 REJECTED = pa.schema(
     [("file", pa.string()), ("row", pa.int64()), ("id", pa.string()), ("field", pa.string()),
      ("kind", pa.string()), ("reason", pa.string())]
 )
-
-
-@dataclass
-class _Part:
-    """The rows of one file: `frame` has the canonical columns, `kind` and `reason` (None for good rows)."""
-
-    frame: pd.DataFrame
-    units: dict[str, str]
+PLAN = pa.schema([("field", pa.string()), ("cell", pa.string()), ("count", pa.int64()), ("digest", pa.string())])
+_KINDS = {"float64": pa.float64(), "float32": pa.float32(), "int64": pa.int64(), "bool": pa.bool_(),
+          "boolean": pa.bool_()}
+"""Types of kept columns by their type in pandas (nullable or not); the others are text."""
 
 
 def ingest_parts(run: RunFolder) -> Parts:
     """Return the inputs that decide the sources: catalog files, catalog section, chunk size."""
     section = run.recipe.catalog
-    files = {f"catalog {path.name}": run.identities.of(path) for path in catalog_files(section)}
+    files: dict[str, str] = {}
+    seen: Counter[str] = Counter()
+    for path in catalog_files(section):
+        # Files of different folders may share a name; where the folders are does not matter.
+        seen[path.name] += 1
+        ordinal = f" ({seen[path.name]})" if seen[path.name] > 1 else ""
+        files[f"catalog {path.name}{ordinal}"] = run.identities.of(path)
     settings = section.model_dump(mode="json", exclude={"files"})
     return Parts({**files, "[catalog]": settings, "run.chunk_rows": run.recipe.run.chunk_rows, "code": CODE_VERSION})
 
@@ -73,10 +70,10 @@ def ingest(run: RunFolder) -> dict[str, int]:
     """
     parts = ingest_parts(run)
     rows = map_catalog(run.recipe)
-    sources, rejected, units = _divide(rows, run.recipe.catalog)
-    chunks = _write_sources(run, sources, units)
+    sources, rejected = _divide(rows, run.recipe.catalog)
+    plan = _write_sources(run, sources, rows.units)
     _write_table(run.rejected_path(), pa.Table.from_pandas(rejected, schema=REJECTED, preserve_index=False))
-    _write_table(run.plan_path(), pa.table(chunks))
+    _write_table(run.plan_path(), plan)
     counts = {"read": len(rows.frame), "rejected": len(rejected), "sources": len(sources)}
     by_kind = {kind: int(count) for kind, count in sorted(Counter(rejected["kind"]).items())}
     run.ledger.write(run.sources_path(), parts, counts=counts, rejected_by_kind=by_kind)
@@ -84,123 +81,7 @@ def ingest(run: RunFolder) -> dict[str, int]:
     return counts
 
 
-def map_catalog(recipe: Recipe) -> _Part:
-    """Read and map all catalog files of `recipe`; each row has its canonical columns, kind and reason."""
-    mapped = [_map_file(path, recipe) for path in catalog_files(recipe.catalog)]
-    frame = pd.concat([part.frame for part in mapped], ignore_index=True)
-    units = {name: unit for part in mapped for name, unit in part.units.items()}
-    if not len(frame) and not recipe.catalog.allow_empty:
-        raise CatalogError("the catalog has no rows", where=", ".join(recipe.catalog.files))
-    bad = frame[frame["kind"] == "bad_cell"]
-    if len(frame) and len(bad) == len(frame):
-        first = bad.iloc[0]
-        raise CatalogError(f"every row is bad, row {first['row']}: {first['reason']}", where=first["file"],
-                           hint="check the columns and units in [catalog]")
-    return _Part(frame, units)
-
-
-def _map_file(path: Path, recipe: Recipe) -> _Part:
-    section = recipe.catalog
-    table = read_table(path, section)
-    count = len(table)
-    reasons = cells_to.Reasons(count)
-    identifiers = as_text(column(table, section.id.column, key="catalog.id", where=path))
-    reasons.add(np.array([text is None for text in identifiers], dtype=bool), "id is missing")
-    fields = _fields(table, section, path, count)
-    reasons.add(np.array([text is None for text in fields], dtype=bool), "field is missing")
-    ra, dec = _positions(table, section, path, reasons)
-    frame = pd.DataFrame({
-        "field": pd.array(fields, dtype=object), "id": pd.array(identifiers, dtype=object),
-        "file": path.name, "row": np.arange(1, count + 1, dtype=np.int64), "ra": ra, "dec": dec,
-        "size_arcsec": _size(table, section, path, reasons),
-        "magnitude": _magnitude(table, section, path, reasons),
-    })
-    kept, units = _kept(table, section, path)
-    for name, values in kept.items():
-        frame[name] = values
-    frame["kind"] = np.where(reasons.bad, "bad_cell", None)
-    frame["reason"] = pd.array(reasons.texts, dtype=object)
-    _apply_cuts(frame, table, section)
-    return _Part(frame, units)
-
-
-def _fields(table: Any, section: CatalogSection, path: Path, count: int) -> list[str | None]:
-    rule = section.field
-    if rule.value is not None:
-        return [rule.value] * count
-    if rule.column is not None:
-        return as_text(column(table, rule.column, key="catalog.field", where=path))
-    match = matcher(rule.pattern or "").match(path.name)
-    if match is None:
-        raise CatalogError(f"the file name does not match catalog.field.pattern {rule.pattern!r}", where=path)
-    return [match["field"]] * count
-
-
-def _positions(table: Any, section: CatalogSection, path: Path, reasons: cells_to.Reasons) -> Any:
-    degrees = []
-    for key in ("ra", "dec"):
-        spec = getattr(section, key)
-        values = column(table, spec.column, key=f"catalog.{key}", where=path)
-        degrees.append(cells_to.angle(values, spec.unit, spec.null, key=key, reasons=reasons))
-    return cells_to.to_icrs(degrees[0], degrees[1], section.frame, reasons)
-
-
-def _size(table: Any, section: CatalogSection, path: Path, reasons: cells_to.Reasons) -> np.ndarray:
-    if section.size is None:
-        return np.full(len(table), np.nan)
-    values = column(table, section.size.column, key="catalog.size", where=path)
-    null = (*section.null, *section.size.null)
-    return cells_to.radius_arcsec(values, section.size.unit, null, section.pixel_scale, reasons)
-
-
-def _magnitude(table: Any, section: CatalogSection, path: Path, reasons: cells_to.Reasons) -> np.ndarray:
-    if section.magnitude is None:
-        return np.full(len(table), np.nan)
-    values = column(table, section.magnitude.column, key="catalog.magnitude", where=path)
-    magnitude, wrong = cells_to.numbers(values, (*section.null, *section.magnitude.null))
-    reasons.add(wrong, [f"magnitude is not a number: {cell!r}" for cell in map(str, np.ma.getdata(values))])
-    return magnitude
-
-
-def _kept(table: Any, section: CatalogSection, path: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    kept, units = {}, {}
-    for name in section.keep:
-        if name in CANONICAL or name in ("kind", "reason"):
-            raise CatalogError(f"kept column {name!r} has the name of one of catmorph's own", where="catalog.keep")
-        values = column(table, name, key="catalog.keep", where=path)
-        if np.ma.getdata(values).dtype.kind in "fiub":
-            kept[name] = cells_to.numbers(values, section.null)[0]
-        else:
-            kept[name] = pd.array(as_text(values), dtype=object)
-        if getattr(values, "unit", None):
-            units[name] = str(values.unit)
-    return kept, units
-
-
-def _apply_cuts(frame: pd.DataFrame, table: Any, section: CatalogSection) -> None:
-    """Mark the good rows of `frame` that fail a cut, with the first cut they fail."""
-    named = {name: table[name] for name in table.colnames}
-    named |= {key: frame[source].to_numpy() for key, source in (
-        ("id", "id"), ("field", "field"), ("ra", "ra"), ("dec", "dec"), ("size", "size_arcsec"),
-        ("magnitude", "magnitude"))}
-    for text in section.cuts:
-        expression = Expression(text)
-        masked = {name: _without_sentinels(named[name], section) for name in expression.names if name in named}
-        passes = expression.evaluate(masked if len(masked) == len(expression.names) else named)
-        failing = ~passes & frame["kind"].isna().to_numpy()
-        frame.loc[failing, "kind"] = "cut"
-        frame.loc[failing, "reason"] = f"cut: {text}"
-
-
-def _without_sentinels(values: Any, section: CatalogSection) -> Any:
-    data = np.ma.getdata(values)
-    if data.dtype.kind not in "fiu" or not section.null:
-        return values
-    sentinel = np.isin(data, [v for v in section.null if not isinstance(v, str)])
-    return np.ma.array(data, mask=np.ma.getmaskarray(np.ma.asarray(values)) | sentinel)
-
-
-def _divide(rows: _Part, section: CatalogSection) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, str]]:
+def _divide(rows: MappedRows, section: CatalogSection) -> tuple[pd.DataFrame, pd.DataFrame]:
     frame = rows.frame
     _mark_duplicates(frame, section)
     good = frame["kind"].isna()
@@ -209,7 +90,7 @@ def _divide(rows: _Part, section: CatalogSection) -> tuple[pd.DataFrame, pd.Data
         counts = ", ".join(f"{count} {kind}" for kind, count in sorted(Counter(frame["kind"]).items()))
         raise CatalogError(f"no row of the catalog is left ({counts})", where=", ".join(section.files),
                            hint="check catalog.cuts, or set catalog.allow_empty = true")
-    return sources, frame.loc[~good, list(REJECTED.names)], rows.units
+    return sources, frame.loc[~good, list(REJECTED.names)]
 
 
 def _mark_duplicates(frame: pd.DataFrame, section: CatalogSection) -> None:
@@ -229,26 +110,34 @@ def _mark_duplicates(frame: pd.DataFrame, section: CatalogSection) -> None:
     frame.loc[repeated.index, "reason"] = f"duplicate id; kept the {section.duplicates}"
 
 
-def _write_sources(run: RunFolder, sources: pd.DataFrame, units: dict[str, str]) -> dict[str, list[Any]]:
-    """Write the sources, one row group a cell, and return the columns of the chunk plan."""
-    plan: dict[str, list[Any]] = {"field": [], "cell": [], "count": [], "digest": []}
-    sources = sources.assign(cell="")
-    order = [name for name in CANONICAL if name in sources] + [c for c in sources if c not in CANONICAL]
-    schema = _schema(sources[order], units)
+def _write_sources(run: RunFolder, sources: pd.DataFrame, units: dict[str, str]) -> pa.Table:
+    """Write the sources, one row group a cell, and return the chunk plan."""
+    chunks = _chunks(sources, run.recipe.run.chunk_rows)
+    order = np.concatenate([rows for _, _, rows in chunks]) if chunks else np.arange(0)
+    counts = [len(rows) for _, _, rows in chunks]
+    sources = sources.iloc[order].assign(cell=np.repeat([cell for _, cell, _ in chunks], counts).astype(object))
+    sources = sources[[*CANONICAL, *(name for name in sources if name not in CANONICAL)]]
+    schema = _schema(sources, units)
+    table = pa.Table.from_pandas(sources, schema=schema, preserve_index=False)
+    ends = np.cumsum([0, *counts])
     with atomic(run.sources_path()) as temporary, pq.ParquetWriter(temporary, schema) as writer:
-        for name in sorted(sources["field"].unique()):
-            rows = sources[sources["field"] == name]
-            for cell in split(rows["ra"].to_numpy(), rows["dec"].to_numpy(), run.recipe.run.chunk_rows):
-                part = rows.iloc[cell.rows].assign(cell=cell.name)
-                part = part.iloc[sorted(range(len(part)), key=lambda i, p=part: natural_key(p["id"].iat[i]))]
-                writer.write_table(
-                    pa.Table.from_pandas(part[order], schema=schema, preserve_index=False), row_group_size=len(part)
-                )
-                plan["field"].append(name)
-                plan["cell"].append(cell.name)
-                plan["count"].append(len(part))
-                plan["digest"].append(stamp_digest(part))
-    return plan
+        for start, count in zip(ends, counts, strict=False):
+            writer.write_table(table.slice(start, count), row_group_size=count)
+    digests = [stamp_digest(sources.iloc[start : start + count]) for start, count in zip(ends, counts, strict=False)]
+    fields, cells = [field for field, _, _ in chunks], [cell for _, cell, _ in chunks]
+    return pa.table([fields, cells, counts, digests], schema=PLAN)
+
+
+def _chunks(sources: pd.DataFrame, chunk_rows: int) -> list[tuple[str, str, np.ndarray]]:
+    """Return field, cell and rows of each chunk: fields by name, cells by sky, rows by natural order of ids."""
+    codes, names = pd.factorize(sources["field"], sort=True)
+    ra, dec, rank = sources["ra"].to_numpy(), sources["dec"].to_numpy(), natural_rank(sources["id"].to_numpy())
+    chunks = []
+    for name, rows in zip(names, groups(codes), strict=True):
+        for cell in split(ra[rows], dec[rows], chunk_rows):
+            inside = rows[cell.rows]
+            chunks.append((name, cell.name, inside[np.argsort(rank[inside])]))
+    return chunks
 
 
 def stamp_digest(rows: pd.DataFrame) -> str:
@@ -264,8 +153,8 @@ def _schema(sources: pd.DataFrame, units: dict[str, str]) -> pa.Schema:
            "ra": pa.float64(), "dec": pa.float64(), "size_arcsec": pa.float64(), "magnitude": pa.float64()}
     known = {"ra": "deg", "dec": "deg", "size_arcsec": "arcsec", "magnitude": "mag", **units}
     fields = []
-    for name in sources:
-        kind = own.get(name) or (pa.float64() if sources[name].dtype.kind == "f" else pa.string())
+    for name in map(str, sources):
+        kind = own.get(name) or _KINDS.get(str(sources[name].dtype).lower(), pa.string())
         fields.append(pa.field(name, kind, metadata={"unit": known[name]} if name in known else None))
     return pa.schema(fields)
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import csv
 import glob
+import lzma
 import os
 import warnings
-from collections.abc import Sequence
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +19,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from astropy.io.registry import IORegistryError
-from astropy.table import Table
-from astropy.utils.exceptions import AstropyWarning
+from astropy.table import Column, MaskedColumn, Table
 
 from catmorph.errors import CatalogError, suggest
 from catmorph.recipe import CatalogSection
@@ -28,6 +31,12 @@ SUFFIX_FORMATS = {
     ".parquet": "parquet", ".pq": "parquet", ".hdf5": "hdf5", ".h5": "hdf5",
 }
 """File name ending -> astropy format; other endings are plain text whose layout astropy guesses."""
+
+_READ_ERRORS = (
+    OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, EOFError, zlib.error, SyntaxError,
+    RecursionError, IORegistryError, pa.ArrowException, csv.Error, zipfile.BadZipFile, lzma.LZMAError,
+)
+"""What astropy's readers raise over broken files (seen by feeding each of them every kind of broken file)."""
 
 
 def catalog_files(section: CatalogSection) -> list[Path]:
@@ -56,61 +65,63 @@ def read_table(path: Path, section: CatalogSection) -> Table:
     CatalogError
         When the file cannot be read as the format it should have.
     """
+    _refuse_what_is_no_table(path)
     table_format = section.format or guess_format(path, section)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", AstropyWarning)
-            if table_format in ("parquet", "r"):
-                return Table.from_pandas(_read_frame(path, table_format))
-            return Table.read(path, format=table_format, **_options(table_format, section))
-    except (OSError, ValueError, KeyError, IndexError, TypeError, IORegistryError, pa.ArrowException) as error:
+            warnings.simplefilter("ignore")
+            return _read(path, table_format, section)
+    except CatalogError:
+        raise
+    except _READ_ERRORS as error:
         raise CatalogError(
             f"cannot be read as {table_format}: {_first_line(error)}", where=path,
             hint="check the file, or set catalog.format in the recipe",
         ) from error
 
 
+def _read(path: Path, table_format: str, section: CatalogSection) -> Table:
+    if table_format == "parquet":
+        return _from_arrow(pq.read_table(path), path)
+    if table_format == "r":
+        return _read_r(path)
+    if table_format in ("ascii.csv", "csv"):
+        _refuse_duplicates(_csv_header(path), path)
+    return Table.read(path, format=table_format, **_options(table_format, section))
+
+
 def guess_format(path: Path, section: CatalogSection) -> str:
     """Tell the format from the file name; columns by number mean a text table without header."""
     name = path.name.lower()
-    for suffix in sorted(SUFFIX_FORMATS, key=len, reverse=True):
-        if name.endswith(suffix):
-            return SUFFIX_FORMATS[suffix]
-    if isinstance(section.id.column, int):
+    endings = (suffix for suffix in sorted(SUFFIX_FORMATS, key=len, reverse=True) if name.endswith(suffix))
+    known = SUFFIX_FORMATS.get(next(endings, ""))
+    if isinstance(section.id.column, int) and known in (None, "ascii.csv"):
         return "ascii.no_header"
-    return "r" if _has_row_names(path) else "ascii"
+    return known or ("r" if _has_row_names(path) else "ascii")
 
 
 def column(table: Table, name: str | int, *, key: str, where: object) -> Any:
-    """Return a column by name or 1-based number.
+    """Return a column (row,) by name or 1-based number.
 
     Raises
     ------
     CatalogError
-        Naming the recipe `key`, and the nearest existing column.
+        Naming the recipe `key`, and the nearest existing column; or when a row holds several values.
     """
     if isinstance(name, int):
         if not 1 <= name <= len(table.columns):
             raise CatalogError(f"no column number {name} for {key}, there are {len(table.columns)}", where=where)
-        return table.columns[name - 1]
-    if name not in table.colnames:
+        name = table.colnames[name - 1]
+    elif name not in table.colnames:
         raise CatalogError(f"no column {name!r} for {key}", where=where, hint=suggest(name, table.colnames))
-    return table[name]
-
-
-def as_text(values: Any) -> list[str | None]:
-    """Return the cells of a column as text, None where masked or empty."""
-    mask = np.broadcast_to(np.ma.getmaskarray(np.ma.asarray(values)), (len(values),))
-    cells = np.asarray(np.ma.getdata(values))
-    if cells.dtype.kind == "f":
-        # An identifier that a reader took for a float: 12.0 is "12".
-        texts: Sequence[str] = [repr(float(c)).removesuffix(".0") for c in cells]
-    elif cells.dtype.kind == "S":
-        texts = [c.decode("utf-8", "replace").strip() for c in cells]
-    else:
-        texts = [str(c).strip() for c in cells]
-    empty = {"", "nan"} if cells.dtype.kind == "f" else {""}
-    return [None if masked or text in empty else text for masked, text in zip(mask, texts, strict=True)]
+    found = table[name]
+    if not hasattr(found, "dtype") or found.dtype.kind not in "fiubSUO":
+        raise CatalogError(f"column {name!r} for {key} holds neither numbers nor text", where=where)
+    if found.ndim == 2 and found.shape[1] == 1:
+        found = found[:, 0]
+    if found.ndim != 1:
+        raise CatalogError(f"column {name!r} for {key} holds {found.shape[1:]} values a row, not one", where=where)
+    return found
 
 
 def _options(table_format: str, section: CatalogSection) -> dict[str, Any]:
@@ -125,10 +136,64 @@ def _options(table_format: str, section: CatalogSection) -> dict[str, Any]:
     raise CatalogError(f"catalog.hdu does not apply to the format {table_format}")
 
 
-def _read_frame(path: Path, table_format: str) -> pd.DataFrame:
-    if table_format == "parquet":
-        return pq.read_table(path).to_pandas()
-    return pd.read_csv(path, sep=r"\s+", quotechar='"', na_values=["NA"])
+def _refuse_what_is_no_table(path: Path) -> None:
+    try:
+        with open(path, "rb") as file:
+            start = file.read(512)
+    except OSError as error:
+        raise CatalogError(f"cannot be read: {error.strerror}", where=path) from error
+    if not start.strip():
+        raise CatalogError("the file is empty", where=path)
+    if start.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype html", b"<html")):
+        raise CatalogError("is a web page, not a table", where=path, hint="download it again")
+
+
+def _refuse_duplicates(names: Iterable[str], path: Path) -> None:
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        raise CatalogError(f"has more than one column {repeated[0]!r}", where=path, hint="rename one of them")
+
+
+def _csv_header(path: Path) -> list[str]:
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        return [name.strip() for name in next((row for row in csv.reader(file) if row), [])]
+
+
+def _from_arrow(table: pa.Table, path: Path) -> Table:
+    """Return an Arrow table as an astropy table: integers stay integers where cells are null, units are kept."""
+    _refuse_duplicates(table.column_names, path)
+    columns = []
+    for field, cells in zip(table.schema, table.columns, strict=True):
+        unit = (field.metadata or {}).get(b"unit", b"").decode() or None
+        null = cells.is_null().to_numpy()
+        kind = MaskedColumn if null.any() else Column
+        masks = {"mask": null} if null.any() else {}
+        columns.append(kind(_arrow_cells(cells), name=field.name, unit=unit, **masks))
+    return Table(columns)
+
+
+def _arrow_cells(cells: pa.ChunkedArray) -> np.ndarray:
+    if pa.types.is_dictionary(cells.type):
+        cells = cells.cast(cells.type.value_type)
+    if pa.types.is_integer(cells.type) or pa.types.is_boolean(cells.type):
+        return cells.fill_null(0 if pa.types.is_integer(cells.type) else False).to_numpy()
+    if pa.types.is_floating(cells.type):
+        return cells.to_numpy()
+    if pa.types.is_decimal(cells.type):
+        return cells.cast(pa.float64()).to_numpy()
+    if pa.types.is_nested(cells.type):
+        return np.array([str(cell) for cell in cells.to_pylist()], dtype=object)
+    return cells.cast(pa.string()).to_numpy()
+
+
+def _read_r(path: Path) -> Table:
+    """Read what R's write.table leaves; numbers exactly, which pandas does not by default."""
+    with open(path, encoding="utf-8") as file:
+        names = _words(file.readline())
+    _refuse_duplicates(names, path)
+    frame = pd.read_csv(path, sep=r"\s+", quotechar='"', na_values=["NA"], keep_default_na=False,
+                        float_precision="round_trip", dtype_backend="pyarrow")
+    return _from_arrow(pa.Table.from_pandas(frame, preserve_index=False), path)
 
 
 def _has_row_names(path: Path) -> bool:

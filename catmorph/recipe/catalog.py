@@ -1,0 +1,104 @@
+"""The catalog section of a recipe: the survey table and how its columns are read."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from catmorph.errors import suggest
+from catmorph.recipe.base import SAFE_NAME, Null, Section, SectionError, Strings
+from catmorph.templates import names_in
+
+POSITION_UNITS = ("deg", "rad", "hourangle", "sexagesimal", "arcmin", "arcsec", "mas")
+SIZE_UNITS = ("arcsec", "arcmin", "deg", "rad", "mas", "pixels")
+
+
+def _as_column(value: Any) -> Any:
+    return {"column": value} if isinstance(value, str | int) else value
+
+
+class _ColumnTable(Section):
+    column: str | int = Field(description="column name, or 1-based column number of a table without header")
+    unit: str | None = Field(
+        None,
+        description="unit, where the file does not say or says it wrong: deg, rad, hourangle, 'sexagesimal' "
+        "for positions; arcsec, arcmin, deg or 'pixels' for sizes",
+    )
+    null: Null = Field((), description="cell values that mean 'missing', such as -99")
+
+
+Column = Annotated[_ColumnTable, BeforeValidator(_as_column)]
+"""A catalog column: a name, a 1-based number, or a table with `column`, `unit` and `null`."""
+
+
+class FieldRule(Section):
+    """Where the field (cluster, pointing) of a row comes from: exactly one of the three."""
+
+    value: str | None = Field(None, description="the same field for all rows")
+    column: str | int | None = Field(None, description="a column of the table")
+    pattern: str | None = Field(None, description="a pattern of the file name, such as '{field}_molino.cat'")
+
+    @model_validator(mode="after")
+    def _one(self) -> FieldRule:
+        if sum(x is not None for x in (self.value, self.column, self.pattern)) != 1:
+            raise ValueError("give exactly one of value, column and pattern")
+        if self.pattern is not None and names_in(self.pattern) != {"field"}:
+            raise ValueError("the pattern must hold {field} and no other placeholder")
+        if self.value is not None and not re.fullmatch(SAFE_NAME, self.value):
+            raise ValueError(f"field {self.value!r} must be letters, digits, '.', '_', '+' and '-'")
+        return self
+
+
+class CatalogSection(Section):
+    """The survey table and how its columns are read."""
+
+    files: Strings = Field(min_length=1, description="table files or globs, relative to the recipe")
+    format: str | None = Field(
+        None,
+        description="astropy's format name (fits, ascii.ecsv, votable, ascii.ipac, ascii.csv, ascii.cds, "
+        "ascii.no_header ...), 'parquet', or 'r' (R write.table); by default told from the file",
+    )
+    hdu: int | str | None = Field(None, description="number or name of the table's HDU, or table in a VOTable")
+    field: FieldRule = Field(description="where the field of a row comes from")
+    id: Column = Field(description="source identifier, unique within its field")
+    ra: Column = Field(description="right ascension (or Galactic longitude where frame is galactic)")
+    dec: Column = Field(description="declination (or Galactic latitude)")
+    frame: Literal["icrs", "fk5", "fk4", "galactic"] = Field(
+        "icrs", description="frame of the positions; all are turned into ICRS"
+    )
+    size: Column | None = Field(None, description="radius that sets the stamp's side, e.g. the Petrosian radius")
+    pixel_scale: float | None = Field(None, gt=0, description="arcsec a native pixel, for sizes in pixels")
+    magnitude: Column | None = Field(None, description="magnitude, for cuts, duplicates and summaries")
+    keep: Strings = Field((), description="other columns to carry into sources.parquet and the release")
+    null: Null = Field(
+        (), description="cell values that mean 'missing', in every column but those of id and field"
+    )
+    cuts: Strings = Field(
+        (),
+        description="expressions a row must satisfy, on the table's columns (col1, col2 ... without a header) and "
+        "on id, field, ra, dec, size (arcsec) and magnitude, e.g. 'magnitude < 24.5 and FLAG == 0'. These six mean "
+        "what the recipe maps, also where the table has a column of that name, which is then col(\"ra\"); size and "
+        "magnitude are the table's own where the recipe maps none. What depends on a missing value is neither true "
+        "nor false, and a row passes only where the whole is true; missing(NAME) asks for it",
+    )
+    duplicates: Literal["refuse", "first", "brightest"] = Field(
+        "refuse", description="what happens to rows of one field with the same id: stop, or keep one"
+    )
+    allow_empty: bool = Field(False, description="accept a catalog of which no row is left")
+
+    @model_validator(mode="after")
+    def _units(self) -> CatalogSection:
+        problems = []
+        for key, units in (("id", ()), ("ra", POSITION_UNITS), ("dec", POSITION_UNITS), ("size", SIZE_UNITS),
+                           ("magnitude", ())):
+            column = getattr(self, key)
+            if column is not None and column.unit is not None and column.unit not in units:
+                problems.append(f"catalog.{key}.unit: unknown unit {column.unit!r}, {suggest(column.unit, units)}"
+                                if units else f"catalog.{key}.unit: {key} takes no unit")
+        if self.size is not None and self.size.unit == "pixels" and self.pixel_scale is None:
+            problems.append("catalog.pixel_scale: sizes are in pixels, so it (arcsec a pixel) must be given")
+        if problems:
+            raise SectionError(problems)
+        return self

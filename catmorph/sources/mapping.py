@@ -1,0 +1,246 @@
+"""Survey tables to canonical rows: each with id, field, position, size and magnitude, or why it is rejected."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from catmorph.errors import CatalogError
+from catmorph.recipe import CatalogSection, Recipe
+from catmorph.sources import columns as cells_to
+from catmorph.sources.expressions import Expression
+from catmorph.sources.tables import catalog_files, column, read_table
+from catmorph.templates import matcher
+from catmorph.workspace import field_problem
+
+CANONICAL = ("field", "id", "cell", "file", "row", "ra", "dec", "size_arcsec", "magnitude")
+
+
+@dataclass
+class MappedRows:
+    """Rows of survey tables.
+
+    Attributes
+    ----------
+    frame : DataFrame
+        One row for each of the tables: ``field``, ``id``, ``file``, ``row`` (1-based, of the data),
+        ``ra`` and ``dec`` (ICRS, degrees), ``size_arcsec``, ``magnitude``, the kept columns, and ``kind``
+        (``bad_cell`` or ``cut``, None for good rows) with ``reason``.
+    units : dict of str to str
+        Units of kept columns that have one.
+    """
+
+    frame: pd.DataFrame
+    units: dict[str, str]
+
+
+def map_catalog(recipe: Recipe) -> MappedRows:
+    """Read and map all catalog files of `recipe`.
+
+    Raises
+    ------
+    CatalogError
+        When a file or column cannot be read, there are no rows, or every row is bad.
+    """
+    section = recipe.catalog
+    mapped = [_map_file(path, section) for path in catalog_files(section)]
+    units = _common_units(mapped)
+    _make_alike([part.frame for part in mapped], section)
+    filled = [part.frame for part in mapped if len(part.frame)] or [mapped[0].frame]
+    frame = pd.concat(filled, ignore_index=True)
+    if not len(frame) and not section.allow_empty:
+        raise CatalogError("the catalog has no rows", where=", ".join(section.files))
+    bad = frame["kind"].to_numpy() == "bad_cell"
+    if len(frame) and bad.all():
+        first = frame.iloc[0]
+        raise CatalogError(f"every row is bad, row {first['row']}: {first['reason']}", where=first["file"],
+                           hint="check the columns and units in [catalog]")
+    return MappedRows(frame, units)
+
+
+def _common_units(mapped: list[MappedRows]) -> dict[str, str]:
+    units: dict[str, str] = {}
+    for part in mapped:
+        for name, unit in part.units.items():
+            if units.setdefault(name, unit) != unit:
+                raise CatalogError(f"column {name!r} has unit {unit} here, but {units[name]} in another catalog file",
+                                   where=part.frame["file"].iloc[0] if len(part.frame) else None)
+    return units
+
+
+def _make_alike(frames: list[pd.DataFrame], section: CatalogSection) -> None:
+    """Turn kept columns that are numbers in one file and text in another into text."""
+    for name in section.keep:
+        if len({frame[name].dtype == object for frame in frames}) > 1:
+            for frame in frames:
+                frame[name] = pd.Series(cells_to.texts(frame[name].to_numpy()), dtype=object)
+
+
+def _map_file(path: Path, section: CatalogSection) -> MappedRows:
+    table = read_table(path, section)
+    reasons = cells_to.Reasons(len(table))
+    ids = _identifiers(table, section, path, reasons)
+    fields = _fields(table, section, path, reasons)
+    ra, dec = _positions(table, section, path, reasons)
+    frame = pd.DataFrame({
+        "field": pd.Series(fields, dtype=object), "id": pd.Series(ids, dtype=object),
+        "file": pd.Series([path.name] * len(table), dtype=object), "row": np.arange(1, len(table) + 1, dtype=np.int64),
+        "ra": ra, "dec": dec, "size_arcsec": _size(table, section, path, reasons),
+        "magnitude": _magnitude(table, section, path, reasons),
+    })
+    kept, units = _kept(table, section, path)
+    for name, values in kept.items():
+        frame[name] = values
+    kinds = np.full(len(table), None, dtype=object)
+    kinds[reasons.bad] = "bad_cell"
+    frame["kind"], frame["reason"] = pd.Series(kinds, dtype=object), pd.Series(reasons.texts, dtype=object)
+    _apply_cuts(frame, CutColumns(frame, table, section))
+    return MappedRows(frame, units)
+
+
+def _identifiers(table: Any, section: CatalogSection, path: Path, reasons: cells_to.Reasons) -> np.ndarray:
+    values = column(table, section.id.column, key="catalog.id", where=path)
+    ids = cells_to.texts(values, section.id.null)
+    reasons.add(pd.isna(ids), "id is missing")
+    reasons.add(cells_to.inexact(values), lambda row: f"id {ids[row]} was read as a float and may have lost digits")
+    return ids
+
+
+def _fields(table: Any, section: CatalogSection, path: Path, reasons: cells_to.Reasons) -> np.ndarray:
+    fields = _field_texts(table, section, path)
+    problems = {name: field_problem(name) for name in pd.unique(fields) if name is not None}
+    reasons.add(pd.isna(fields), "field is missing")
+    bad = pd.Series(fields).isin([name for name, problem in problems.items() if problem]).to_numpy()
+    reasons.add(bad, lambda row: problems[fields[row]] or "")
+    return fields
+
+
+def _field_texts(table: Any, section: CatalogSection, path: Path) -> np.ndarray:
+    rule = section.field
+    if rule.column is not None:
+        return cells_to.texts(column(table, rule.column, key="catalog.field", where=path))
+    if rule.value is not None:
+        return np.full(len(table), rule.value, dtype=object)
+    match = matcher(rule.pattern or "").match(path.name)
+    if match is None:
+        raise CatalogError(f"the file name does not match catalog.field.pattern {rule.pattern!r}", where=path)
+    return np.full(len(table), match["field"], dtype=object)
+
+
+def _positions(table: Any, section: CatalogSection, path: Path, reasons: cells_to.Reasons) -> Any:
+    degrees = []
+    for key in ("ra", "dec"):
+        spec = getattr(section, key)
+        values = column(table, spec.column, key=f"catalog.{key}", where=path)
+        null = (*section.null, *spec.null)
+        degrees.append(cells_to.angle(values, spec.unit, null, key=key, reasons=reasons))
+    return cells_to.to_icrs(degrees[0], degrees[1], section.frame, reasons)
+
+
+def _size(table: Any, section: CatalogSection, path: Path, reasons: cells_to.Reasons) -> np.ndarray:
+    if section.size is None:
+        return np.full(len(table), np.nan)
+    values = column(table, section.size.column, key="catalog.size", where=path)
+    null = (*section.null, *section.size.null)
+    return cells_to.radius_arcsec(values, section.size.unit, null, section.pixel_scale, reasons)
+
+
+def _magnitude(table: Any, section: CatalogSection, path: Path, reasons: cells_to.Reasons) -> np.ndarray:
+    if section.magnitude is None:
+        return np.full(len(table), np.nan)
+    values = column(table, section.magnitude.column, key="catalog.magnitude", where=path)
+    magnitude, wrong = cells_to.numbers(values, (*section.null, *section.magnitude.null))
+    reasons.add(wrong, lambda row: f"magnitude is not a number: {cells_to.shown(values, row)}")
+    return magnitude
+
+
+def _kept(table: Any, section: CatalogSection, path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    kept, units = {}, {}
+    for name in section.keep:
+        if name in CANONICAL or name in ("kind", "reason"):
+            raise CatalogError(f"kept column {name!r} has the name of one of catmorph's own", where="catalog.keep")
+        values = column(table, name, key="catalog.keep", where=path)
+        kept[name] = _kept_cells(cells_to.masked(values, section.null))
+        if getattr(values, "unit", None):
+            units[name] = str(values.unit)
+    return kept, units
+
+
+def _kept_cells(cells: np.ma.MaskedArray) -> Any:
+    """Return a column for a DataFrame: integers and booleans stay what they are where cells are missing."""
+    missing = np.ma.getmaskarray(cells)
+    if cells.dtype.kind == "f":
+        return cells.filled(np.nan)
+    if cells.dtype.kind == "O" or (cells.dtype == np.uint64 and (cells.data > np.iinfo(np.int64).max).any()):
+        return pd.Series(cells_to.texts(cells), dtype=object)
+    if cells.dtype.kind == "b":
+        return pd.arrays.BooleanArray(np.asarray(cells.data), missing.copy())
+    return pd.arrays.IntegerArray(cells.data.astype(np.int64), missing.copy())
+
+
+class CutColumns(Mapping[str, Any]):
+    """The columns a cut may name, without sentinels; each is made when it is asked for.
+
+    ``id``, ``field``, ``ra``, ``dec``, and ``size`` and ``magnitude`` where the recipe maps them, are
+    catmorph's own; the other names are the table's. `own` has the table's columns alone.
+    """
+
+    def __init__(self, frame: pd.DataFrame, table: Any, section: CatalogSection):
+        mapped = {"id": "id", "field": "field", "ra": "ra", "dec": "dec"}
+        mapped |= {"size": "size_arcsec"} if section.size else {}
+        mapped |= {"magnitude": "magnitude"} if section.magnitude else {}
+        self._frame, self._mapped, self.own = frame, mapped, TableColumns(table, section)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._frame[self._mapped[name]].to_numpy() if name in self._mapped else self.own[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._mapped or name in self.own
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys([*self.own, *self._mapped]))
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+
+class TableColumns(Mapping[str, Any]):
+    """The columns of a survey table, masked where a cell is one of the recipe's sentinels.
+
+    The identifier keeps the values that ``catalog.null`` names: 99 is a sentinel among magnitudes, not among ids.
+    """
+
+    def __init__(self, table: Any, section: CatalogSection):
+        self._table, self.section = table, section
+        specs = [spec for spec in (section.ra, section.dec, section.size, section.magnitude) if spec]
+        self._null = {self._name(spec.column): (*section.null, *spec.null) for spec in specs}
+        self._null[self._name(section.id.column)] = section.id.null
+
+    def _name(self, name: str | int) -> str:
+        return self._table.colnames[name - 1] if isinstance(name, int) else name
+
+    def __getitem__(self, name: str) -> Any:
+        values = column(self._table, name, key="catalog.cuts", where=None)
+        return cells_to.masked(values, self._null.get(name, self.section.null))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._table.colnames
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._table.colnames)
+
+    def __len__(self) -> int:
+        return len(self._table.colnames)
+
+
+def _apply_cuts(frame: pd.DataFrame, columns: CutColumns) -> None:
+    """Mark the good rows of `frame` that fail a cut, with the first cut they fail."""
+    for text in columns.own.section.cuts:
+        failing = ~Expression(text).evaluate(columns, columns.own) & frame["kind"].isna().to_numpy()
+        frame.loc[failing, "kind"] = "cut"
+        frame.loc[failing, "reason"] = f"cut: {text}"
