@@ -284,7 +284,7 @@ def test_a_layout_that_cannot_work_is_refused_before_any_work(overrides, error, 
 def test_a_column_kept_since_ingest_says_what_to_run(tmp_path):
     write_run(tmp_path, clash(*TWO_BANDS), [galaxies(2)], scattered())
     later = clash(*TWO_BANDS, 'catalog.keep=["z"]', 'release.columns=[{name="z", source="z"}]')
-    with pytest.raises(CatmorphError, match="sources.parquet has no column 'z' yet; run `catmorph ingest`"):
+    with pytest.raises(CatmorphError, match=r"sources\.parquet has no column 'z' yet; run `catmorph ingest`"):
         export(RunFolder(tmp_path, later))
 
 

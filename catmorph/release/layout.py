@@ -176,7 +176,8 @@ def _check_sources(recipe: Recipe, sources: pa.Schema | None) -> None:
     ]
     if problems:
         raise ProblemsError(problems)
-    absent = [] if sources is None else [one.source for one in recipe.release.columns if one.source not in sources.names]
+    stored = valid if sources is None else sources.names
+    absent = [column.source for column in recipe.release.columns if column.source not in stored]
     if absent:
         raise CatmorphError(f"sources.parquet has no column {absent[0]!r} yet", hint="run `catmorph ingest`")
 
