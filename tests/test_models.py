@@ -175,7 +175,7 @@ def test_create_writes_an_untrained_checkpoint_that_says_so(tmp_path):
 
 
 def test_create_refuses_stamps_of_another_size(tmp_path):
-    with pytest.raises(UsageError, match="^stamps of the recipe have 64 pixels, clash-inception takes 80; set stamp"):
+    with pytest.raises(UsageError, match=r"^stamps of the recipe have 64 pixels, clash-inception takes 80; set stamp"):
         run("create", "clash-inception", "-r", "configs/clash.toml", "--set", "stamp.pixels=64", "--output",
             tmp_path / "x.safetensors")
 

@@ -17,9 +17,9 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from catmorph.errors import CheckpointError
+from catmorph.errors import CheckpointError, suggest
 from catmorph.files import write_bytes
-from catmorph.models import build
+from catmorph.models import MODELS, build
 from catmorph.models.card import Card
 from catmorph.models.header import METADATA_KEY, open_checkpoint, parse_card, read_header
 
@@ -83,9 +83,20 @@ def build_from(checkpoint: Checkpoint) -> nn.Module:
     Raises
     ------
     CheckpointError
-        When a layer is missing, unknown or of another shape; the first such layer is named.
+        When a layer is missing, unknown or of another shape (the first such layer is named), or the card's
+        stamps are not of the size the architecture takes.
     """
     card = checkpoint.card
+    if card.model not in MODELS.names():
+        raise CheckpointError(
+            f"needs model {card.model!r}, which this catmorph does not have", where=checkpoint.path,
+            hint=suggest(card.model, MODELS.names()),
+        )
+    pixels = MODELS.get(card.model).pixels
+    if card.stamp.pixels != pixels:
+        raise CheckpointError(
+            f"its card has stamps of {card.stamp.pixels} pixels, {card.model} takes {pixels}", where=checkpoint.path
+        )
     # On the meta device nothing is allocated or initialised, whatever sizes the card declares.
     with torch.device("meta"):
         module = build(card.model, classes=len(card.classes), channels=card.channels)

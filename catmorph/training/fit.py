@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,18 @@ import numpy as np
 import torch
 
 from catmorph.errors import UsageError
-from catmorph.files import write_bytes
+from catmorph.files import digest_json, write_bytes
 from catmorph.models import build
 from catmorph.models.card import Card, card_for
 from catmorph.models.checkpoint import save_checkpoint
+from catmorph.models.create import check_input
 from catmorph.recipe import Recipe, TrainingSection
 from catmorph.schemes import load_scheme
 from catmorph.training.data import LabelledStamps, Split, split_sources
 from catmorph.training.metrics import summary
+
+DESCRIPTIVE = ("labels", "output", "title", "licence", "purpose")
+"""Fields of the section that say where or what, and do not change the weights."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +53,8 @@ def train(
 ) -> TrainingResult:
     """Train a network on `data` and write its checkpoint to ``section.output``.
 
-    The learning curve is written beside the checkpoint, as ``<name>.curve.csv``, after every epoch. The same
-    data, recipe, versions, device and number of threads give the same bytes.
+    The learning curve is written beside the checkpoint, as ``<name>.curve.csv``, after every epoch. On a
+    processor the same data, recipe, versions and number of threads give the same bytes.
 
     Parameters
     ----------
@@ -58,7 +63,8 @@ def train(
     threads : int, optional
         Threads of the processor; default: torch's own choice.
     log_dir : path, optional
-        Folder for ``best.safetensors``, the best weights so far, which outlive an interrupted training.
+        Folder for ``best.safetensors``, the best weights so far, and for the state after the last epoch: the
+        same call after an interruption goes on from there and ends with the same bytes.
     progress : bool
         Show a progress bar, where stderr is a terminal.
 
@@ -68,28 +74,26 @@ def train(
         When Lightning is not installed, or the data and the recipe do not fit together.
     """
     loop = _import_loop()
-    before, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    log_dir = None if log_dir is None else Path(log_dir)
+    before = torch.get_num_threads()
     if threads:
         torch.set_num_threads(threads)
     try:
-        # Dropout draws from torch's global state: it is set here and given back.
-        with torch.random.fork_rng():
-            return _train(loop, data, recipe, section, device, log_dir, progress)
+        # Dropout draws from torch's global state, which is given back as it was.
+        with torch.random.fork_rng(devices=[]):
+            return _train(loop, data, recipe, section, device=device, log_dir=log_dir, progress=progress)
     finally:
         torch.set_num_threads(before)
-        torch.use_deterministic_algorithms(deterministic)
 
 
 def _train(
-    loop: Any, data: LabelledStamps, recipe: Recipe, section: TrainingSection, device: str,
+    loop: Any, data: LabelledStamps, recipe: Recipe, section: TrainingSection, *, device: str,
     log_dir: Path | None, progress: bool,
 ) -> TrainingResult:
     scheme = load_scheme(recipe.scheme)
-    _check(data, recipe, len(scheme.classes))
+    _check(data, recipe, section, len(scheme.classes))
     split = split_sources(data, section)
-    module = build(
-        section.model, classes=len(scheme.classes), channels=data.inputs.shape[1], seed=section.seed
-    )
+    module = build(section.model, classes=len(scheme.classes), channels=data.inputs.shape[1], seed=section.seed)
     output = Path(section.output)
     curve = output.with_suffix(".curve.csv")
 
@@ -98,20 +102,33 @@ def _train(
 
     def on_best(epoch: int) -> None:
         if log_dir is not None:
-            card = _card(data, recipe, section, split, epoch, {})
-            save_checkpoint(Path(log_dir) / "best.safetensors", module, card)
+            save_checkpoint(log_dir / "best.safetensors", module, _card(data, recipe, section, split, epoch, {}))
 
-    torch.manual_seed(section.seed)
-    fitted = loop.fit(
+    resume = None if log_dir is None else log_dir / f"resume-{_fingerprint(data, recipe, section)[:16]}.ckpt"
+    fitted = loop.fit(loop.Job(
         module, data, split, section, kind=scheme.kind, device=device, progress=progress,
-        on_epoch=on_epoch, on_best=on_best,
-    )
+        on_epoch=on_epoch, on_best=on_best, resume=resume,
+    ))
     predicted = scheme.probabilities(fitted.logits(split.test))
     votes = None if data.votes is None else data.votes[split.test]
     metrics = summary(predicted, data.fractions[split.test], scheme.class_names, votes)
     card = _card(data, recipe, section, split, fitted.best_epoch, metrics)
     save_checkpoint(output, module, card, section.saved_precision)
+    for path in log_dir.glob("resume-*.ckpt") if log_dir is not None else ():
+        path.unlink()
     return TrainingResult(output, curve, card, fitted.epochs, fitted.best_epoch)
+
+
+def _fingerprint(data: LabelledStamps, recipe: Recipe, section: TrainingSection) -> str:
+    """Return the sha256 of what decides the weights: a training goes on only from its own state."""
+    arrays = (data.inputs, data.fractions, data.sources)
+    return digest_json({
+        "arrays": [hashlib.sha256(np.ascontiguousarray(array)).hexdigest() for array in arrays],
+        "section": section.model_dump(mode="json", exclude=set(DESCRIPTIVE)),
+        "fields": sorted(set(map(str, data.fields))),
+        "scheme": recipe.scheme,
+        "torch": torch.__version__,
+    })
 
 
 def _import_loop() -> Any:
@@ -124,7 +141,8 @@ def _import_loop() -> Any:
     return loop
 
 
-def _check(data: LabelledStamps, recipe: Recipe, classes: int) -> None:
+def _check(data: LabelledStamps, recipe: Recipe, section: TrainingSection, classes: int) -> None:
+    check_input(section.model, recipe)
     pixels = recipe.stamp.pixels
     if data.inputs.shape[2:] != (pixels, pixels):
         raise UsageError(f"stamps are {data.inputs.shape[2:]} pixels, the recipe's are ({pixels}, {pixels})")
@@ -139,7 +157,7 @@ def _card(
     data: LabelledStamps, recipe: Recipe, section: TrainingSection, split: Split, epoch: int,
     metrics: dict[str, Any],
 ) -> Card:
-    settings = section.model_dump(mode="json", exclude={"labels", "output", "title", "licence", "purpose", "model"})
+    settings = section.model_dump(mode="json", exclude={*DESCRIPTIVE, "model"})
     training = {
         "trained": True,
         "stamps": split.counts(),

@@ -84,7 +84,7 @@ def read_labels(
     _refuse(names.duplicated(), table, f"column {id_column!r} repeats a name", path)
     fractions = np.stack([_numbers(table, column, path, upper=1.0) for column in columns], axis=1)
     if scheme.kind == "softmax":
-        wrong = np.abs(fractions.sum(axis=1) - 1.0) > SUM_TOLERANCE
+        wrong = np.abs(fractions.sum(axis=1) - 1.0) > SUM_TOLERANCE + 1e-9
         _refuse(wrong, table, f"the fractions ({', '.join(columns)}) do not sum to 1 within {SUM_TOLERANCE}", path)
         fractions = fractions / fractions.sum(axis=1, keepdims=True)
     votes = _numbers(table, votes_column, path, upper=np.inf) if votes_column else None

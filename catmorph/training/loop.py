@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import lightning
@@ -15,13 +17,39 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, TQDMProgressBar
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 
+from catmorph.errors import CatmorphError
+from catmorph.files import atomic
 from catmorph.recipe import TrainingSection
 from catmorph.training.augment import augment
 from catmorph.training.data import LabelledStamps, Split
 
 EVALUATION_BATCH = 128
+
+Row = dict[str, float]
+"""One epoch of the learning curve."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training: `module` is trained in place.
+
+    `on_epoch` gets the rows of the learning curve after every epoch, `on_best` the epoch's number (from 1)
+    whenever the validation loss is the best so far. `resume` is where the state after each epoch is kept;
+    where the file is there already, the training goes on from it, to the same weights.
+    """
+
+    module: nn.Module
+    data: LabelledStamps
+    split: Split
+    section: TrainingSection
+    kind: str
+    device: str
+    progress: bool
+    on_epoch: Callable[[list[Row]], None]
+    on_best: Callable[[int], None]
+    resume: Path | None
 
 
 @dataclass(frozen=True)
@@ -33,87 +61,91 @@ class Fitted:
     logits: Callable[[np.ndarray], np.ndarray]
 
 
-def fit(
-    module: nn.Module, data: LabelledStamps, split: Split, section: TrainingSection, *, kind: str, device: str,
-    progress: bool, on_epoch: Callable[[list[dict[str, float]]], None], on_best: Callable[[int], None],
-) -> Fitted:
-    """Train `module` in place; it ends with the weights of the best validation loss.
+def fit(job: Job) -> Fitted:
+    """Train until the last epoch or the end of patience, and take the weights of the best validation loss.
 
-    `on_epoch` gets the rows of the learning curve after every epoch, `on_best` the epoch's number (from 1)
-    whenever the validation loss is the best so far.
+    Raises
+    ------
+    CatmorphError
+        When the loss was never finite.
+    KeyboardInterrupt
+        When it was interrupted; with `Job.resume`, another call goes on after the last whole epoch.
     """
-    task = _Task(module.to(memory_format=torch.channels_last), data, section, kind)
-    record = _Record(on_epoch, on_best)
-    callbacks: list[Callback] = [record, EarlyStopping("validation_loss", patience=section.patience)]
-    if progress and sys.stderr.isatty():
-        callbacks.append(TQDMProgressBar())
-    trainer = _trainer(section, device, callbacks)
-    with warnings.catch_warnings():
-        # Batches are drawn from memory: worker processes would only copy them.
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
-        warnings.filterwarnings("ignore", message=".*isinstance.*LeafSpec.*")
-        trainer.fit(task, _random_batches(split.training, section), _ordered_batches(split.validation))
-    module.load_state_dict(record.best_state)
+    section = job.section
+    job.module.to(memory_format=torch.channels_last)
+    task = _Task(job)
+    record = _Record(job)
+    stop = EarlyStopping("validation_loss", patience=section.patience)
+    bars: list[Callback] = [TQDMProgressBar()] if job.progress and sys.stderr.isatty() else []
+    _run(_trainer(job, [stop, *bars, record]), task, job)
+    if not record.best_state:
+        raise CatmorphError("the validation loss was never finite", hint="lower training.learning_rate")
+    job.module.load_state_dict(record.best_state)
     return Fitted(len(record.rows), record.best_epoch, task.logits)
 
 
-def _trainer(section: TrainingSection, device: str, callbacks: list[Callback]) -> Any:
+def _run(trainer: Any, task: _Task, job: Job) -> None:
+    going_on = job.resume is not None and job.resume.exists()
+    batches = DataLoader(range(job.section.batches_per_epoch), batch_size=None)  # type: ignore[arg-type]
+    validation = DataLoader(torch.as_tensor(job.split.validation).split(EVALUATION_BATCH), batch_size=None)  # type: ignore[arg-type]
+    with warnings.catch_warnings():
+        # Batches are drawn from memory: worker processes would only copy them.
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+        try:
+            trainer.fit(
+                task, batches, validation, ckpt_path=str(job.resume) if going_on else None, weights_only=True
+            )
+        except SystemExit as error:
+            # Lightning ends the process when it is interrupted; that is the caller's to decide.
+            raise KeyboardInterrupt from error
+
+
+def _trainer(job: Job, callbacks: list[Callback]) -> Any:
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
         logging.getLogger(name).setLevel(logging.WARNING)
     return lightning.Trainer(
-        accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[device],
+        accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[job.device],
         devices=1,
-        max_epochs=section.epochs,
+        max_epochs=job.section.epochs,
         callbacks=callbacks,
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,
         enable_progress_bar=any(isinstance(one, TQDMProgressBar) for one in callbacks),
         num_sanity_val_steps=0,
-        benchmark=False,
-        deterministic="warn" if device == "cpu" else False,
     )
 
 
-class _RandomRows(IterableDataset):
-    """Row numbers of one epoch's batches, drawn with replacement; every epoch goes on in the same sequence."""
-
-    def __init__(self, rows: np.ndarray, section: TrainingSection):
-        self.rows = torch.as_tensor(rows)
-        self.batch, self.batches = section.batch, section.batches_per_epoch
-        self.generator = torch.Generator().manual_seed(section.seed)
-
-    def __iter__(self) -> Iterator[Tensor]:
-        for _ in range(self.batches):
-            yield self.rows[torch.randint(len(self.rows), (self.batch,), generator=self.generator)]
-
-
-def _random_batches(rows: np.ndarray, section: TrainingSection) -> DataLoader:
-    return DataLoader(_RandomRows(rows, section), batch_size=None)
-
-
-def _ordered_batches(rows: np.ndarray) -> DataLoader:
-    return DataLoader(list(torch.as_tensor(rows).split(EVALUATION_BATCH)), batch_size=None)
+def _step_generator(*keys: int) -> torch.Generator:
+    # A seed for every step: a training that goes on after an interruption draws what it would have drawn.
+    seed = hashlib.sha256(repr(keys).encode()).digest()[:8]
+    return torch.Generator().manual_seed(int.from_bytes(seed, "little") >> 1)
 
 
 class _Task(lightning.LightningModule):
     """Loss, optimiser and learning rate; batches are row numbers of the stamps in memory."""
 
-    def __init__(self, module: nn.Module, data: LabelledStamps, section: TrainingSection, kind: str):
+    def __init__(self, job: Job):
         super().__init__()
-        self.module, self.section, self.kind = module, section, kind
-        self.inputs, self.fractions = torch.as_tensor(data.inputs), torch.as_tensor(data.fractions)
-        self.perturbations = torch.Generator().manual_seed(section.seed + 1)
+        self.module, self.section, self.kind = job.module, job.section, job.kind
+        self.inputs, self.fractions = torch.as_tensor(job.data.inputs), torch.as_tensor(job.data.fractions)
+        self.rows = torch.as_tensor(job.split.training)
 
-    def training_step(self, rows: Tensor) -> Tensor:
+    def training_step(self, number: int) -> Tensor:
+        """Return the loss of a batch drawn with replacement and perturbed anew."""
+        generator = _step_generator(self.section.seed, self.current_epoch, int(number))
+        rows = self.rows[torch.randint(len(self.rows), (self.section.batch,), generator=generator)]
         inputs, fractions = self._take(rows)
-        inputs = augment(inputs, self.section, self.perturbations)
+        inputs = augment(inputs, self.section, generator)
+        # Dropout draws from torch's global state.
+        torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
         loss = self._loss(self.module(_channels_last(inputs)), fractions)
         self.log("training_loss", loss, on_step=False, on_epoch=True, batch_size=len(rows))
         return loss
 
     def validation_step(self, rows: Tensor) -> None:
+        """Log loss and square error of a batch of the validation subset."""
         inputs, fractions = self._take(rows)
         logits = self.module(_channels_last(inputs))
         error = (self._probabilities(logits) - fractions).square().mean()
@@ -121,6 +153,7 @@ class _Task(lightning.LightningModule):
         self.log("validation_square_error", error, batch_size=len(rows))
 
     def configure_optimizers(self) -> Any:
+        """Return Adam, with the section's course of the learning rate."""
         optimiser = torch.optim.Adam(
             self.module.parameters(), lr=self.section.learning_rate, betas=(0.9, 0.999), fused=True
         )
@@ -160,17 +193,16 @@ class _Task(lightning.LightningModule):
 
 
 class _Record(Callback):
-    """Keeps the learning curve and the best weights."""
+    """Keeps the learning curve, the best weights, and the state to go on from."""
 
-    def __init__(
-        self, on_epoch: Callable[[list[dict[str, float]]], None], on_best: Callable[[int], None]
-    ):
-        self.on_epoch, self.on_best = on_epoch, on_best
-        self.rows: list[dict[str, float]] = []
+    def __init__(self, job: Job):
+        self.job = job
+        self.rows: list[Row] = []
         self.best_loss, self.best_epoch = float("inf"), 0
         self.best_state: dict[str, Tensor] = {}
 
-    def on_train_epoch_end(self, trainer: Any, task: Any) -> None:
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Note the epoch that ended."""
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
         loss = values["validation_loss"]
         self.rows.append({
@@ -182,9 +214,22 @@ class _Record(Callback):
         })
         if loss < self.best_loss:
             self.best_loss, self.best_epoch = loss, len(self.rows)
-            self.best_state = {name: value.detach().clone() for name, value in task.module.state_dict().items()}
-            self.on_best(self.best_epoch)
-        self.on_epoch(self.rows)
+            state = pl_module.module.state_dict()
+            self.best_state = {name: value.detach().clone() for name, value in state.items()}
+            self.job.on_best(self.best_epoch)
+        if self.job.resume is not None:
+            with atomic(self.job.resume) as temporary:
+                trainer.save_checkpoint(temporary, weights_only=False)
+        self.job.on_epoch(self.rows)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a training that goes on needs of this."""
+        return {name: getattr(self, name) for name in ("rows", "best_loss", "best_epoch", "best_state")}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up what `state_dict` returned."""
+        for name, value in state_dict.items():
+            setattr(self, name, value)
 
 
 def _channels_last(inputs: Tensor) -> Tensor:

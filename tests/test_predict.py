@@ -1,0 +1,186 @@
+import hashlib
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from catmorph.errors import CheckpointError, UsageError
+from catmorph.inference import identity
+from catmorph.inference.batches import Packer
+from catmorph.inference.predict import Predictor, resolve_precision
+from catmorph.models import build
+from catmorph.models.card import card_for
+from catmorph.models.checkpoint import load_checkpoint, save_checkpoint
+from catmorph.recipe import load_recipe
+
+BATCH = 16
+
+
+@pytest.fixture(scope="module")
+def module():
+    return build("clash-inception", seed=2).eval()
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory, module):
+    path = tmp_path_factory.mktemp("predict") / "net.safetensors"
+    save_checkpoint(path, module, card_for(load_recipe("configs/clash.toml"), "clash-inception", channels=1))
+    return load_checkpoint(path)
+
+
+@pytest.fixture(scope="module")
+def predictor(checkpoint):
+    return Predictor(checkpoint, device="cpu", precision="float32", batch=BATCH)
+
+
+@pytest.fixture(scope="module")
+def stamps():
+    return np.random.default_rng(0).normal(size=(21, 1, 80, 80)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def logits(predictor, stamps):
+    return predictor.logits(stamps)
+
+
+def test_it_is_the_network(module, stamps, logits):
+    with torch.inference_mode():
+        wanted = module(torch.from_numpy(stamps)).numpy()
+    assert logits.shape == (21, 5)
+    assert logits.dtype == np.float32
+    np.testing.assert_allclose(logits, wanted, atol=1e-5 * np.abs(wanted).max())
+
+
+def test_same_bits_whatever_the_order_and_the_neighbours(predictor, stamps, logits):
+    order = np.random.default_rng(1).permutation(21)[:BATCH]
+    assert predictor.logits(stamps[order]).tobytes() == logits[order].tobytes()
+    assert predictor.logits(stamps[20:]).tobytes() == logits[20:].tobytes()
+
+
+def test_same_bits_whatever_the_chunks(predictor, stamps, logits):
+    chunks = np.split(stamps, [1, 1, 4, 20])
+    results = list(predictor.stream(enumerate(chunks)))
+    assert [key for key, _ in results] == [0, 1, 2, 3, 4]
+    assert [len(one) for _, one in results] == [1, 0, 3, 16, 1]
+    assert np.concatenate([one for _, one in results]).tobytes() == logits.tobytes()
+
+
+def test_same_bits_whatever_the_number_of_threads(predictor, stamps, logits):
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            assert predictor.logits(stamps[:BATCH]).tobytes() == logits[:BATCH].tobytes()
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_stamp_that_overflows_does_not_touch_its_neighbours(predictor, stamps, logits):
+    spoilt = stamps[:4].copy()
+    spoilt[1] = np.inf
+    result = predictor.logits(spoilt)
+    assert not np.isfinite(result[1]).any()
+    assert result[[0, 2, 3]].tobytes() == logits[[0, 2, 3]].tobytes()
+
+
+def test_bfloat16_is_near_and_as_steady(checkpoint, stamps, logits):
+    half = Predictor(checkpoint, device="cpu", precision="bfloat16", batch=BATCH)
+    result = half.logits(stamps[:BATCH])
+    assert 0 < np.abs(result - logits[:BATCH]).max() < 0.03 * np.abs(logits).max()
+    assert half.logits(stamps[3:5]).tobytes() == result[3:5].tobytes()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_cuda_is_near_and_as_steady(checkpoint, stamps, logits, precision):
+    gpu = Predictor(checkpoint, device="cuda", precision=precision, batch=BATCH)
+    result = gpu.logits(stamps)
+    assert np.abs(result - logits).max() < 0.03 * np.abs(logits).max()
+    assert gpu.logits(stamps[3:5]).tobytes() == result[3:5].tobytes()
+
+
+def test_auto_precision(monkeypatch):
+    for capabilities, wanted in (
+        ({"avx512_bf16": True}, "bfloat16"),
+        ({"amx_bf16": True}, "bfloat16"),
+        ({"avx512_f": True, "avx512_bf16": False}, "float32"),
+    ):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=capabilities: found, raising=False)
+        assert resolve_precision("auto", "cpu") == wanted
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert resolve_precision("auto", "cpu") == "float32"
+
+
+def test_the_fingerprint_names_what_decides_the_bits(checkpoint, predictor, monkeypatch):
+    def fingerprint(opened=checkpoint, **options):
+        return Predictor(opened, **({"device": "cpu", "precision": "float32", "batch": BATCH} | options)).fingerprint
+
+    assert fingerprint() == predictor.fingerprint
+    assert len(predictor.fingerprint) == len(hashlib.sha256().hexdigest())
+    other = type(checkpoint)(checkpoint.path, checkpoint.card, checkpoint.state, "another digest")
+    different = {fingerprint(batch=17), fingerprint(precision="bfloat16"), fingerprint(other), predictor.fingerprint}
+    monkeypatch.setattr(identity, "CODE_VERSION", identity.CODE_VERSION + 1)
+    assert len(different | {predictor.fingerprint}) == 5
+
+
+def test_stamps_of_another_shape_are_refused(predictor):
+    with pytest.raises(UsageError, match=r"^stamps are \(2, 3, 80, 80\), the network takes \(n, 1, 80, 80\)$"):
+        predictor.logits(np.zeros((2, 3, 80, 80), np.float32))
+
+
+def test_a_card_with_another_stamp_size_is_refused(checkpoint):
+    stamp = checkpoint.card.stamp.model_copy(update={"pixels": 64})
+    card = checkpoint.card.model_copy(update={"stamp": stamp})
+    with pytest.raises(CheckpointError, match="its card has stamps of 64 pixels, clash-inception takes 80"):
+        Predictor(type(checkpoint)(checkpoint.path, card, checkpoint.state, ""), device="cpu")
+
+
+def test_small_batches_are_refused(checkpoint):
+    with pytest.raises(UsageError, match=r"^a batch of 8 is too small: at least 16$"):
+        Predictor(checkpoint, batch=8)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_gpu_that_is_not_there(checkpoint):
+    with pytest.raises(UsageError, match=r"^there is no CUDA device that torch can use; use --device cpu or auto$"):
+        Predictor(checkpoint, device="cuda")
+
+
+class Network:
+    """Stands in for one: each stamp's sum and its mean, and a note of the batches it was given."""
+
+    def __init__(self):
+        self.sums = []
+
+    def __call__(self, batch):
+        self.sums.append(batch.sum(axis=(1, 2, 3)))
+        return np.stack([batch.sum(axis=(1, 2, 3)), batch.mean(axis=(1, 2, 3))], axis=1)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(st.integers(0, 23), max_size=12), st.integers(1, 9))
+def test_any_chunks_fill_the_same_batches(sizes, batch):
+    stamps = np.arange(1, 1 + sum(sizes), dtype=np.float32).reshape(-1, 1, 1, 1)
+    chunks = np.split(stamps, np.cumsum(sizes)[:-1]) if sizes else []
+    network = Network()
+    results = list(Packer(network, (batch, 1, 1, 1), 2).stream(enumerate(chunks)))
+    assert [key for key, _ in results] == list(range(len(sizes)))
+    assert [len(logits) for _, logits in results] == sizes
+    assert [x for _, logits in results for x in logits[:, 0]] == stamps.ravel().tolist()
+    padding = -sum(sizes) % batch
+    assert np.concatenate([*network.sums, []]).tolist() == stamps.ravel().tolist() + [0] * padding
+
+
+def test_a_key_comes_as_soon_as_its_last_stamp_is_done():
+    pulled = []
+
+    def items():
+        for key, size in enumerate((3, 0, 2, 9)):
+            pulled.append(key)
+            yield key, np.ones((size, 1, 1, 1), np.float32)
+
+    results = Packer(Network(), (4, 1, 1, 1), 2).stream(items())
+    seen = [(key, list(pulled)) for key, _ in results]
+    assert seen == [(0, [0, 1, 2]), (1, [0, 1, 2]), (2, [0, 1, 2, 3]), (3, [0, 1, 2, 3])]
