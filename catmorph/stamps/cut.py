@@ -177,7 +177,8 @@ def axis_weights(pixels: int, centre: float, step: float, length: int, resample:
 def _turned_average(placement: Placement, shape: tuple[int, ...], origin: tuple[int, int], resample: str) -> Average:
     """Sample finely along the stamp's own axes (bilinear), then weigh those samples as parallel ones."""
     pixels = placement.pixels
-    over = max(1, int(np.ceil(np.abs(placement.matrix).sum(axis=1).max())))
+    # At most a mosaic pixel from sample to sample; 1e-9 for steps that are whole numbers but for rounding.
+    over = max(1, int(np.ceil(np.linalg.norm(placement.matrix, axis=0).max() - 1e-9)))
     margin = 1 if over > 1 or resample == "area" else 0
     count = (pixels + 2 * margin) * over
     steps = (np.arange(count) - (count - 1) / 2) / over

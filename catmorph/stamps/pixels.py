@@ -148,9 +148,9 @@ class Mosaic:
         pixels = self._image.window(rows, columns)
         with np.errstate(over="ignore"):
             values = np.array(pixels, dtype=np.float32)
-        invalid = ~np.isfinite(values)
-        for blank in self.files.blank:
-            invalid |= pixels == blank
+            invalid = ~np.isfinite(values)
+            for blank in self.files.blank:
+                invalid |= pixels == blank
         if self._weight is not None:
             weight = self._weight.window(rows, columns)
             invalid |= ~(weight > 0) | ~np.isfinite(weight)
@@ -335,9 +335,23 @@ def _celestial_wcs(image: Image) -> WCS:
     if celestial is None:
         raise MosaicError("has no celestial world coordinate system (CTYPE1/2 such as RA---TAN, DEC--TAN)",
                           where=image.path, hint="choose another HDU with mosaics.hdu")
-    if {wcs.wcs.lng, wcs.wcs.lat} != {0, 1}:
-        raise MosaicError("has its celestial coordinates on other axes than the first two", where=image.path)
+    problem = _problem(wcs, celestial)
+    if problem:
+        raise MosaicError(problem, where=image.path)
     return celestial
+
+
+def _problem(wcs: WCS, celestial: WCS) -> str | None:
+    if {wcs.wcs.lng, wcs.wcs.lat} != {0, 1}:
+        return "has its celestial coordinates on other axes than the first two"
+    if celestial.wcs.lngtyp not in ("RA", "GLON"):
+        # astropy takes ecliptic and planetary coordinates for equatorial ones.
+        return (f"has {celestial.wcs.lngtyp}/{celestial.wcs.lattyp} as celestial coordinates; "
+                "known are RA/DEC and GLON/GLAT")
+    matrix = celestial.pixel_scale_matrix
+    if not abs(np.linalg.det(matrix)) > 1e-12 * np.square(matrix).sum():
+        return "has a singular CD or PC matrix in its world coordinate system"
+    return None
 
 
 def _first_line(error: BaseException) -> str:
