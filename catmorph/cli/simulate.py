@@ -6,20 +6,17 @@ from pathlib import Path
 
 import click
 
-EXAMPLE = """\b
-Example:
-  catmorph simulate configs/simulations/clash-sample.toml --out sample
-"""
 
-
-@click.command(epilog=EXAMPLE)
+@click.command(epilog="Example: catmorph simulate configs/simulations/clash-sample.toml --out sample")
 @click.argument("spec", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="New folder to write into.")
-@click.option("--seed", type=click.IntRange(min=0), help="Replace the seed of the spec.")
-@click.option("--workers", type=click.IntRange(min=1), default=1, help="Processes; one a field. [1]")
-@click.option("--no-progress", is_flag=True, help="Show no progress bar.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="New folder to write into.")
+@click.option("--seed", type=click.IntRange(min=0), metavar="N", help="Replace the seed of the spec.")
+@click.option(
+    "--workers", type=click.IntRange(min=1), default=1, metavar="N", help="Processes, one a field [default: 1]."
+)
+@click.option("--no-progress", is_flag=True, help="Show no progress bars.")
 def simulate(spec: Path, out: Path, seed: int | None, workers: int, no_progress: bool) -> None:
-    """Draw the sky that SPEC describes: mosaics, catalogs, the truth and simulated votes.
+    """Simulate clusters, mosaics, catalogs and votes.
 
     SPEC is a TOML file such as those in configs/simulations. The folder gets mosaics/{field}_{band}.fits
     (or .fits.fz), catalogs/{field}.cat, truth.parquet and labels.csv. The same SPEC and seed give the same

@@ -170,10 +170,11 @@ def _catalog(
     """Return the clean catalog: one row a source, in the order of their IDs."""
     band = spec.band(spec.reference_band)
     ra, dec = wcs.pixel_to_world_values([one.x for one in placed], [one.y for one in placed])
-    first = truth.drop_duplicates("id")
+    bands = [one.name for one in spec.bands_of(field)]
+    look = truth[truth["band"] == (band.name if band.name in bands else bands[-1])]
     fluxes = np.array([one.renderer.fluxes(band).sum() for one in placed])
     scatter = [stream(spec.seed, field.name, one.source.id, "catalog").normal(0, 0.02) for one in placed]
-    flag = (first["contamination"] > 0.1).astype(int) + 2 * (first["uncovered"] > 0).astype(int)
+    flag = (look["contamination"] > 0.1).astype(int) + 2 * (look["uncovered"] > 0).astype(int)
     return pd.DataFrame(
         {
             "ID": [one.source.id for one in placed],
@@ -192,9 +193,14 @@ class _Dirtied(NamedTuple):
 
 
 def _dirty(catalog: pd.DataFrame, spec: SimulationSpec, field: FieldSpec, wcs: WCS) -> _Dirtied:
-    """Put the faults of the spec into `catalog`; `ids` are the sources without a usable size."""
+    """Put the faults of the spec into `catalog`; `ids` are the sources without a usable size.
+
+    Bright sources get them first, so that a cut in magnitude does not hide the faults.
+    """
     rng = stream(spec.seed, field.name, "dirt")
-    order = rng.permutation(len(catalog))
+    bright = np.argsort(catalog.iloc[:, 4].to_numpy(), kind="stable")
+    half = (len(catalog) + 1) // 2
+    order = np.append(rng.permutation(bright[:half]), bright[half:])
     sentinels = order[: spec.dirt.sentinels]
     repeated = catalog.iloc[order[spec.dirt.sentinels :][: spec.dirt.duplicates]]
     catalog = catalog.copy()

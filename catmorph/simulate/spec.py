@@ -52,7 +52,7 @@ class FieldSpec(Model):
 class Population(Model):
     """What the sources are."""
 
-    mix: dict[str, float] = Field(
+    mix: dict[str, Annotated[float, Field(ge=0)]] = Field(
         default={"spheroid": 0.40, "disk": 0.28, "irregular": 0.25, "point_source": 0.07},
         description="Relative numbers of spheroid, disk, irregular and point_source.",
     )

@@ -35,7 +35,7 @@ def class_scores(seen: pd.DataFrame) -> np.ndarray:
     structure = seen["structure"] * _rise(seen["structure_snr"], 8.0, 0.12)
     asymmetry = seen["asymmetry"] * _rise(seen["asymmetry_snr"], 8.0, 0.12)
     flat = np.clip(seen["elongation"] - 0.35, 0.0, None)
-    disk = -2.0 + resolved * (13.0 * structure.clip(upper=0.6) + 9.0 * flat + 2.0 * seen["disk_fraction"])
+    disk = -2.0 + resolved * (13.0 * structure.clip(upper=0.6) + 9.0 * flat + 1.25 * seen["disk_fraction"])
     irregular = -3.0 + 22.0 * asymmetry.clip(upper=0.45)
     point = -5.0 + 10.0 * (1.0 - resolved)
     spheroid = np.full(len(seen), 1.0)
