@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from catmorph.errors import CheckpointError, UsageError
 from catmorph.inference import identity
 from catmorph.inference.batches import Packer
-from catmorph.inference.predict import Predictor, resolve_precision
+from catmorph.inference.predict import Predictor
 from catmorph.models import build
 from catmorph.models.card import card_for
 from catmorph.models.checkpoint import load_checkpoint, save_checkpoint
+from catmorph.models.device import resolve_precision
 from catmorph.recipe import load_recipe
 
 BATCH = 16

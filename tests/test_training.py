@@ -37,7 +37,8 @@ def write_labels(path, text):
 
 def test_labels_come_in_the_order_of_the_scheme(tmp_path):
     path = tmp_path / "labels.csv"
-    path.write_text("p_features,ID,p_smooth,p_unclassifiable,p_irregular,p_point_source\n0.4, a611_f475w_860 ,.6,0,0,0\n")
+    header = "p_features,ID,p_smooth,p_unclassifiable,p_irregular,p_point_source\n"
+    path.write_text(header + "0.4, a611_f475w_860 ,.6,0,0,0\n")
     table = read_labels(path, SCHEME)
     assert table.names == ("a611_f475w_860",)
     np.testing.assert_allclose(table.fractions, [[0.6, 0.4, 0, 0, 0]], atol=1e-7)
@@ -160,7 +161,7 @@ def test_the_division_depends_on_the_seed_and_not_on_the_order():
 
 
 def test_an_empty_subset_is_refused():
-    with pytest.raises(UsageError, match="^the training subset would be empty: 2 labelled stamps of 2 sources; label"):
+    with pytest.raises(UsageError, match=r"^the training subset would be empty: 2 labelled stamps of 2 sources; label"):
         split_sources(survey(1, 2, 1), section(validation=0.5, test=0.5))
 
 
@@ -301,7 +302,7 @@ def train(data, recipe, settings, **options):
 def trained(data, recipe, tmp_path_factory):
     path = tmp_path_factory.mktemp("trained")
     torch.manual_seed(1)
-    result = train(data, recipe, short(path, schedule="one-cycle"), log_dir=path / "log")
+    result = train(data, recipe, short(path, schedule="one-cycle", saved_precision="float16"), log_dir=path / "log")
     after = torch.rand(1)
     torch.manual_seed(1)
     assert torch.rand(1) == after
@@ -338,7 +339,7 @@ def test_the_best_weights_so_far_are_kept_and_the_state_is_not(trained):
 
 
 def test_an_interrupted_training_goes_on_to_the_same_bytes(data, recipe, trained, tmp_path, monkeypatch):
-    settings = short(tmp_path, schedule="one-cycle")
+    settings = short(tmp_path, schedule="one-cycle", saved_precision="float16")
     calls = []
 
     def interrupt(path, content, write=fit.write_bytes):
@@ -374,12 +375,12 @@ def test_stamps_that_are_not_finite_are_refused(data, recipe, tmp_path):
     inputs = data.inputs.copy()
     inputs[[2, 9], 0, 0, 0] = np.nan
     spoilt = LabelledStamps(inputs, data.fractions, data.fields, data.ids, data.views)
-    with pytest.raises(UsageError, match="^2 of 30 stamps hold NaN or infinity; leave out blocked stamps$"):
+    with pytest.raises(UsageError, match=r"^2 of 30 stamps hold NaN or infinity; leave out blocked stamps$"):
         train(spoilt, recipe, short(tmp_path))
 
 
 def test_rows_must_agree(data):
-    with pytest.raises(ValueError, match="^ids has 29 rows, inputs has 30$"):
+    with pytest.raises(ValueError, match=r"^ids has 29 rows, inputs has 30$"):
         LabelledStamps(data.inputs, data.fractions, data.fields, data.ids[1:], data.views)
 
 

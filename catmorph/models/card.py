@@ -12,7 +12,7 @@ from catmorph.errors import CheckpointError
 from catmorph.recipe import NormaliseSection, Recipe, StampSection
 from catmorph.schemes import load_scheme
 
-FORMAT = 1
+FORMAT: Literal[1] = 1
 USED_OPTIONS = {"percentile": ("low", "high"), "asinh": ("softening",)}
 """Normalisation method -> the options of the section that it reads, besides `fill`."""
 

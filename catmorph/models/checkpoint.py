@@ -56,6 +56,15 @@ def save_checkpoint(
     write_bytes(Path(path), safetensors.torch.save(tensors, {METADATA_KEY: text}))
 
 
+def round_weights(module: nn.Module, precision: Literal["float32", "float16"]) -> None:
+    """Round the weights of `module`, in place, to what a file of that precision holds."""
+    dtype = getattr(torch, precision)
+    with torch.no_grad():
+        for value in module.state_dict().values():
+            if value.is_floating_point():
+                value.copy_(value.to(dtype))
+
+
 def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """Open a checkpoint.
 

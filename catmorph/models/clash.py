@@ -86,6 +86,13 @@ class ClashInception(nn.Module):
     The 256 x 2 x 2 maps before the dense layers are flattened in the order (channel, y, x).
     """
 
+    inception1: Inception
+    inception2: Inception
+    inception3: Inception
+    inception4: Inception
+    inception5: Inception
+    inception6: Inception
+
     def __init__(self, classes: int, channels: int):
         super().__init__()
         self.conv1 = _convolution(channels, 64, 7, norm=True, same=False)

@@ -14,10 +14,11 @@ from catmorph.errors import UsageError
 from catmorph.files import digest_json, write_bytes
 from catmorph.models import build
 from catmorph.models.card import Card, card_for
-from catmorph.models.checkpoint import save_checkpoint
+from catmorph.models.checkpoint import round_weights, save_checkpoint
 from catmorph.models.create import check_input
+from catmorph.models.device import resolve_device
 from catmorph.recipe import Recipe, TrainingSection
-from catmorph.schemes import load_scheme
+from catmorph.schemes import Scheme, load_scheme
 from catmorph.training.data import LabelledStamps, Split, split_sources
 from catmorph.training.metrics import summary
 
@@ -106,12 +107,11 @@ def _train(
 
     resume = None if log_dir is None else log_dir / f"resume-{_fingerprint(data, recipe, section)[:16]}.ckpt"
     fitted = loop.fit(loop.Job(
-        module, data, split, section, kind=scheme.kind, device=device, progress=progress,
+        module, data, split, section, kind=scheme.kind, device=resolve_device(device), progress=progress,
         on_epoch=on_epoch, on_best=on_best, resume=resume,
     ))
-    predicted = scheme.probabilities(fitted.logits(split.test))
-    votes = None if data.votes is None else data.votes[split.test]
-    metrics = summary(predicted, data.fractions[split.test], scheme.class_names, votes)
+    round_weights(module, section.saved_precision)
+    metrics = _test(fitted.logits(split.test), data, split, scheme)
     card = _card(data, recipe, section, split, fitted.best_epoch, metrics)
     save_checkpoint(output, module, card, section.saved_precision)
     for path in log_dir.glob("resume-*.ckpt") if log_dir is not None else ():
@@ -119,11 +119,16 @@ def _train(
     return TrainingResult(output, curve, card, fitted.epochs, fitted.best_epoch)
 
 
+def _test(logits: np.ndarray, data: LabelledStamps, split: Split, scheme: Scheme) -> dict[str, Any]:
+    votes = None if data.votes is None else data.votes[split.test]
+    return summary(scheme.probabilities(logits), data.fractions[split.test], scheme.class_names, votes)
+
+
 def _fingerprint(data: LabelledStamps, recipe: Recipe, section: TrainingSection) -> str:
     """Return the sha256 of what decides the weights: a training goes on only from its own state."""
     arrays = (data.inputs, data.fractions, data.sources)
     return digest_json({
-        "arrays": [hashlib.sha256(np.ascontiguousarray(array)).hexdigest() for array in arrays],
+        "arrays": [hashlib.sha256(np.ascontiguousarray(array).data).hexdigest() for array in arrays],
         "section": section.model_dump(mode="json", exclude=set(DESCRIPTIVE)),
         "fields": sorted(set(map(str, data.fields))),
         "scheme": recipe.scheme,

@@ -72,7 +72,7 @@ def fit(job: Job) -> Fitted:
         When it was interrupted; with `Job.resume`, another call goes on after the last whole epoch.
     """
     section = job.section
-    job.module.to(memory_format=torch.channels_last)
+    job.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     task = _Task(job)
     record = _Record(job)
     stop = EarlyStopping("validation_loss", patience=section.patience)
@@ -86,8 +86,9 @@ def fit(job: Job) -> Fitted:
 
 def _run(trainer: Any, task: _Task, job: Job) -> None:
     going_on = job.resume is not None and job.resume.exists()
-    batches = DataLoader(range(job.section.batches_per_epoch), batch_size=None)  # type: ignore[arg-type]
-    validation = DataLoader(torch.as_tensor(job.split.validation).split(EVALUATION_BATCH), batch_size=None)  # type: ignore[arg-type]
+    numbers: Any = range(job.section.batches_per_epoch)
+    rows: Any = torch.as_tensor(job.split.validation).split(EVALUATION_BATCH)
+    batches, validation = (DataLoader(items, batch_size=None) for items in (numbers, rows))
     with warnings.catch_warnings():
         # Batches are drawn from memory: worker processes would only copy them.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -105,7 +106,7 @@ def _trainer(job: Job, callbacks: list[Callback]) -> Any:
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
         logging.getLogger(name).setLevel(logging.WARNING)
     return lightning.Trainer(
-        accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[job.device],
+        accelerator="gpu" if job.device == "cuda" else "cpu",
         devices=1,
         max_epochs=job.section.epochs,
         callbacks=callbacks,
