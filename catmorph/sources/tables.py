@@ -82,7 +82,9 @@ def read_table(path: Path, section: CatalogSection) -> Table:
 
 def _read(path: Path, table_format: str, section: CatalogSection) -> Table:
     if table_format == "parquet":
-        return _from_arrow(pq.read_table(path), path)
+        with pq.ParquetFile(path) as file:
+            _refuse_duplicates(file.schema_arrow.names, path)
+            return _from_arrow(file.read())
     if table_format == "r":
         return _read_r(path)
     if table_format in ("ascii.csv", "csv"):
@@ -159,9 +161,8 @@ def _csv_header(path: Path) -> list[str]:
         return [name.strip() for name in next((row for row in csv.reader(file) if row), [])]
 
 
-def _from_arrow(table: pa.Table, path: Path) -> Table:
+def _from_arrow(table: pa.Table) -> Table:
     """Return an Arrow table as an astropy table: integers stay integers where cells are null, units are kept."""
-    _refuse_duplicates(table.column_names, path)
     columns = []
     for field, cells in zip(table.schema, table.columns, strict=True):
         unit = (field.metadata or {}).get(b"unit", b"").decode() or None
@@ -193,7 +194,7 @@ def _read_r(path: Path) -> Table:
     _refuse_duplicates(names, path)
     frame = pd.read_csv(path, sep=r"\s+", quotechar='"', na_values=["NA"], keep_default_na=False,
                         float_precision="round_trip", dtype_backend="pyarrow")
-    return _from_arrow(pa.Table.from_pandas(frame, preserve_index=False), path)
+    return _from_arrow(pa.Table.from_pandas(frame, preserve_index=False))
 
 
 def _has_row_names(path: Path) -> bool:
