@@ -11,8 +11,6 @@ import numpy as np
 import pandas as pd
 
 from catmorph.errors import CatmorphError
-from catmorph.inference.predict import Predictor
-from catmorph.models.checkpoint import load_checkpoint
 from catmorph.recipe import load_recipe
 from catmorph.schemes import load_scheme
 from catmorph.stamps.build import chosen_views
@@ -53,6 +51,7 @@ class Stamps:
 
     def __init__(self, run: RunFolder, view: str):
         self._places: list[tuple[Path, int]] = []
+        self._shape = (len(run.recipe.all_views[view]), run.recipe.stamp.pixels, run.recipe.stamp.pixels)
         self.ids: list[str] = []
         self.fields: list[str] = []
         for chunk in run.chunks():
@@ -78,13 +77,12 @@ class Stamps:
         return (self[i] for i in range(len(self)))
 
     def _read(self, places: list[tuple[Path, int]]) -> np.ndarray:
-        blocks = []
+        stamps = np.empty((len(places), *self._shape), np.float32)
         for path in dict.fromkeys(path for path, _ in places):
+            here = [i for i, (other, _) in enumerate(places) if other == path]
             with open_shard(path) as shard:
-                blocks.append(shard.read(np.array([row for other, row in places if other == path])))
-        if not blocks:
-            raise IndexError("no stamps in this range")
-        return np.concatenate(blocks)
+                stamps[here] = shard.read(np.array([places[i][1] for i in here]))
+        return stamps
 
 
 @contextmanager
@@ -118,6 +116,9 @@ def classify(
     array (n, class)
         float64, classes in the order of the card's scheme.
     """
+    from catmorph.inference.predict import Predictor
+    from catmorph.models.checkpoint import load_checkpoint
+
     opened = load_checkpoint(checkpoint)
     predictor = Predictor(opened, device=device, precision=precision)
     logits = predictor.logits(normalise(np.asarray(stamps, dtype=np.float32), opened.card.normalise))

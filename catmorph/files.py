@@ -65,8 +65,21 @@ def read_json(path: Path) -> Any:
     """Read a JSON file; None where there is none or it is not valid JSON."""
     try:
         return json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
         return None
+
+
+def write_sealed(path: Path, value: dict[str, Any]) -> None:
+    """Write `value` as JSON with its digest, so that a damaged file is told from a good one."""
+    write_json(path, {"seal": digest_json(value), "value": value})
+
+
+def read_sealed(path: Path) -> dict[str, Any] | None:
+    """Read what `write_sealed` wrote; None where there is none or it is damaged."""
+    found = read_json(path)
+    if not isinstance(found, dict) or not isinstance(found.get("value"), dict):
+        return None
+    return found["value"] if found.get("seal") == digest_json(found["value"]) else None
 
 
 def digest(path: Path) -> str:

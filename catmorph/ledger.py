@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from catmorph.files import digest, digest_json, read_json, write_json
+from catmorph.files import digest, digest_json, read_sealed, write_sealed
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Ledger:
 
     def write(self, product: Path, parts: Parts, **facts: Any) -> None:
         """Record that `product` was made from `parts`; call it after the product is in place."""
-        write_json(
+        write_sealed(
             self.marker_path(product),
             {
                 "fingerprint": parts.fingerprint,
@@ -72,8 +72,8 @@ class Ledger:
         )
 
     def read(self, product: Path) -> dict[str, Any] | None:
-        """Return the marker of `product`, or None."""
-        return read_json(self.marker_path(product))
+        """Return the marker of `product`; None where there is none or it is damaged."""
+        return read_sealed(self.marker_path(product))
 
     def state(self, product: Path, parts: Parts, *, deep: bool = False) -> State:
         """Compare `product` with the inputs it should be made from; `deep` rehashes the file."""
@@ -115,7 +115,7 @@ class Identities:
 
     def __init__(self, cache: Path, *, deep: bool = False):
         self.cache = cache
-        self._known: dict[str, list[Any]] = {} if deep else (read_json(cache) or {})
+        self._known: dict[str, list[Any]] = {} if deep else (read_sealed(cache) or {})
         self._changed = False
 
     def of(self, path: Path) -> str:
@@ -139,5 +139,5 @@ class Identities:
     def save(self) -> None:
         """Write what was learnt since the last time."""
         if self._changed:
-            write_json(self.cache, self._known)
+            write_sealed(self.cache, self._known)
             self._changed = False

@@ -9,17 +9,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
 
-from catmorph.errors import UsageError
-from catmorph.files import remove_partial_files
+from catmorph.errors import CatmorphError, UsageError
+from catmorph.files import digest, remove_partial_files
 from catmorph.inference import classify as inference
+from catmorph.ledger import State
 from catmorph.progress import progress
+from catmorph.quality import Flag
+from catmorph.release.bundle import ExportResult
 from catmorph.release.bundle import export as export_release
 from catmorph.release.summary import Summary
 from catmorph.release.summary import summarize as summarize_release
 from catmorph.sources.ingest import ingest as ingest_catalog
-from catmorph.sources.ingest import ingest_state
+from catmorph.sources.ingest import ingest_parts, ingest_state
 from catmorph.stamps import build
 from catmorph.workspace import RunFolder
 
@@ -41,6 +44,8 @@ class StageReport:
         Flags of the (source, view)s, over products made and kept.
     failures : dict of str to str
         Mosaic -> why it could not be read.
+    why : dict of str to int
+        Why products were made, with their number.
     """
 
     stage: str
@@ -49,6 +54,7 @@ class StageReport:
     counts: Counter[str] = field(default_factory=Counter)
     flags: Counter[str] = field(default_factory=Counter)
     failures: dict[str, str] = field(default_factory=dict)
+    why: Counter[str] = field(default_factory=Counter)
 
     def line(self) -> str:
         """Return the report as one line for people."""
@@ -65,16 +71,65 @@ def prepare(run: RunFolder) -> None:
 
 
 def run_ingest(run: RunFolder) -> StageReport:
-    """Read the survey table in, unless the sources are there and valid."""
+    """Read the survey table in, unless the sources are there, valid and undamaged."""
     report = StageReport("ingest")
-    if ingest_state(run).done:
+    why = _why_ingest(run)
+    if why:
+        counts = ingest_catalog(run)
+        for product in (run.rejected_path(), run.plan_path()):
+            run.ledger.write(product, ingest_parts(run))
+        report.made, report.why = 1, Counter([why])
+    else:
         report.kept = 1
         counts = run.ingest_counts()
-    else:
-        counts = ingest_catalog(run)
-        report.made = 1
     report.counts.update({"rows read": counts["read"], "rejected": counts["rejected"], "sources": counts["sources"]})
     return report
+
+
+def _why_ingest(run: RunFolder) -> str:
+    states = [ingest_state(run)]
+    if states[0].done:
+        states += [run.ledger.state(product, ingest_parts(run), deep=True) for product in _ingested(run)]
+    return next((state.why for state in states if not state.done), "")
+
+
+def _ingested(run: RunFolder) -> tuple[Path, ...]:
+    return run.sources_path(), run.rejected_path(), run.plan_path()
+
+
+def catalog_changes(run: RunFolder) -> str:
+    """Say what of the catalog has changed since it was read in; nothing where it cannot be told."""
+    try:
+        state = ingest_state(run)
+    except (CatmorphError, OSError):
+        return ""
+    return state.why if state.name == "stale" else ""
+
+
+def refuse_before_work(run: RunFolder, bands: Iterable[str]) -> None:
+    """Refuse an unknown band, or a folder without sound sources, before anything is written.
+
+    Raises
+    ------
+    UsageError
+        When a band is unknown or the survey table is not read in yet.
+    CatmorphError
+        When what was read in is damaged.
+    """
+    build.chosen_views(run, bands)
+    run.ingest_counts()
+    refuse_damaged_sources(run)
+
+
+def refuse_damaged_sources(run: RunFolder) -> None:
+    """Raise a CatmorphError when the bytes of what `ingest` wrote are not those that it wrote."""
+    for product in _ingested(run):
+        marker = run.ledger.read(product)
+        if not product.exists():
+            raise CatmorphError("is missing", where=product, hint="run `catmorph ingest`")
+        if marker and digest(product) != marker["sha256"]:
+            raise CatmorphError("is damaged: its bytes are not what was written", where=product,
+                                hint="run `catmorph ingest`")
 
 
 def run_cutouts(
@@ -95,6 +150,7 @@ def run_cutouts(
             _count_stamps(report, state.marker["sources"], state.marker["stamps"], state.marker["flags"])
         else:
             todo.append(task)
+            report.why[state.why] += 1
     seconds = sum(task.chunk.count for task in todo) / STAMPS_A_SECOND
     results = run_tasks(build.cut_chunk, todo, workers=workers, estimated_seconds=seconds, scheduler=scheduler)
     for result in progress(results, total=len(todo), label="cutouts", shown=shown):
@@ -136,6 +192,7 @@ def run_classify(
                 _count_logits(report, state.marker["classified"], state.marker["blocked"], state.marker["flags"])
             else:
                 todo.append(task)
+                report.why[state.why] += 1
         for result in progress(inference.classify(run, predictor, todo), total=len(todo), label=name, shown=shown):
             report.made += 1
             _count_logits(report, result.classified, result.blocked, result.flags)
@@ -144,14 +201,49 @@ def run_classify(
 
 def _count_logits(report: StageReport, classified: int, blocked: int, flags: dict[str, int]) -> None:
     report.counts.update({"classified": classified, "blocked": blocked})
-    report.flags.update(flags)
+    # The others are those of the stamps, which the stage before has told.
+    report.flags.update({name: count for name, count in flags.items() if name == Flag.NOT_FINITE.name})
 
 
-def run_release(run: RunFolder, formats: Iterable[str] = ()) -> Any:
-    """Write the released catalog in `formats` (default: the recipe's); see `catmorph.release.bundle.export`."""
-    return export_release(run, tuple(formats) or run.recipe.release.formats)
+def run_release(run: RunFolder, formats: Iterable[str] = ()) -> ExportResult:
+    """Write the released catalog in `formats` (default: the recipe's); see `catmorph.release.bundle.export`.
+
+    Raises
+    ------
+    CatmorphError
+        When sources or logits are missing, damaged or not what the recipe asks for.
+    """
+    refuse_outdated(run)
+    result = export_release(run, tuple(formats))
+    run.identities.save()
+    return result
 
 
 def run_summary(run: RunFolder) -> Summary:
     """Write the summaries; see `catmorph.release.summary.summarize`."""
+    refuse_outdated(run)
     return summarize_release(run)
+
+
+def refuse_outdated(run: RunFolder) -> None:
+    """Refuse to release logits that are missing, damaged, or made with other stamps or another checkpoint.
+
+    Mosaics are not looked at: they may be gone once the stamps are cut.
+    """
+    refuse_damaged_sources(run)
+    for name in run.recipe.classifiers:
+        tasks = inference.recorded_tasks(run, name)
+        states = [(task.product, inference.task_state(run, task)) for task in tasks]
+        bad = [(product, state) for product, state in states if not state.done]
+        if bad:
+            raise _outdated(*bad[0], f"{len(bad)} of {len(tasks)}")
+        if len({task.parts.values["classifier"] for task in tasks}) > 1:
+            raise CatmorphError(f"logits of {name!r} were made on different devices or in different precision",
+                                where=run.path, hint="run `catmorph run` or `catmorph classify`")
+
+
+def _outdated(product: Path, state: State, how_many: str) -> CatmorphError:
+    kind = "missing" if state.name == "missing" else "out of date"
+    stage = "cutouts` and `catmorph classify" if "stamps" in state.why else "classify"
+    return CatmorphError(f"{kind} ({state.why}), as {how_many} logits files are", where=product,
+                         hint=f"run `catmorph run` or `catmorph {stage}`")

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from catmorph.errors import CatmorphError, ProblemsError
-from catmorph.models.card import check_fits
-from catmorph.models.checkpoint import load_checkpoint
+from catmorph.inference.classify import load_predictor
 from catmorph.recipe import Recipe
-from catmorph.release.layout import check_layout
-from catmorph.sources.ingest import map_catalog
+from catmorph.release.bundle import check_release
 from catmorph.sources.expressions import Expression
+from catmorph.sources.ingest import map_catalog
 from catmorph.sources.tables import catalog_files
 from catmorph.stamps.mosaics import find_mosaics
 from catmorph.stamps.pixels import ImageFiles, Mosaic
@@ -49,29 +47,26 @@ def check_run(run: RunFolder) -> Findings:
     return found
 
 
-def quick_findings(run: RunFolder) -> Findings:
-    """Check what can be seen without reading the catalog: files, cuts, layout, checkpoints, run folder."""
+def quick_findings(run: RunFolder, *, device: str = "auto", precision: str | None = None) -> Findings:
+    """Check what can be seen without reading the catalog: files, cuts, release, checkpoints, run folder."""
     found, recipe = Findings(), run.recipe
     found.attempt(catalog_files, recipe.catalog)
     for text in recipe.catalog.cuts:
         found.attempt(Expression, text)
-    found.attempt(check_layout, recipe)
+    found.attempt(check_release, recipe)
+    if not recipe.classifiers:
+        found.problems.append("the recipe names no classifier; add [classifiers.NAME] with a checkpoint")
     for name in recipe.classifiers:
-        found.attempt(_check_classifier, recipe, name)
+        found.attempt(load_predictor, run, name, device=device, precision=precision)
     found.attempt(_check_writable, run)
     return found
 
 
-def refuse_problems(run: RunFolder) -> None:
+def refuse_problems(run: RunFolder, *, device: str = "auto", precision: str | None = None) -> None:
     """Raise a `ProblemsError` with everything that `quick_findings` finds."""
-    problems = quick_findings(run).problems
+    problems = quick_findings(run, device=device, precision=precision).problems
     if problems:
         raise ProblemsError(problems)
-
-
-def _check_classifier(recipe: Recipe, name: str) -> None:
-    path = recipe.classifiers[name].checkpoint
-    check_fits(load_checkpoint(path).card, recipe, recipe.classifier_views(name), where=path)
 
 
 def _check_writable(run: RunFolder) -> None:

@@ -86,16 +86,17 @@ def status_of(run: RunFolder) -> Status:
 
 
 def _classifier_rows(run: RunFolder) -> list[Row]:
-    rows = []
+    rows: list[Row] = []
     for name in run.recipe.classifiers:
+        views = run.recipe.classifier_views(name)
+        by_view = {view: Row("classify", view if len(run.recipe.classifiers) == 1 else f"{name}/{view}")
+                   for view in views}
         try:
-            fingerprint: str | None = inference.load_predictor(run, name).fingerprint
-            why = ""
+            for task in inference.recorded_tasks(run, name):
+                by_view[task.view].add(inference.task_state(run, task))
         except CatmorphError as error:
-            fingerprint, why = None, str(error)
-        for view in run.recipe.classifier_views(name):
-            row = Row("classify", view)
-            for task in inference.logits_tasks(run, name, [view], fingerprint or ""):
-                row.add(inference.task_state(run, task) if fingerprint else State("missing", why))
-            rows.append(row)
+            for row in by_view.values():
+                row.states["missing"] += len(run.chunks())
+                row.why[str(error)] += len(run.chunks())
+        rows += by_view.values()
     return rows

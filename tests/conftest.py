@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
-from tiny_survey import finished, finished_survey, pristine_survey, release_bytes, survey
+from tiny_survey import finished, finished_survey, first_run, pristine_survey, release_bytes, survey
 
-__all__ = ["finished", "finished_survey", "pristine_survey", "release_bytes", "survey"]
+__all__ = ["finished", "finished_survey", "first_run", "pristine_survey", "release_bytes", "survey"]
 
 # Examples on a busy two-core machine can take longer than hypothesis' 200 ms; the same ones every run.
 settings.register_profile("catmorph", deadline=None, derandomize=True, max_examples=30,

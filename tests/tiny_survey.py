@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,13 +144,27 @@ def pristine_survey(tmp_path_factory: pytest.TempPathFactory) -> Survey:
     return survey
 
 
+def start(survey: Survey, *arguments: object, code: str = "") -> subprocess.Popen[str]:
+    """Start a command as a shell does; `code` is Python to run before."""
+    command = [sys.executable, "-c", f"{code}\nfrom catmorph.cli import main; main()"]
+    environment = {key: value for key, value in os.environ.items() if key != "CATMORPH_RECIPE"}
+    return subprocess.Popen([*command, *map(str, arguments)], cwd=survey.folder, env=environment, text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+
+
 @pytest.fixture(scope="session")
-def finished_survey(pristine_survey: Survey, tmp_path_factory: pytest.TempPathFactory) -> Survey:
-    """The tiny survey after `catmorph run`. Read only."""
+def first_run(pristine_survey: Survey, tmp_path_factory: pytest.TempPathFactory) -> tuple[Survey, Outcome]:
+    """The tiny survey after `catmorph run`, and what that printed. Read only."""
     survey = pristine_survey.copy(tmp_path_factory.mktemp("finished") / "tiny")
-    done = survey("run", "tiny.toml", "-q")
+    done = survey("run", "tiny.toml")
     assert done.status == 0, done.err
-    return survey
+    return survey, done
+
+
+@pytest.fixture(scope="session")
+def finished_survey(first_run: tuple[Survey, Outcome]) -> Survey:
+    """The tiny survey after `catmorph run`. Read only."""
+    return first_run[0]
 
 
 @pytest.fixture

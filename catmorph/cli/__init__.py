@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import traceback
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 from typing import Any, NoReturn
 
 import click
 
-from catmorph.errors import CatmorphError, ProblemsError, one_line
+from catmorph.errors import CatmorphError, ProblemsError, UsageError, one_line, suggest
+
+TRACEBACK = "CATMORPH_TRACEBACK"
+"""Environment variable: set it to see where an unexpected error comes from."""
 
 COMMANDS: dict[str, tuple[str, str]] = {
-    "run": ("production:run", "All stages, from survey table to release."),
-    "init": ("recipes:init", "Write a commented recipe."),
-    "check": ("recipes:check", "Validate recipe, catalog, mosaics and checkpoint without working."),
+    "run": ("production:run", "Do everything, from survey table to release."),
+    "init": ("recipes:init", "Write a commented recipe to start from."),
+    "check": ("recipes:check", "Validate recipe, catalog, mosaics and checkpoints without working."),
     "ingest": ("production:ingest", "Read the survey table into canonical sources."),
     "cutouts": ("production:cutouts", "Cut the stamps."),
     "classify": ("production:classify", "Run the networks over the stamps."),
@@ -32,6 +39,18 @@ COMMANDS: dict[str, tuple[str, str]] = {
 class _LazyGroup(click.Group):
     """A group that imports a command's module only when that command is called."""
 
+    def main(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, standalone_mode: bool = True, **extra: Any
+    ) -> Any:
+        call = partial(super().main, args=args, standalone_mode=False, **extra)
+        return sys.exit(_status(call)) if standalone_mode else call()
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:  # click would print an empty line first
+            raise CatmorphError("interrupted", hint="run the same command again to go on") from None
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
@@ -40,6 +59,11 @@ class _LazyGroup(click.Group):
             return None
         module, attribute = COMMANDS[name][0].split(":")
         return getattr(import_module(f"catmorph.cli.{module}"), attribute)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args[0] not in COMMANDS:
+            raise UsageError(f"unknown command {args[0]!r}", hint=suggest(args[0], COMMANDS))
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -66,19 +90,19 @@ def cli() -> None:
 def main() -> NoReturn:
     """Run the command line; every error a user can cause is one line on stderr."""
     signal.signal(signal.SIGTERM, _stop)
-    sys.exit(_status(sys.argv[1:]))
+    cli.main(prog_name="catmorph")
+    raise AssertionError("click's main exits")
 
 
-def _status(arguments: list[str]) -> int:
+def _status(call: Callable[[], Any]) -> int:
+    """Call a command and return its exit status; what it raises becomes one line each."""
     try:
-        result: Any = cli.main(args=arguments, prog_name="catmorph", standalone_mode=False)
-    except click.exceptions.Abort:
-        return _fail("interrupted: run the same command again to go on", 1)
-    except KeyboardInterrupt:
-        return _fail("interrupted: run the same command again to go on", 1)
+        result = call()
+        sys.stdout.flush()
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        return _fail("interrupted; run the same command again to go on", 1)
     except click.ClickException as error:
-        error.show()
-        return error.exit_code
+        return _misused(error)
     except ProblemsError as error:
         for problem in error.problems:
             _fail(one_line(problem, where=error.where), error.exit_status)
@@ -86,8 +110,33 @@ def _status(arguments: list[str]) -> int:
     except CatmorphError as error:
         return _fail(str(error), error.exit_status)
     except BrokenPipeError:
+        # The reader of our output has gone (`| head`): nothing is left to say, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
+    except Exception as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        return _fail(_unexpected(error), 1)
     return result if isinstance(result, int) else 0
+
+
+def _misused(error: click.ClickException) -> int:
+    context = getattr(error, "ctx", None)
+    text = error.format_message().rstrip(".")
+    if not isinstance(error, click.UsageError) or context is None or type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+        return error.exit_code
+    return _fail(one_line(text[:1].lower() + text[1:], hint=f"see `{context.command_path} --help`"), error.exit_code)
+
+
+def _unexpected(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return one_line(error.strerror, where=error.filename, hint="run the same command again to go on")
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return one_line(
+        f"unexpected {type(error).__name__}: {error} ({os.path.basename(frame.filename)}, line {frame.lineno})",
+        hint=f"this is a bug of catmorph, please report it; {TRACEBACK}=1 shows more",
+    )
 
 
 def _fail(message: str, status: int) -> int:

@@ -7,13 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, wraps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from catmorph.errors import UsageError
-from catmorph.recipe import Recipe, load_recipe
-from catmorph.workspace import RunFolder
+
+if TYPE_CHECKING:
+    from catmorph.recipe import Recipe
+    from catmorph.workspace import RunFolder
 
 
 @dataclass
@@ -31,11 +33,15 @@ class Session:
     @cached_property
     def recipe(self) -> Recipe:
         """The recipe: the option, else $CATMORPH_RECIPE, else catmorph.toml in the current folder."""
+        from catmorph.recipe import load_recipe
+
         return load_recipe(self._recipe_file(), self.overrides)
 
     @cached_property
     def run(self) -> RunFolder:
         """The run folder: the option, else runs/<recipe name> below the current folder."""
+        from catmorph.workspace import RunFolder
+
         return RunFolder(self.workdir or Path("runs") / self.recipe.name, self.recipe)
 
     @property
@@ -48,6 +54,10 @@ class Session:
         if not self.quiet:
             click.echo(text, err=True)
 
+    def warn(self, text: str) -> None:
+        """Print a warning on stderr, unless -q."""
+        self.say(f"catmorph: warning: {text}")
+
     def _recipe_file(self) -> Path:
         if self.recipe_path:
             return self.recipe_path
@@ -56,7 +66,7 @@ class Session:
         if Path("catmorph.toml").is_file():
             return Path("catmorph.toml")
         raise UsageError(
-            "no recipe", hint="give -r FILE, set CATMORPH_RECIPE, or work where a catmorph.toml is "
+            "no recipe", hint="give one, set CATMORPH_RECIPE, or work where a catmorph.toml is "
             "(`catmorph init PRESET` writes one)"
         )
 
@@ -92,19 +102,19 @@ def run_options(command: Callable[..., Any] | None = None, *, argument: bool = F
 def _options(argument: bool, json: bool) -> list[Callable[..., Any]]:
     path = click.Path(path_type=Path)
     recipe = (
-        click.argument("recipe_path", metavar="RECIPE", type=path)
+        click.argument("recipe_path", metavar="[RECIPE]", type=path, required=False)
         if argument
-        else click.option("-r", "--recipe", "recipe_path", type=path,
-                          help="Recipe file (else $CATMORPH_RECIPE, else ./catmorph.toml).")
+        else click.option("-r", "--recipe", "recipe_path", type=path, metavar="FILE",
+                          help="Recipe [default: $CATMORPH_RECIPE, else ./catmorph.toml].")
     )
     options = [
         recipe,
-        click.option("-w", "--workdir", type=path, help="Run folder [default: runs/<recipe name>]."),
+        click.option("-w", "--workdir", type=path, metavar="DIR", help="Run folder [default: runs/<recipe name>]."),
         click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE",
-                     help="Override a value of the recipe; repeatable."),
-        click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors."),
-        click.option("-v", "--verbose", is_flag=True, help="Say more."),
-        click.option("--no-progress", is_flag=True, help="No progress bars."),
+                     help="Override a value of the recipe, repeatable."),
+        click.option("-q", "--quiet", is_flag=True, help="Print no progress and no warnings, only errors."),
+        click.option("-v", "--verbose", is_flag=True, help="Also say why products are made again."),
+        click.option("--no-progress", is_flag=True, help="Show no progress bars."),
     ]
     if json:
         options.append(click.option("--json", "as_json", is_flag=True, help="Report as JSON on stdout."))
@@ -113,14 +123,28 @@ def _options(argument: bool, json: bool) -> list[Callable[..., Any]]:
 
 def worker_option(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--workers`` and ``--scheduler``."""
-    function = click.option("--scheduler", metavar="ADDRESS", help="Use the Dask scheduler at this address.")(function)
-    return click.option("--workers", type=click.IntRange(1), default=os.cpu_count() or 1, show_default=True,
-                        help="Worker processes.")(function)
+    function = click.option("--scheduler", metavar="ADDRESS",
+                            help="Cut on the Dask cluster with this scheduler instead.")(function)
+    return click.option("--workers", type=click.IntRange(1), metavar="N", default=usable_cores,
+                        help="Processes that cut stamps [default: the cores this process may use].")(function)
+
+
+def usable_cores() -> int:
+    """Return the number of cores that this process may use: a batch system often grants a few of many."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS
+        return os.cpu_count() or 1
+
+
+def device_option(purpose: str) -> Callable[..., Any]:
+    """Return a decorator that adds ``--device``."""
+    return click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto",
+                        help=f"{purpose} [default: auto, a GPU where there is one].")
 
 
 def device_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--device`` and ``--precision``."""
     function = click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]),
                             help="Arithmetic of the network [default: the recipe's].")(function)
-    return click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto",
-                        show_default=True, help="Where the network runs.")(function)
+    return device_option("Where the network runs")(function)

@@ -45,12 +45,16 @@ def show(name: str, as_json: bool) -> None:
 
 
 @models.command(epilog="Example: catmorph models create clash-inception -r clash.toml --output untrained.safetensors")
-@run_options
 @click.argument("name")
-@click.option("--output", type=click.Path(path_type=Path), required=True, help="Checkpoint file to write.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the initialisation.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE",
+              help="Checkpoint to write.")
+@click.option("--seed", type=click.IntRange(0), default=0, metavar="N", help="Seed of the weights [default: 0].")
+@run_options
 def create(session: Session, name: str, output: Path, seed: int) -> None:
-    """Write an untrained checkpoint whose card fits the recipe: for trials of the pipeline, not for science."""
+    """Write an untrained checkpoint that fits the recipe.
+
+    NAME is an architecture. Its weights are random: for trials of the pipeline, not for science.
+    """
     from catmorph.models.create import create_untrained
 
     create_untrained(name, session.recipe, output, seed=seed)

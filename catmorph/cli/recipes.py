@@ -9,18 +9,21 @@ import click
 
 from catmorph.cli.common import Session, run_options
 from catmorph.errors import ProblemsError, UsageError
-from catmorph.files import write_bytes
-from catmorph.preflight import check_run
-from catmorph.recipe import preset_names, preset_path
 
 
 @click.command(epilog="Example: catmorph init clash --output catmorph.toml")
 @click.argument("preset", metavar="PRESET")
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("catmorph.toml"), show_default=True,
-              help="Recipe file to write.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE",
+              default=Path("catmorph.toml"), help="Recipe to write [default: catmorph.toml].")
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
 def init(preset: str, output: Path, force: bool) -> None:
-    """Write the commented recipe PRESET; `catmorph init list` names them all."""
+    """Write a commented recipe to start from.
+
+    PRESET is one of the shipped recipes; `catmorph init list` names them.
+    """
+    from catmorph.files import write_bytes
+    from catmorph.recipe import preset_names, preset_path
+
     if preset == "list":
         click.echo("\n".join(preset_names()))
         return
@@ -33,7 +36,12 @@ def init(preset: str, output: Path, force: bool) -> None:
 @click.command(epilog="Example: catmorph check -r clash.toml")
 @run_options(json=True)
 def check(session: Session) -> None:
-    """Validate recipe, catalog, mosaics and checkpoint without working; list every problem at once."""
+    """Validate recipe, catalog, mosaics and checkpoints without working.
+
+    Lists every problem at once, one a line; exit status 2 where there is one.
+    """
+    from catmorph.preflight import check_run
+
     found = check_run(session.run)
     if session.json:
         click.echo(json.dumps({"problems": found.problems, "notes": found.notes}, indent=2))

@@ -8,10 +8,8 @@ from pathlib import Path
 import click
 
 from catmorph.cli.common import Session, run_options
+from catmorph.cli.production import band_option, outcome
 from catmorph.errors import UsageError
-
-FAULTY = 3
-"""Exit status: done, with more faulty rows than the recipe tolerates."""
 
 
 class _FormatOption(click.Option):
@@ -21,7 +19,7 @@ class _FormatOption(click.Option):
         from catmorph.release.formats import FORMATS
 
         titles = "; ".join(f"{name}: {FORMATS.get(name).title}" for name in FORMATS.names())
-        self.help = f"Format, repeatable [default: the recipe's]. {titles}."
+        self.help = f"Format, repeatable [default: the recipe's]; {titles}."
         return super().get_help_record(ctx)
 
 
@@ -29,18 +27,23 @@ class _FormatOption(click.Option):
 @click.option("--format", "formats", multiple=True, metavar="NAME", cls=_FormatOption)
 @run_options(json=True)
 def export(session: Session, formats: tuple[str, ...]) -> int:
-    """Write the released catalog, its data dictionary and provenance."""
-    from catmorph.release.bundle import export as write_release
+    """Write the released catalog.
+
+    Writes release/<release.name>.<format> with columns.md (the data dictionary) and provenance.json, and
+    omitted.parquet, and prints the files.
+    """
+    from catmorph import pipeline
 
     session.run.ingest_counts()  # refuses a folder without sources before the lock would make it
     with session.run.lock():
-        result = write_release(session.run, formats)
+        result = pipeline.run_release(session.run, formats)
     counts = result.account.counts()
     if session.json:
         files = {name: str(path) for name, path in result.files.items()}
         click.echo(json.dumps({**counts, "files": files}, indent=2))
-    for path in result.files.values():
-        session.say(f"{path}: {counts['released']} sources")
+    else:
+        for path in result.paths:
+            click.echo(path)
     session.say("{read} rows read = {rejected} rejected + {omitted} omitted + {released} released".format(**counts))
     return 0
 
@@ -53,46 +56,41 @@ def summarize(session: Session) -> int:
     Writes release/summary.json and release/summary.md, and prints a table. Exit status 3 when more rows have a
     fault than run.tolerance allows.
     """
-    from catmorph.release.summary import summarize as count_release
+    from catmorph import pipeline
 
     session.run.ingest_counts()  # refuses a folder without sources before the lock would make it
     with session.run.lock():
-        summary = count_release(session.run)
+        summary = pipeline.run_summary(session.run)
     if session.json:
         click.echo(json.dumps(summary.to_json(), indent=2, sort_keys=True))
     elif not session.quiet:
         click.echo(summary.text())
-    if summary.exceeds_tolerance:
-        click.echo(
-            f"catmorph: done, but {summary.fault_fraction:.2%} of the rows have a fault, more than run.tolerance "
-            f"{session.recipe.run.tolerance:.2%}; see {session.run.release_folder() / 'summary.md'}",
-            err=True,
-        )
-        return FAULTY
-    return 0
+    return outcome(session, summary)
 
 
 @click.command(epilog="Example: catmorph gallery -r clash.toml --band F160W --order class")
-@click.option("-b", "--band", "bands", multiple=True, help="Band or view to show, repeatable [default: all].")
+@band_option
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="PNG file [default: gallery.png in the run folder]."
+    "-o", "--output", type=click.Path(path_type=Path), metavar="FILE",
+    help="PNG file [default: gallery.png in the run folder].",
 )
 @click.option(
     "--order",
     type=click.Choice(["magnitude", "class"]),
     default="magnitude",
-    show_default=True,
-    help="Brightest first, or the surest of each class.",
+    help="Brightest first, or the surest of each class [default: magnitude].",
 )
 @click.option(
     "--per-row",
     type=click.IntRange(1, 50),
+    metavar="N",
     default=10,
-    show_default=True,
-    help="Sources in a row, where one band is shown.",
+    help="Sources in a row, where one band is shown [default: 10].",
 )
-@click.option("--per-page", type=click.IntRange(1, 1000), help="Sources on the sheet [default: 10, one band: 50].")
-@click.option("--page", type=click.IntRange(1), default=1, show_default=True, help="Which sheetful.")
+@click.option(
+    "--per-page", type=click.IntRange(1, 1000), metavar="N", help="Sources on the sheet [default: 10, one band: 50]."
+)
+@click.option("--page", type=click.IntRange(1), metavar="N", default=1, help="Which sheetful [default: 1].")
 @run_options(json=True)
 def gallery(
     session: Session,
@@ -103,9 +101,10 @@ def gallery(
     per_page: int | None,
     page: int,
 ) -> int:
-    """Draw stamps with id, most probable class and probability as a PNG.
+    """Draw stamps with their labels.
 
-    With several bands a row is a source and a column a band; with one band a row holds many sources.
+    A PNG of stamps with id, most probable class and its probability. With several bands a row is a source and a
+    column a band; with one band a row holds many sources.
     """
     from catmorph.report.gallery import gallery as draw
 

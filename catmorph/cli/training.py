@@ -6,36 +6,38 @@ from pathlib import Path
 
 import click
 
-from catmorph import pipeline
-from catmorph.cli.common import Session, run_options, worker_option
+from catmorph.cli.common import Session, device_option, run_options, worker_option
+from catmorph.cli.production import tell
 from catmorph.errors import UsageError
-from catmorph.training.fit import train as train_checkpoint
-from catmorph.training.shards import labelled_stamps
 
 
 @click.command(epilog="Example: catmorph train training.toml --threads 2")
-@run_options(argument=True)
 @worker_option
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
-              help="Where the network is trained.")
-@click.option("--threads", type=click.IntRange(1), help="Processor threads of the training.")
+@device_option("Where the network is trained")
+@click.option("--threads", type=click.IntRange(1), metavar="N", help="Processor threads of the training.")
+@run_options(argument=True)
 def train(session: Session, workers: int, scheduler: str | None, device: str, threads: int | None) -> None:
-    """Train a checkpoint from the labelled stamps of RECIPE, as its [training] section says.
+    """Train a checkpoint from labelled stamps.
 
-    Stamps that are not cut yet are cut first. The checkpoint's card gets the metrics of the test subset.
+    The [training] section of RECIPE (default: $CATMORPH_RECIPE, else ./catmorph.toml) names the labels and
+    settings. Stamps that are not cut yet are cut first. The checkpoint's card gets the metrics of the test subset.
     """
+    from catmorph import pipeline
+    from catmorph.training.fit import train as train_checkpoint
+    from catmorph.training.shards import labelled_stamps
+
     folder, section = session.run, session.recipe.training
     if section is None:
         raise UsageError("the recipe has no [training] section", where=session.recipe_path)
     with folder.lock():
         pipeline.prepare(folder)
-        session.say(pipeline.run_ingest(folder).line())
-        session.say(pipeline.run_cutouts(folder, workers=workers, scheduler=scheduler,
-                                         shown=session.shows_progress).line())
+        tell(session, pipeline.run_ingest(folder))
+        tell(session, pipeline.run_cutouts(folder, workers=workers, scheduler=scheduler,
+                                           shown=session.shows_progress))
         data, left_over = labelled_stamps(folder, section)
         session.say(f"labels: {len(data):,} labelled stamps")
         for line in left_over:
-            click.echo(f"catmorph: warning: {line}", err=True)
+            session.warn(line)
         result = train_checkpoint(data, session.recipe, section, device=device, threads=threads,
                                   log_dir=Path(folder.path) / "training", progress=session.shows_progress)
     session.say(f"trained {result.epochs} epochs, best {result.best_epoch}; learning curve: {result.curve}")

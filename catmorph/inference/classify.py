@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from catmorph.errors import CatmorphError
-from catmorph.files import atomic
-from catmorph.inference.predict import Predictor
+from catmorph.files import atomic, digest
+from catmorph.inference.identity import possible_fingerprints
 from catmorph.ledger import Parts, State
 from catmorph.models.card import check_fits
-from catmorph.models.checkpoint import load_checkpoint
+from catmorph.models.header import load_card
 from catmorph.quality import Flag, blocked, count_flags
 from catmorph.recipe import NormaliseSection
 from catmorph.schemes import load_scheme
+from catmorph.stamps import build
 from catmorph.stamps.normalise import normalise
 from catmorph.stamps.store import Shard, open_shard
 from catmorph.workspace import Chunk, RunFolder
+
+if TYPE_CHECKING:
+    from catmorph.inference.predict import Predictor
 
 CODE_VERSION = 1
 """Raised when this stage's results change; part of its fingerprint."""
@@ -60,6 +65,10 @@ def load_predictor(run: RunFolder, name: str, *, device: str = "auto", precision
     CheckpointError
         When it cannot be opened or its card does not fit the recipe.
     """
+    # Torch takes seconds to import: what only looks at logits does without.
+    from catmorph.inference.predict import Predictor
+    from catmorph.models.checkpoint import load_checkpoint
+
     section = run.recipe.classifiers[name]
     checkpoint = load_checkpoint(section.checkpoint)
     check_fits(checkpoint.card, run.recipe, run.recipe.classifier_views(name), where=section.checkpoint)
@@ -82,11 +91,43 @@ def _task(run: RunFolder, name: str, view: str, chunk: Chunk, fingerprint: str) 
     return LogitsTask(name, view, chunk, shard, run.logits_path(name, view, chunk), parts)
 
 
+def recorded_tasks(run: RunFolder, name: str) -> list[LogitsTask]:
+    """Return the tasks of classifier `name` as its logits were made: on any device, in any precision.
+
+    Raises
+    ------
+    CheckpointError
+        When the checkpoint cannot be opened or its card does not fit the recipe.
+    """
+    section, views = run.recipe.classifiers[name], run.recipe.classifier_views(name)
+    check_fits(load_card(section.checkpoint), run.recipe, views, where=section.checkpoint)
+    possible = possible_fingerprints(run.identities.of(Path(section.checkpoint)), batch=section.batch)
+    return [_as_recorded(run, task, possible) for task in logits_tasks(run, name, views, possible[0])]
+
+
+def _as_recorded(run: RunFolder, task: LogitsTask, possible: tuple[str, ...]) -> LogitsTask:
+    marker = run.ledger.read(task.product) or {}
+    recorded = marker.get("parts", {}).get("classifier")
+    if recorded not in possible:
+        return task
+    return replace(task, parts=Parts({**task.parts.values, "classifier": recorded}))
+
+
 def task_state(run: RunFolder, task: LogitsTask) -> State:
-    """Return whether the logits are there and valid."""
-    if task.parts.values["stamps"] is None:
+    """Return whether the logits are there, made of what the recipe asks for now, and undamaged."""
+    marker = run.ledger.read(task.shard)
+    if marker is None:
         return State("missing", "no stamps yet")
-    return run.ledger.state(task.product, task.parts)
+    changed = _changed_stamps(run, task, marker["parts"])
+    if changed:
+        return State("stale", f"stamps are to be cut again: {changed}")
+    return run.ledger.state(task.product, task.parts, deep=True)
+
+
+def _changed_stamps(run: RunFolder, task: LogitsTask, parts: dict[str, Any]) -> str:
+    """Say what of the recipe or the sources has changed since the shard was cut; its mosaics are not looked at."""
+    now = build.recipe_parts(run.recipe, task.chunk)
+    return ", ".join(sorted(key for key, value in now.items() if parts.get(key) != value))
 
 
 def classify(run: RunFolder, predictor: Predictor, tasks: Iterable[LogitsTask]) -> Iterator[LogitsReport]:
@@ -96,7 +137,7 @@ def classify(run: RunFolder, predictor: Predictor, tasks: Iterable[LogitsTask]) 
     large ones; memory is bounded by a few batches and one chunk's logits.
     """
     waiting: dict[LogitsTask, _Rows] = {}
-    inputs = _inputs(tasks, run.recipe.normalise, waiting)
+    inputs = _inputs(run, tasks, waiting)
     parts: dict[LogitsTask, list[np.ndarray]] = {}
     for (task, last), logits in predictor.stream(inputs):
         parts.setdefault(task, []).append(logits)
@@ -116,12 +157,28 @@ class _Rows:
 
 
 def _inputs(
-    tasks: Iterable[LogitsTask], section: NormaliseSection, waiting: dict[LogitsTask, _Rows]
+    run: RunFolder, tasks: Iterable[LogitsTask], waiting: dict[LogitsTask, _Rows]
 ) -> Iterator[tuple[tuple[LogitsTask, bool], np.ndarray]]:
     for task in tasks:
+        _refuse_unsound(run, task)
         with open_shard(task.shard) as shard:
             waiting[task] = _Rows(shard.ids, shard.flags, shard.bad_fraction, shard.signal)
-            yield from (((task, last), block) for last, block in _blocks(shard, section))
+            yield from (((task, last), block) for last, block in _blocks(shard, run.recipe.normalise))
+
+
+def _refuse_unsound(run: RunFolder, task: LogitsTask) -> None:
+    """Refuse a shard whose bytes are not those that were written, and let it be cut again."""
+    marker = run.ledger.read(task.shard)
+    if marker is None or not task.shard.exists():
+        raise CatmorphError("there are no stamps", where=task.shard, hint="run `catmorph cutouts`")
+    changed = _changed_stamps(run, task, marker["parts"])
+    if changed:
+        raise CatmorphError(f"was cut before a change of: {changed}", where=task.shard, hint="run `catmorph cutouts`")
+    # Hashing costs 1% of what the network does with the stamps.
+    if digest(task.shard) != marker["sha256"]:
+        run.ledger.forget(task.shard)
+        raise CatmorphError("is damaged: its bytes are not what was written", where=task.shard,
+                            hint="run `catmorph run` or `catmorph cutouts`, which cut it again")
 
 
 def _blocks(shard: Shard, section: NormaliseSection) -> Iterator[tuple[bool, np.ndarray]]:

@@ -11,14 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from catmorph.errors import UsageError
-from catmorph.files import digest_json
 from catmorph.inference.batches import Packer
+from catmorph.inference.identity import classifier_fingerprint
 from catmorph.models.checkpoint import Checkpoint, build_from
+from catmorph.models.device import resolve_device, resolve_precision
 
 Key = TypeVar("Key", bound=Hashable)
 
-CODE_VERSION = 1
-"""Raised when the same checkpoint and stamps give other logits; part of the fingerprint."""
 SMALLEST_BATCH = 16
 """Batches of 8 and below take other paths through oneDNN, and differ by up to 7e-6 in a logit."""
 
@@ -59,7 +58,7 @@ class Predictor:
         module = build_from(checkpoint).eval().requires_grad_(False)
         if self.device == "cpu":
             _steady_dense(module)
-        module = module.to(self.device, memory_format=torch.channels_last)
+        module.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._module = _in_bfloat16(module) if self.precision == "bfloat16" else module
 
     @property
@@ -76,13 +75,7 @@ class Predictor:
     @property
     def fingerprint(self) -> str:
         """sha256 of everything here that decides the bits of the logits."""
-        return digest_json({
-            "checkpoint": self._digest,
-            "precision": self.precision,
-            "batch": self.batch,
-            "device": self.device,
-            "code": CODE_VERSION,
-        })
+        return classifier_fingerprint(self._digest, precision=self.precision, batch=self.batch, device=self.device)
 
     def logits(self, inputs: np.ndarray) -> np.ndarray:
         """Predict normalised stamps.
@@ -124,29 +117,6 @@ class Predictor:
         with torch.inference_mode():
             inputs = torch.from_numpy(batch).to(self.device).contiguous(memory_format=torch.channels_last)
             return self._module(inputs).float().cpu().numpy()
-
-
-def resolve_device(device: str) -> str:
-    """Return cpu or cuda for auto, cpu or cuda; asking for a GPU that is not there is an error."""
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("there is no CUDA device that torch can use", hint="use --device cpu or auto")
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return device
-
-
-def resolve_precision(precision: str, device: str) -> str:
-    """Return float32 or bfloat16: for auto, bfloat16 where the device computes in it."""
-    if precision != "auto":
-        return precision
-    # The first GPUs with bfloat16 arithmetic have compute capability 8.0.
-    native = torch.cuda.get_device_capability() >= (8, 0) if device == "cuda" else _cpu_has_bfloat16()
-    return "bfloat16" if native else "float32"
-
-
-def _cpu_has_bfloat16() -> bool:
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
-    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 class _Dense(nn.Module):
