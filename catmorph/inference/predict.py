@@ -114,7 +114,9 @@ class Predictor:
         return inputs
 
     def _run(self, batch: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
+        # cuDNN's float32 would round to 10 bits (TF32) and could choose its algorithm by timing.
+        steady = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+        with torch.inference_mode(), steady:
             inputs = torch.from_numpy(batch).to(self.device).contiguous(memory_format=torch.channels_last)
             return self._module(inputs).float().cpu().numpy()
 
