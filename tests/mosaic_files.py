@@ -75,6 +75,13 @@ def draw_sources(
     """Return an image (y, x) of round Gaussians of surface brightness 1 at their peak."""
     image = np.zeros(shape)
     sigma = sigma_arcsec / scale
+    reach = int(np.ceil(6 * sigma)) + 1
     for x, y in zip(*wcs.all_world2pix(ra, dec, 0), strict=True):
-        image += gaussian(shape, (float(x), float(y)), sigma, 2 * np.pi * sigma**2)
+        column, row = round(float(x)), round(float(y))
+        if not (-reach <= column < shape[1] + reach and -reach <= row < shape[0] + reach):
+            continue
+        columns = np.arange(max(column - reach, 0), min(column + reach + 1, shape[1]))
+        rows = np.arange(max(row - reach, 0), min(row + reach + 1, shape[0]))
+        distance = (columns[None, :] - x) ** 2 + (rows[:, None] - y) ** 2
+        image[np.ix_(rows, columns)] += np.exp(-distance / (2 * sigma**2))
     return image.astype(np.float32)

@@ -69,8 +69,8 @@ def chosen_views(run: RunFolder, bands: Iterable[str]) -> tuple[str, ...]:
 
 def cut_tasks(run: RunFolder, views: Iterable[str]) -> list[CutTask]:
     """Return a task for every (view, chunk), whether its shard is there or not."""
-    tiles = _Tiles(run)
-    return [_task(run, tiles, view, chunk) for view in views for chunk in run.chunks()]
+    tiles, chunks = _Tiles(run), run.chunks()
+    return [_task(run, tiles, view, chunk) for view in views for chunk in chunks]
 
 
 class _Tiles:

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 
 from catmorph.errors import CatmorphError
-from catmorph.files import atomic
+from catmorph.files import write_bytes
 
 SHARD_FORMAT = 1
 STAMPS_A_CHUNK = 32
@@ -126,7 +126,10 @@ def damaged(path: Path, error: Exception) -> CatmorphError:
 def write_shard(path: Path, content: ShardContent, attributes: Mapping[str, Any]) -> None:
     """Write a shard, whole or not at all, with a checksum on every block; same content, same bytes."""
     text = json.dumps({"format": SHARD_FORMAT, "mosaics": content.mosaics, **attributes}, sort_keys=True)
-    with atomic(path) as temporary, h5py.File(temporary, "w", libver=("v110", "v110")) as file:
+    # The file is put together in memory: when HDF5 itself meets a full disk, the process ends in a
+    # segmentation fault some time after the error.
+    with h5py.File(path, "w", libver=("v110", "v110"), driver="core", backing_store=False,
+                   block_size=content.stamps.nbytes + (1 << 20)) as file:
         file.attrs["catmorph"] = text
         ids = np.array([identifier.encode() for identifier in content.ids], dtype=bytes)
         file.create_dataset("id", data=ids if len(ids) else np.empty(0, "S1"))
@@ -137,3 +140,6 @@ def write_shard(path: Path, content: ShardContent, attributes: Mapping[str, Any]
         stamps = content.stamps
         chunks = (min(STAMPS_A_CHUNK, len(stamps)), *stamps.shape[1:]) if len(stamps) else None
         file.create_dataset("stamps", data=stamps, chunks=chunks, fletcher32=bool(len(stamps)))
+        file.flush()
+        image = file.id.get_file_image()
+    write_bytes(path, image)

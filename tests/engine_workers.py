@@ -1,0 +1,42 @@
+"""Workers for the tests of the engine; they are run in other processes, which import them by name."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+from catmorph.errors import MosaicError
+
+
+def double(task: tuple[str, int]) -> int:
+    return 2 * task[1]
+
+
+def process_of(task: tuple[str, int]) -> int:
+    return os.getpid()
+
+
+def killed_once(task: tuple[str, int]) -> int:
+    """Kill its process at the first attempt at task 3; leave a mark each time a task is done."""
+    folder, number = task
+    mark = Path(folder, "was killed")
+    if number == 3 and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    with open(Path(folder, f"done {number}"), "a") as file:
+        file.write("x")
+    return 2 * number
+
+
+def always_killed(task: tuple[str, int]) -> int:
+    number = task[1]
+    if number == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 2 * number
+
+
+def fails(task: tuple[str, int]) -> int:
+    if task[1] == 2:
+        raise MosaicError("is not FITS", where="a.fits", hint="download it again")
+    return task[1]

@@ -1,0 +1,76 @@
+"""Tasks in this process, on local worker processes that may be killed, and on a Dask cluster."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import engine_workers
+import pytest
+
+from catmorph.engine import run_tasks
+from catmorph.errors import CatmorphError, MosaicError, UsageError
+
+LONG = 1000.0
+"""Estimated seconds that make worker processes worth while."""
+
+
+def tasks(folder: Path, count: int = 8) -> list[tuple[str, int]]:
+    return [(str(folder), number) for number in range(count)]
+
+
+@pytest.mark.parametrize(("workers", "seconds"), [(1, LONG), (4, 1.0)])
+def test_short_work_stays_in_this_process(tmp_path, workers, seconds):
+    done = run_tasks(engine_workers.process_of, tasks(tmp_path), workers=workers, estimated_seconds=seconds)
+    assert set(done) == {os.getpid()}
+
+
+def test_long_work_goes_to_worker_processes(tmp_path):
+    done = list(run_tasks(engine_workers.process_of, tasks(tmp_path), workers=2, estimated_seconds=LONG))
+    assert len(done) == 8
+    assert os.getpid() not in done
+    assert list(run_tasks(engine_workers.double, [], workers=2, estimated_seconds=LONG)) == []
+
+
+def test_results_are_all_there(tmp_path):
+    done = run_tasks(engine_workers.double, tasks(tmp_path, 40), workers=2, estimated_seconds=LONG)
+    assert sorted(done) == [2 * number for number in range(40)]
+
+
+def test_a_task_whose_process_is_killed_is_done_again(tmp_path):
+    done = list(run_tasks(engine_workers.killed_once, tasks(tmp_path), workers=2, estimated_seconds=LONG))
+    assert sorted(done) == [2 * number for number in range(8)]
+    assert (tmp_path / "was killed").exists()
+    assert len(list(tmp_path.glob("done *"))) == 8
+
+
+def test_a_task_that_kills_every_process_is_an_error(tmp_path):
+    done = []
+    with pytest.raises(CatmorphError) as caught:  # noqa: PT012
+        for result in run_tasks(engine_workers.always_killed, tasks(tmp_path), workers=2, estimated_seconds=LONG):
+            done.append(result)
+    assert str(caught.value) == (
+        "worker processes died 3 times, 1 tasks are left; "
+        "lower --workers or run.chunk_rows if memory is short, and run again"
+    ).replace("1 tasks", f"{8 - len(done)} tasks")
+    assert 6 not in done
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_errors_of_a_worker_arrive_as_they_are(tmp_path, workers):
+    with pytest.raises(MosaicError, match=r"^a\.fits: is not FITS; download it again$") as caught:
+        list(run_tasks(engine_workers.fails, tasks(tmp_path), workers=workers, estimated_seconds=LONG))
+    assert (caught.value.message, caught.value.where) == ("is not FITS", "a.fits")
+
+
+def test_stopping_early_leaves_nothing_running(tmp_path):
+    results = run_tasks(engine_workers.double, tasks(tmp_path, 20), workers=2, estimated_seconds=LONG)
+    assert next(results) % 2 == 0
+    results.close()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_scheduler_that_does_not_answer():
+    pytest.importorskip("distributed")
+    with pytest.raises(UsageError, match=r"^not-an-address: no Dask scheduler answers: "):
+        list(run_tasks(engine_workers.double, [("", 1)], workers=1, estimated_seconds=1, scheduler="not-an-address"))
