@@ -114,6 +114,19 @@ def test_identifiers_keep_what_they_are(tmp_path):
     assert texts(read_table(tmp_path / "a.xml", section())["ID"]).tolist() == ["0003", "12", "é"]
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.cat", "a.txt", "a.tab"])
+def test_identifiers_keep_their_leading_zeros(tmp_path, name):
+    rows = [["ID", "RA", "FIELD"], ["0003", "1.5", "007"], ["0012", "2.5", "008"]]
+    if name == "a.tab":
+        rows = [['"ID"', '"RA"', '"FIELD"'], *(['"9"', *row] for row in rows[1:])]
+    header = rows[1:] if name == "a.txt" else rows
+    (tmp_path / name).write_text("".join(("," if name == "a.csv" else " ").join(row) + "\n" for row in header))
+    keys = {"id": 1, "field": {"column": 3}, "ra": 2} if name == "a.txt" else {"field": {"column": "FIELD"}}
+    table = read_table(tmp_path / name, section(**keys))
+    assert [texts(table.columns[n]).tolist() for n in (0, 2)] == [["0003", "0012"], ["007", "008"]]
+    assert numbers(table.columns[1])[0].tolist() == [1.5, 2.5]
+
+
 def test_column_names_with_dots_and_spaces(tmp_path):
     (tmp_path / "a.csv").write_text("R.A.,my id\n1,2\n")
     table = read_table(tmp_path / "a.csv", section())

@@ -19,7 +19,9 @@ def _as_column(value: Any) -> Any:
     return {"column": value} if isinstance(value, str | int) else value
 
 
-class _ColumnTable(Section):
+class ColumnTable(Section):
+    """A catalog column (`id`, `ra`, `dec`, `size`, `magnitude`), where its name alone does not say all."""
+
     column: str | int = Field(description="column name, or 1-based column number of a table without header")
     unit: str | None = Field(
         None,
@@ -29,7 +31,7 @@ class _ColumnTable(Section):
     null: Null = Field((), description="cell values that mean 'missing', such as -99")
 
 
-Column = Annotated[_ColumnTable, BeforeValidator(_as_column)]
+Column = Annotated[ColumnTable, BeforeValidator(_as_column)]
 """A catalog column: a name, a 1-based number, or a table with `column`, `unit` and `null`."""
 
 
