@@ -171,7 +171,10 @@ def test_create_writes_an_untrained_checkpoint_that_says_so(tmp_path):
     shown = run("show", path)
     assert "  purpose: UNTRAINED: random weights" in shown.stdout
     assert "    method: asinh\n" in shown.stdout
-    assert json.loads(run("show", path, "--json").stdout)["card"]["stamp"]["side"] == "4 radii"
+    found = json.loads(run("show", path, "--json").stdout)
+    assert found["card"]["stamp"]["side"] == "4 radii"
+    assert (found["parameters"], found["running_statistics"]) == (5_127_853, 3616)
+    assert found["input"] == [1, 80, 80]
 
 
 def test_create_refuses_stamps_of_another_size(tmp_path):

@@ -88,9 +88,18 @@ def _architecture(name: str) -> dict[str, Any]:
 
 def _checkpoint(path: Path) -> dict[str, Any]:
     from catmorph.files import digest
-    from catmorph.models.header import load_card
+    from catmorph.models.header import count_weights, load_card
 
-    return {"file": path.name, "card": load_card(path).model_dump(mode="json"), "sha256": digest(path)}
+    card = load_card(path)
+    parameters, running = count_weights(path)
+    return {
+        "file": path.name,
+        "sha256": digest(path),
+        "parameters": parameters,
+        "running_statistics": running,
+        "input": [card.channels, card.stamp.pixels, card.stamp.pixels],
+        "card": card.model_dump(mode="json"),
+    }
 
 
 def _lines(found: dict[str, Any], indent: str = "") -> list[str]:

@@ -44,6 +44,26 @@ def load_card(path: str | os.PathLike[str]) -> Card:
         return parse_card(read_header(file, path), path)
 
 
+def count_weights(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Count the numbers in a checkpoint as `catmorph.models.count_parameters` does in its network.
+
+    Raises
+    ------
+    CheckpointError
+        As `load_card`.
+    """
+    path = Path(path)
+    with open_checkpoint(path) as file:
+        header = read_header(file, path)
+    sizes = {
+        name: math.prod(entry["shape"])
+        for name, entry in header.items()
+        if name != "__metadata__" and "F" in entry["dtype"]
+    }
+    running = sum(size for name, size in sizes.items() if name.endswith(("running_mean", "running_var")))
+    return sum(sizes.values()), running
+
+
 @contextmanager
 def open_checkpoint(path: Path) -> Iterator[BinaryIO]:
     """Open a checkpoint file for reading; what goes wrong with the disk becomes a CheckpointError."""
