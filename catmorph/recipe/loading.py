@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -94,8 +95,10 @@ def _read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RecipeError("no such recipe", where=path, hint="`catmorph init PRESET` writes one") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"cannot be read: {error}", where=path) from error
+    except OSError as error:
+        raise RecipeError(f"cannot be read: {error.strerror}", where=path) from error
+    except UnicodeDecodeError as error:
+        raise RecipeError("is not text in UTF-8", where=path, hint="a recipe is a TOML file") from error
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"is not valid TOML: {error}", where=path) from error
 
@@ -206,8 +209,11 @@ def _problems(item: Any) -> list[str]:
     if item["type"] == "missing":
         return [f"{key}: missing; {_description_at(keys)}"]
     value = item.get("input")
-    came = f" (got {value!r})" if isinstance(value, str | int | float | bool) else ""
-    return [f"{key}: {message.replace('a valid tuple', 'a list')}{came}"]
+    told = not isinstance(value, str | int | float | bool) or str(value) in message
+    came = "" if told else f" (got {value!r})"
+    message = re.sub(r"a valid dictionary or instance of \w+", "a table", message)
+    message = message.replace("a valid tuple", "a list").replace("Tuple", "List").replace(" after validation", "")
+    return [f"{key}: {message}{came}"]
 
 
 def _model_at(keys: list[str]) -> type[BaseModel] | None:
