@@ -76,11 +76,11 @@ class ProblemsError(UsageError):
 
 
 def one_line(message: str, *, where: object = None, hint: str | None = None) -> str:
-    """Join message, place and hint into one line without line breaks."""
+    """Join message, place and hint into one line; what cannot be printed, such as an escape code, becomes ``?``."""
     text = message if where is None else f"{where}: {message}"
     if hint:
         text = f"{text}; {hint}"
-    return " ".join(text.split())
+    return "".join(one if one.isprintable() else "?" for one in " ".join(text.split()))
 
 
 def suggest(name: object, valid: Iterable[object]) -> str:

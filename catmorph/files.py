@@ -47,7 +47,8 @@ def atomic(path: Path) -> Iterator[Path]:
 def cannot_write(path: Path, error: OSError) -> CatmorphError:
     """Return the one-line error for a file that could not be written."""
     reason = error.strerror or str(error)
-    return CatmorphError(f"cannot be written: {reason}", where=path, hint="free space or change -w/--workdir, run again")
+    hint = "free space or change -w/--workdir, run again"
+    return CatmorphError(f"cannot be written: {reason}", where=path, hint=hint)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

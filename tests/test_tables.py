@@ -1,6 +1,7 @@
 """Survey tables of every format, and files that are none."""
 
 import gc
+import gzip
 
 import numpy as np
 import pandas as pd
@@ -125,6 +126,17 @@ def test_identifiers_keep_their_leading_zeros(tmp_path, name):
     table = read_table(tmp_path / name, section(**keys))
     assert [texts(table.columns[n]).tolist() for n in (0, 2)] == [["0003", "0012"], ["007", "008"]]
     assert numbers(table.columns[1])[0].tolist() == [1.5, 2.5]
+
+
+@pytest.mark.parametrize(("name", "change"), [
+    ("a.csv.gz", gzip.compress), ("a.csv", gzip.compress), ("a.csv", lambda data: b"\xef\xbb\xbf" + data),
+    ("a.csv", lambda data: data.replace(b"\n", b"\r\n")), ("a.csv", lambda data: data.replace(b",", b", ")),
+])
+def test_text_as_other_programs_leave_it(tmp_path, name, change):
+    (tmp_path / name).write_bytes(change(b"ID,RA\n0003,1\n0004,2\n"))
+    table = read_table(tmp_path / name, section())
+    assert texts(column(table, "ID", key="catalog.id", where=name)).tolist() == ["0003", "0004"]
+    assert column(table, "RA", key="catalog.ra", where=name).tolist() == [1, 2]
 
 
 def test_column_names_with_dots_and_spaces(tmp_path):

@@ -270,3 +270,8 @@ def test_json_is_written_in_one_form(tmp_path):
     first = (tmp_path / "a.json").read_bytes()
     write_json(tmp_path / "a.json", {"a": [1, 2.5], "b": "ü"})
     assert (tmp_path / "a.json").read_bytes() == first
+
+
+def test_messages_are_one_printable_line():
+    error = CatmorphError("two\nlines \x1b[31mred\x07", where="a\tb.csv", hint="é\n")
+    assert str(error) == "a b.csv: two lines ?[31mred?; é"

@@ -70,7 +70,7 @@ def ingest(run: RunFolder) -> dict[str, int]:
     """
     parts = ingest_parts(run)
     rows = map_catalog(run.recipe)
-    sources, rejected = _divide(rows, run.recipe.catalog)
+    sources, rejected = divide(rows, run.recipe.catalog)
     plan = _write_sources(run, sources, rows.units)
     _write_table(run.rejected_path(), pa.Table.from_pandas(rejected, schema=REJECTED, preserve_index=False))
     _write_table(run.plan_path(), plan)
@@ -81,7 +81,8 @@ def ingest(run: RunFolder) -> dict[str, int]:
     return counts
 
 
-def _divide(rows: MappedRows, section: CatalogSection) -> tuple[pd.DataFrame, pd.DataFrame]:
+def divide(rows: MappedRows, section: CatalogSection) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the sources and the rejected rows; duplicates are marked in `rows`, or refused."""
     frame = rows.frame
     _mark_duplicates(frame, section)
     good = frame["kind"].isna()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import glob
 import lzma
@@ -38,6 +39,7 @@ SUFFIX_FORMATS = {
 _UNTYPED = ("ascii", "csv", "no_header", "basic", "commented_header", "tab", "fixed_width", "rdb", "sextractor")
 """Text formats that leave it to the reader what is a number."""
 
+_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
 _READ_ERRORS = (
     OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, EOFError, zlib.error, SyntaxError,
     RecursionError, IORegistryError, pa.ArrowException, csv.Error, zipfile.BadZipFile, lzma.LZMAError,
@@ -71,12 +73,12 @@ def read_table(path: Path, section: CatalogSection) -> Table:
     CatalogError
         When the file cannot be read as the format it should have.
     """
-    _refuse_what_is_no_table(path)
+    start = _start(path)
     table_format = section.format or guess_format(path, section)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _read(path, table_format, section)
+            return _read(path, table_format, section, start)
     except CatalogError:
         raise
     except _READ_ERRORS as error:
@@ -86,20 +88,30 @@ def read_table(path: Path, section: CatalogSection) -> Table:
         ) from error
 
 
-def _read(path: Path, table_format: str, section: CatalogSection) -> Table:
+def _read(path: Path, table_format: str, section: CatalogSection, start: bytes) -> Table:
     if table_format == "parquet":
         with pq.ParquetFile(path) as file:
             _refuse_duplicates(file.schema_arrow.names, path)
             return _from_arrow(file.read())
     if table_format == "r":
         return _read_r(path, section)
-    if table_format in ("ascii.csv", "csv"):
+    if table_format.removeprefix("ascii.") in _UNTYPED:
+        return _read_text(path, table_format, section, start)
+    return Table.read(path, format=table_format, **_options(table_format, section))
+
+
+def _read_text(path: Path, table_format: str, section: CatalogSection, start: bytes) -> Table:
+    compressed = start.startswith(_COMPRESSED)
+    if table_format in ("ascii.csv", "csv") and not compressed:
         _refuse_duplicates(_csv_header(path), path)
-    table = Table.read(path, format=table_format, **_options(table_format, section))
+    options = {"encoding": "utf-8-sig"} if start.startswith(codecs.BOM_UTF8) else {}
+    options |= _options(table_format, section)
+    table = Table.read(path, format=table_format, **options)
     names = [name for name in _labels(table.colnames, section) if table[name].dtype.kind in "iuf"]
-    if names and table_format.removeprefix("ascii.") in _UNTYPED and _has_leading_zeros(path):
+    if names and (compressed or _has_leading_zeros(path)):
         # As numbers, 0003 would have become 3. Only astropy's slow reader (a tenth of the speed) can be told.
-        table = Table.read(path, format=table_format, converters={name: [convert_numpy(str)] for name in names})
+        as_text = {name: [convert_numpy(str)] for name in names}
+        table = Table.read(path, format=table_format, converters=as_text, **options)
     return table
 
 
@@ -161,7 +173,8 @@ def _options(table_format: str, section: CatalogSection) -> dict[str, Any]:
     raise CatalogError(f"catalog.hdu does not apply to the format {table_format}")
 
 
-def _refuse_what_is_no_table(path: Path) -> None:
+def _start(path: Path) -> bytes:
+    """Return the first bytes of a file that may be a table."""
     try:
         with open(path, "rb") as file:
             start = file.read(512)
@@ -171,6 +184,7 @@ def _refuse_what_is_no_table(path: Path) -> None:
         raise CatalogError("the file is empty", where=path)
     if start.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype html", b"<html")):
         raise CatalogError("is a web page, not a table", where=path, hint="download it again")
+    return start
 
 
 def _refuse_duplicates(names: Iterable[str], path: Path) -> None:
