@@ -24,6 +24,7 @@ from catmorph.release.summary import summarize as summarize_release
 from catmorph.sources.ingest import ingest as ingest_catalog
 from catmorph.sources.ingest import ingest_parts, ingest_state
 from catmorph.stamps import build
+from catmorph.stamps.mosaics import describe_unmatched
 from catmorph.workspace import RunFolder
 
 STAMPS_A_SECOND = 3000
@@ -46,6 +47,8 @@ class StageReport:
         Mosaic -> why it could not be read.
     why : dict of str to int
         Why products were made, with their number.
+    warnings : list of str
+        What a user should look at.
     """
 
     stage: str
@@ -55,6 +58,7 @@ class StageReport:
     flags: Counter[str] = field(default_factory=Counter)
     failures: dict[str, str] = field(default_factory=dict)
     why: Counter[str] = field(default_factory=Counter)
+    warnings: list[str] = field(default_factory=list)
 
     def line(self) -> str:
         """Return the report as one line for people."""
@@ -140,7 +144,7 @@ def run_cutouts(
 
     report = StageReport("cutouts")
     tasks = build.cut_tasks(run, build.chosen_views(run, bands))
-    _refuse_without_mosaics(run, tasks)
+    report.warnings += _unmatched_bands(run, tasks)
     run.identities.save()
     todo = []
     for task in tasks:
@@ -165,12 +169,19 @@ def _count_stamps(report: StageReport, sources: int, stamps: int, flags: dict[st
     report.flags.update(flags)
 
 
-def _refuse_without_mosaics(run: RunFolder, tasks: list[build.CutTask]) -> None:
-    if tasks and not any(tile for task in tasks for tile in task.mosaics):
-        raise UsageError(
-            f"no mosaic matches for any of the fields {', '.join(sorted({task.chunk.field for task in tasks})[:5])}",
-            where=", ".join(run.recipe.mosaics.pattern), hint="check mosaics.pattern in the recipe",
-        )
+def _unmatched_bands(run: RunFolder, tasks: list[build.CutTask]) -> list[str]:
+    """Warn of bands without any mosaic; without one in all bands there is nothing to cut."""
+    found = {band: False for task in tasks for band in task.bands}
+    for task in tasks:
+        for band, tiles in zip(task.bands, task.mosaics, strict=True):
+            found[band] |= bool(tiles)
+    unmatched = [band for band, matched in found.items() if not matched]
+    if not unmatched:
+        return []
+    text = describe_unmatched(run.recipe, unmatched)
+    if len(unmatched) == len(found):
+        raise UsageError(text)
+    return [text]
 
 
 def run_classify(

@@ -9,10 +9,12 @@ from catmorph.errors import CatmorphError, ProblemsError
 from catmorph.inference.classify import load_predictor
 from catmorph.recipe import Recipe
 from catmorph.release.bundle import check_release
+from catmorph.release.tally import Rules
 from catmorph.sources.expressions import Expression
-from catmorph.sources.ingest import map_catalog
+from catmorph.sources.ingest import divide
+from catmorph.sources.mapping import map_catalog
 from catmorph.sources.tables import catalog_files
-from catmorph.stamps.mosaics import find_mosaics
+from catmorph.stamps.mosaics import describe_unmatched, find_mosaics
 from catmorph.stamps.pixels import ImageFiles, Mosaic
 from catmorph.workspace import RunFolder
 
@@ -40,6 +42,7 @@ def check_run(run: RunFolder) -> Findings:
     found = quick_findings(run)
     rows = found.attempt(map_catalog, run.recipe)
     if rows is not None:
+        found.attempt(divide, rows, run.recipe.catalog)
         counts = rows.frame["kind"].value_counts().to_dict()
         found.notes.append(f"catalog: {len(rows.frame)} rows, {len(rows.frame) - sum(counts.values())} usable")
         found.notes += [f"catalog: {count} rows rejected: {kind}" for kind, count in sorted(counts.items())]
@@ -53,9 +56,11 @@ def quick_findings(run: RunFolder, *, device: str = "auto", precision: str | Non
     found.attempt(catalog_files, recipe.catalog)
     for text in recipe.catalog.cuts:
         found.attempt(Expression, text)
-    found.attempt(check_release, recipe)
-    if not recipe.classifiers:
+    if recipe.classifiers:
+        found.attempt(check_release, recipe)
+    else:
         found.problems.append("the recipe names no classifier; add [classifiers.NAME] with a checkpoint")
+    found.attempt(Rules.of, recipe)
     for name in recipe.classifiers:
         found.attempt(load_predictor, run, name, device=device, precision=precision)
     found.attempt(_check_writable, run)
@@ -74,21 +79,26 @@ def _check_writable(run: RunFolder) -> None:
     while not folder.exists():
         folder = folder.parent
     if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise CatmorphError("the run folder cannot be written", where=run.path, hint="choose another -w/--workdir")
+        raise CatmorphError("the run folder cannot be made or written", where=run.path,
+                            hint="choose another -w/--workdir")
 
 
 def _check_mosaics(recipe: Recipe, fields: list[str], found: Findings) -> None:
+    unmatched = []
     for band in recipe.bands.names:
         tiles = {name: found.attempt(find_mosaics, recipe, name, band) or () for name in fields}
         missing = [name for name, files in tiles.items() if not files]
         if len(missing) == len(fields):
-            found.problems.append(f"band {band}: no mosaic matches for any field, check mosaics.pattern")
+            unmatched.append(band)
         elif missing:
             found.notes.append(f"band {band}: no mosaic for {len(missing)} of {len(fields)} fields: "
                                + ", ".join(missing[:5]))
         for files in tiles.values():
             for tile in files:
                 found.attempt(_open, tile)
+    if unmatched:
+        everything = len(unmatched) == len(recipe.bands.names)
+        (found.problems if everything else found.notes).append(describe_unmatched(recipe, unmatched))
 
 
 def _open(tile: ImageFiles) -> None:

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from catmorph.errors import CatmorphError, HeldError, UsageError
-from catmorph.files import cannot_write, read_json, write_bytes, write_json
+from catmorph.files import read_json, write_bytes, write_json
 from catmorph.ledger import Identities, Ledger
 from catmorph.recipe import Recipe, write_recipe
 
@@ -151,10 +151,12 @@ class RunFolder:
         write_bytes(self.path / "recipe.toml", write_recipe(self.recipe).encode())
 
     def _check_format(self) -> None:
-        mark: dict[str, Any] | None = read_json(self.path / "folder.json")
+        mark: Any = read_json(self.path / "folder.json")
         if mark is None:
             return
-        if mark.get("format", 0) > FOLDER_FORMAT:
+        if not isinstance(mark, dict) or not isinstance(mark.get("format"), int):
+            raise UsageError("is damaged", where=self.path / "folder.json", hint="delete it and run again")
+        if mark["format"] > FOLDER_FORMAT:
             raise UsageError(
                 f"the run folder has format {mark['format']}, this catmorph knows up to {FOLDER_FORMAT}",
                 where=self.path, hint="update catmorph or choose another -w/--workdir",
@@ -179,7 +181,8 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
-            raise cannot_write(self.path, error) from error
+            raise UsageError(f"the run folder cannot be made or written: {error.strerror}", where=self.path,
+                             hint="choose another -w/--workdir") from error
         try:
             _take(handle, path)
             os.ftruncate(handle, 0)

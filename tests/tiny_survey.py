@@ -114,7 +114,7 @@ class Survey:
         finally:
             os.chdir(before)
         assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
-        assert "unexpected" not in result.stderr, result.stderr
+        assert "internal error" not in result.stderr, result.stderr
         return Outcome(result.exit_code, result.stdout, result.stderr)
 
 

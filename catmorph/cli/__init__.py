@@ -26,9 +26,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "cutouts": ("production:cutouts", "Cut the stamps."),
     "classify": ("production:classify", "Run the networks over the stamps."),
     "export": ("release:export", "Write the released catalog."),
-    "summarize": ("release:summarize", "Count classes, mergers and every row."),
+    "summarize": ("release:summarize", "Count classes, mergers and every row of the release."),
     "gallery": ("release:gallery", "Draw stamps with their labels."),
-    "status": ("production:status", "Show what is done, stale, missing or failed."),
+    "status": ("production:status", "Show what is done, stale or missing, and what failed."),
     "models": ("models:models", "List, show and create networks and checkpoints."),
     "train": ("training:train", "Train a checkpoint from labelled stamps."),
     "simulate": ("simulate:simulate", "Simulate clusters, mosaics, catalogs and votes."),
@@ -126,7 +126,8 @@ def _misused(error: click.ClickException) -> int:
     if not isinstance(error, click.UsageError) or context is None or type(error).__name__ == "NoArgsIsHelpError":
         error.show()
         return error.exit_code
-    return _fail(one_line(text[:1].lower() + text[1:], hint=f"see `{context.command_path} --help`"), error.exit_code)
+    text = text[:1].lower() + text[1:].replace(". Did you mean", "; did you mean")
+    return _fail(one_line(f"{text} (see `{context.command_path} --help`)"), error.exit_code)
 
 
 def _unexpected(error: Exception) -> str:
@@ -134,7 +135,7 @@ def _unexpected(error: Exception) -> str:
         return one_line(error.strerror, where=error.filename, hint="run the same command again to go on")
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return one_line(
-        f"unexpected {type(error).__name__}: {error} ({os.path.basename(frame.filename)}, line {frame.lineno})",
+        f"internal error, {type(error).__name__}: {error} ({os.path.basename(frame.filename)}, line {frame.lineno})",
         hint=f"this is a bug of catmorph, please report it; {TRACEBACK}=1 shows more",
     )
 

@@ -79,7 +79,7 @@ def cutouts(session: Session, bands: tuple[str, ...], workers: int, scheduler: s
     pipeline.refuse_before_work(session.run, bands)
     with session.run.lock():
         pipeline.prepare(session.run)
-        _warn_of_changes(session)
+        warn_of_changes(session)
         tell(session, pipeline.run_cutouts(session.run, bands, workers=workers, scheduler=scheduler,
                                            shown=session.shows_progress))
 
@@ -98,7 +98,7 @@ def classify(session: Session, bands: tuple[str, ...], device: str, precision: s
     pipeline.refuse_before_work(session.run, bands)
     with session.run.lock():
         pipeline.prepare(session.run)
-        _warn_of_changes(session)
+        warn_of_changes(session)
         tell(session, pipeline.run_classify(session.run, bands, device=device, precision=precision,
                                             shown=session.shows_progress))
 
@@ -122,6 +122,8 @@ def tell(session: Session, report: StageReport) -> None:
     if session.verbose:
         for why, count in report.why.most_common():
             session.say(f"  made because: {why} ({count})")
+    for text in report.warnings:
+        session.warn(text)
     for mosaic, reason in sorted(report.failures.items()):
         session.warn(f"{mosaic}: {reason}; its sources are flagged UNREADABLE")
 
@@ -137,7 +139,8 @@ def outcome(session: Session, summary: Any) -> int:
     return EXCEEDS_TOLERANCE
 
 
-def _warn_of_changes(session: Session) -> None:
+def warn_of_changes(session: Session) -> None:
+    """Warn where the catalog is no more the one that was read in."""
     from catmorph import pipeline
 
     why = pipeline.catalog_changes(session.run)

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterable
 
-from catmorph.errors import RecipeError
+from catmorph.errors import RecipeError, one_line
 from catmorph.recipe import Recipe
 from catmorph.stamps.pixels import ImageFiles
 from catmorph.templates import fill
@@ -34,6 +34,14 @@ def find_mosaics(recipe: Recipe, field: str, band: str) -> tuple[ImageFiles, ...
                    flag_hdu=section.flag_hdu, flag_bits=section.flag_bits, blank=section.blank)
         for image, weight, flag in zip(images, weights, flags, strict=True)
     )
+
+
+def describe_unmatched(recipe: Recipe, bands: Iterable[str]) -> str:
+    """Say that no mosaic of these bands was found for any field."""
+    names = list(bands)
+    what = "any band" if len(names) == len(recipe.bands.names) else f"band {', '.join(names)}"
+    return one_line(f"no mosaic of {what} matches for any field", where=", ".join(recipe.mosaics.pattern),
+                    hint="check mosaics.pattern and bands.files in the recipe")
 
 
 def _matches(recipe: Recipe, pattern: str, field: str, band: str) -> list[str]:

@@ -1,0 +1,94 @@
+"""Damaged and deleted files of a run folder: found, made again, and never released."""
+
+from __future__ import annotations
+
+import random
+import re
+
+import pytest
+from tiny_survey import Survey
+
+RUN = ("run", "tiny.toml")
+
+
+def flip(path, seed=0):
+    """Change bytes in the middle of a file, and leave its size."""
+    data, generator = bytearray(path.read_bytes()), random.Random(seed)
+    for _ in range(3):
+        place = generator.randrange(len(data) // 4, 3 * len(data) // 4)
+        data[place] ^= 1 + generator.randrange(255)
+    path.write_bytes(bytes(data))
+
+
+def cut_short(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def garbage(path):
+    path.write_bytes(random.Random(3).randbytes(path.stat().st_size))
+
+
+PRODUCTS = ["sources.parquet", "rejected.parquet", "plan.parquet", "logits/net/F160W/alpha-*.parquet",
+            "ledger/sources.parquet.json", "ledger/plan.parquet.json", "ledger/identities.json",
+            "ledger/stamps/F160W/alpha-*.json", "ledger/logits/net/F160W/alpha-*.json",
+            "release/provenance.json"]  # fmt: skip
+
+
+@pytest.mark.parametrize("spoil", [flip, cut_short, garbage])
+def test_run_finds_and_remakes_what_is_damaged(finished_survey, release_bytes, tmp_path, spoil):
+    """All products but the shards at once: they are told from the ledger, or remade with it."""
+    survey = Survey(finished_survey.folder).copy(tmp_path / "tiny")
+    for pattern in PRODUCTS:
+        (path,) = survey.run.glob(pattern)
+        spoil(path)
+    done = survey(*RUN)
+    assert done.status == 0, done.err
+    assert release_bytes(survey) == release_bytes(finished_survey)
+
+
+@pytest.mark.parametrize("pattern", PRODUCTS[:4])
+def test_a_damaged_product_is_not_released(finished, release_bytes, pattern):
+    before = release_bytes(finished)
+    (path,) = finished.run.glob(pattern)
+    flip(path)
+    for command in ("export", "summarize"):
+        done = finished(command, "-r", "tiny.toml", "-q")
+        assert done.status == 1
+        (line,) = done.lines
+        assert line.startswith(f"catmorph: error: {path}: ")
+        assert re.search(r"damaged: its bytes are not what was written.*; run `catmorph ", line)
+    after = release_bytes(finished)
+    assert {name: data for name, data in after.items() if name != path.name} == {
+        name: data for name, data in before.items() if name != path.name
+    }
+    assert finished(*RUN, "-q").status == 0
+    assert release_bytes(finished) == before
+
+
+@pytest.mark.parametrize("spoil", [flip, cut_short, garbage])
+def test_a_damaged_shard_is_not_classified(finished, finished_survey, release_bytes, spoil):
+    (shard,) = finished.run.glob("stamps/F160W/alpha-*.h5")
+    spoil(shard)
+    (logits,) = finished.run.glob("logits/net/F160W/alpha-*.parquet")
+    logits.unlink()
+    done = finished(*RUN, "-q")
+    if done.status:
+        assert (done.status, done.lines) == (1, [
+            f"catmorph: error: {shard}: is damaged: its bytes are not what was written; "
+            "run `catmorph run` or `catmorph cutouts`, which cut it again"
+        ])  # fmt: skip
+        assert finished(*RUN, "-q").status == 0
+    assert release_bytes(finished) == release_bytes(finished_survey)
+
+
+@pytest.mark.parametrize(
+    "missing", ["sources.parquet", "rejected.parquet", "plan.parquet", "ledger", "stamps", "logits"]
+)
+def test_what_is_deleted_is_made_again(finished, finished_survey, release_bytes, missing):
+    target = finished.run / missing
+    target.rename(finished.folder / "away")
+    done = finished("export", "-r", "tiny.toml", "-q")
+    assert (done.status in (1, 2)) == (missing != "stamps")
+    assert len(done.lines) == (missing != "stamps")
+    assert finished(*RUN, "-q").status == 0
+    assert release_bytes(finished) == release_bytes(finished_survey)

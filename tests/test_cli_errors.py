@@ -1,0 +1,406 @@
+"""Bad input through the real command: one line that says what, where and what to do; nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import random
+import re
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from astropy.io import fits
+from astropy.table import Table
+
+RUN = ("run", "tiny.toml")
+
+
+def catalog(survey):
+    return survey.folder / "catalogs" / "alpha.cat"
+
+
+def mosaic(survey):
+    return survey.folder / "mosaics" / "alpha_f160w.fits"
+
+
+def checkpoint(survey):
+    return survey.folder / "untrained.safetensors"
+
+
+def rewrite(path, change):
+    data = change(path.read_bytes())
+    path.unlink()  # the checkpoint is a link to one that other tests use
+    path.write_bytes(data)
+
+
+def comments_only(data):
+    return b"".join(line for line in data.splitlines(keepends=True) if line.startswith(b"#"))
+
+
+def edit(old, new):
+    return lambda survey: survey.edit(old, new)
+
+
+def without_work(survey):
+    """Whether the run folder holds nothing that a stage makes."""
+    made = {path.name for path in survey.run.rglob("*") if path.is_file()} if survey.run.exists() else set()
+    return made <= {"lock", "folder.json", "recipe.toml"}
+
+
+# --- refused: exit status 2, nothing made -----------------------------------------------------------------
+
+REFUSED = {
+    "missing column": (
+        edit('"PETRO_RADIUS"', '"PETRO_RAD"'), RUN,
+        "{folder}/catalogs/alpha.cat: no column 'PETRO_RAD' for catalog.size; did you mean 'PETRO_RADIUS'?",
+    ),
+    "missing column, none near": (
+        edit('"ID"', '"OBJECT_NUMBER"'), RUN,
+        "{folder}/catalogs/alpha.cat: no column 'OBJECT_NUMBER' for catalog.id; "
+        "valid: ID, RA, DEC, PETRO_RADIUS, F160W_MAG, FLAG",
+    ),
+    "unknown unit": (
+        edit('"RA", unit = "deg"', '"RA", unit = "degg"'), RUN,
+        "tiny.toml: catalog.ra.unit: unknown unit 'degg', did you mean 'deg'?",
+    ),
+    "empty catalog": (
+        lambda survey: [rewrite(path, comments_only) for path in (survey.folder / "catalogs").iterdir()], RUN,
+        "{folder}/catalogs/*.cat: the catalog has no rows",
+    ),
+    "catalog of no bytes": (
+        lambda survey: rewrite(catalog(survey), lambda data: b""), RUN,
+        "{folder}/catalogs/alpha.cat: the file is empty",
+    ),
+    "duplicate ids": (
+        edit('duplicates = "first"', 'duplicates = "refuse"'), RUN,
+        "alpha.cat: 2 duplicate ids: alpha 3 (row 6); beta 2 (row 5); "
+        "set catalog.duplicates to 'first' or 'brightest' to keep one of each",
+    ),
+    "no row left": (
+        edit("magnitude < 30", "magnitude < 3"), RUN,
+        "{folder}/catalogs/*.cat: no row of the catalog is left (13 cut); "
+        "check catalog.cuts, or set catalog.allow_empty = true",
+    ),
+    "cut on an unknown column": (
+        edit("magnitude < 30", "magnitud < 30"), RUN,
+        "cut 'magnitud < 30' names unknown column 'magnitud'; did you mean 'magnitude'?",
+    ),
+    "file name without field": (
+        edit("{field}.cat", "{field}.dat"), RUN,
+        "{folder}/catalogs/alpha.cat: the file name does not match catalog.field.pattern '{{field}}.dat'",
+    ),
+    "unknown band": (
+        None, ("cutouts", "-r", "tiny.toml", "--band", "F160X"), "unknown band or view 'F160X'; did you mean 'F160W'?",
+    ),
+    "catalog pattern that matches nothing": (
+        edit("catalogs/*.cat", "catalog/*.cat"), RUN,
+        "{folder}/catalog/*.cat: no such catalog file; check catalog.files in the recipe",
+    ),
+    "mosaic pattern that matches nothing, check": (
+        edit("mosaics/{field}", "mosaic/{field}"), ("check", "-r", "tiny.toml", "-q"),
+        "{folder}/mosaic/{{field}}_{{band|lower}}.fits: no mosaic of any band matches for any field; "
+        "check mosaics.pattern and bands.files in the recipe",
+    ),
+    "checkpoint missing": (
+        lambda survey: checkpoint(survey).unlink(), RUN,
+        "{folder}/untrained.safetensors: no such checkpoint; "
+        "`catmorph train` and `catmorph models create` write one",
+    ),
+    "checkpoint cut short": (
+        lambda survey: rewrite(checkpoint(survey), lambda data: data[:100000]), RUN,
+        "{folder}/untrained.safetensors: is cut short: 100000 of 20530044 bytes; copy it again",
+    ),
+    "checkpoint corrupt": (
+        lambda survey: rewrite(checkpoint(survey), lambda data: data[:9] + b"}" + data[10:]), RUN,
+        "{folder}/untrained.safetensors: is damaged: its header is not valid JSON; copy or train it again",
+    ),
+    "checkpoint a pickle": (
+        lambda survey: rewrite(checkpoint(survey), lambda data: pickle.dumps({"weights": [1.0]})), RUN,
+        "{folder}/untrained.safetensors: is a Python pickle, which could run code when opened, not a safetensors "
+        "checkpoint; a checkpoint is a safetensors file with a card, as `catmorph train` and `catmorph models create` "
+        "write",
+    ),
+    "checkpoint of another scheme": (
+        lambda survey: rewrite(
+            checkpoint(survey),
+            lambda data: data.replace(rb"\"scheme\": \"clash\"", rb"\"scheme\": \"other\""),
+        ), RUN,
+        "{folder}/untrained.safetensors: does not fit the recipe: scheme is other in the checkpoint, clash in the "
+        "recipe; change the recipe, or choose or train a checkpoint for it",
+    ),
+    "checkpoint for other stamps": (
+        edit('method = "asinh"', 'method = "minmax"'), RUN,
+        "{folder}/untrained.safetensors: does not fit the recipe: normalise.method is asinh in the checkpoint, minmax "
+        "in the recipe; change the recipe, or choose or train a checkpoint for it",
+    ),
+    "no classifier": (
+        lambda survey: survey.recipe.write_text(re.sub(r"(?s)\[classifiers.*\[rel", "[rel", survey.recipe.read_text())),
+        RUN, "the recipe names no classifier; add [classifiers.NAME] with a checkpoint",
+    ),
+    "unknown merger class": (
+        edit('"irregular"', '"irreg"'), RUN, "scheme 'clash' has no class 'irreg'; did you mean 'irregular'?",
+    ),
+    "no GPU": (None, (*RUN, "--device", "cuda"),
+               "there is no CUDA device that torch can use; use --device cpu or auto"),
+    "recipe typo": (
+        edit("pixel_scale", "pixelscale"), RUN,
+        "tiny.toml: catalog.pixelscale: unknown key, did you mean 'pixel_scale'?",
+    ),
+    "recipe missing": (None, ("run", "none.toml"), "none.toml: no such recipe; `catmorph init PRESET` writes one"),
+    "recipe is not TOML": (
+        lambda survey: survey.recipe.write_text("name = \n[[["), RUN,
+        "tiny.toml: is not valid TOML: Invalid value (at line 1, column 8)",
+    ),
+    "recipe is a binary file": (
+        lambda survey: survey.recipe.write_bytes(bytes(range(256))), RUN,
+        "tiny.toml: is not text in UTF-8; a recipe is a TOML file",
+    ),
+    "recipe is a folder": (None, ("run", "catalogs"), "catalogs: cannot be read: Is a directory"),
+    "catalog is a folder": (
+        edit("catalogs/*.cat", "catalogs"), RUN,
+        "{folder}/catalogs: no such catalog file; check catalog.files in the recipe",
+    ),
+    "--set without value": (None, (*RUN, "--set", "nonsense"), "--set 'nonsense' must be section.key=value"),
+    "--set without key": (None, (*RUN, "--set", "=3"), "--set '=3' must be section.key=value"),
+    "--set of an unknown key": (
+        None, (*RUN, "--set", "run.chunkrows=3"),
+        "tiny.toml: run.chunkrows: unknown key, did you mean 'chunk_rows'?",
+    ),
+    "unknown command": (None, ("rum",), "unknown command 'rum'; did you mean 'run'?"),
+    "unknown models command": (
+        None, ("models", "lst"), "no such command 'lst'; did you mean 'list'? (see `catmorph models --help`)",
+    ),
+    "unknown option": (
+        None, ("cutouts", "--bands", "F160W"),
+        "no such option '--bands'; did you mean '--band'? (see `catmorph cutouts --help`)",
+    ),
+    "option out of range": (
+        None, (*RUN, "--workers", "0"),
+        "invalid value for '--workers': 0 is not in the range x>=1 (see `catmorph run --help`)",
+    ),
+    "one argument too many": (
+        None, (*RUN, "more"), "got unexpected extra argument (more) (see `catmorph run --help`)",
+    ),
+    "unknown preset": (None, ("init", "clsh"), "unknown preset 'clsh'; did you mean 'clash'?"),
+    "unknown model": (None, ("models", "show", "clash-incption"),
+                      "unknown model 'clash-incption'; did you mean 'clash-inception'?"),
+    "unwritable folder": (
+        None, (*RUN, "-w", "tiny.toml/run"),
+        "{folder}/tiny.toml/run: the run folder cannot be made or written; choose another -w/--workdir",
+    ),
+    "unwritable folder, ingest": (
+        None, ("ingest", "-r", "tiny.toml", "-w", "tiny.toml/run"),
+        "{folder}/tiny.toml/run: the run folder cannot be made or written: Not a directory; "
+        "choose another -w/--workdir",
+    ),
+    "folder on a read-only system": (
+        None, ("ingest", "-r", "tiny.toml", "-w", "/proc/catmorph"),
+        "/proc/catmorph: the run folder cannot be made or written: No such file or directory; "
+        "choose another -w/--workdir",
+    ),
+    "stage without the one before": (
+        None, ("cutouts", "-r", "tiny.toml"),
+        "{run}: the survey table is not read in yet; run `catmorph ingest`",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_before_any_work(survey, name):
+    change, command, message = REFUSED[name]
+    if change:
+        change(survey)
+    done = survey(*command)
+    assert done.lines == ["catmorph: error: " + message.format(folder=survey.folder, run=survey.run)]
+    assert (done.status, done.out) == (2, "")
+    assert without_work(survey)
+
+
+def test_all_problems_are_listed_at_once(survey):
+    survey.edit("pixel_scale", "pixelscale")
+    survey.edit("decimals = 3", 'decimals = 0\nname_ = "x"')
+    done = survey(*RUN)
+    assert done.status == 2
+    keys = sorted(line.split(": ")[3] for line in done.lines)
+    assert keys == ["catalog.pixelscale", "release.decimals", "release.name_"]
+
+
+def test_check_lists_problems_of_every_kind(survey):
+    survey.edit('duplicates = "first"', 'duplicates = "refuse"')
+    survey.edit('"irregular"', '"irreg"')
+    checkpoint(survey).unlink()
+    mosaic(survey).write_text("<!DOCTYPE html><html></html>")
+    done = survey("check", "-r", "tiny.toml", "-q")
+    assert done.status == 2
+    assert done.lines == [
+        "catmorph: error: scheme 'clash' has no class 'irreg'; did you mean 'irregular'?",
+        f"catmorph: error: {survey.folder}/untrained.safetensors: no such checkpoint; "
+        "`catmorph train` and `catmorph models create` write one",
+        "catmorph: error: alpha.cat: 2 duplicate ids: alpha 3 (row 6); beta 2 (row 5); "
+        "set catalog.duplicates to 'first' or 'brightest' to keep one of each",
+        f"catmorph: error: {mosaic(survey)}: is a web page saved under a FITS name; download it again",
+    ]
+    assert not survey.run.exists()
+
+
+def test_a_column_with_the_wrong_unit(survey):
+    for path in (survey.folder / "catalogs").iterdir():
+        table = Table.read(path, format="ascii.sextractor")
+        table["RA"].unit = "mag"
+        table.write(path.with_suffix(".ecsv"), format="ascii.ecsv")
+    survey.edit("catalogs/*.cat", "catalogs/*.ecsv")
+    survey.edit("{field}.cat", "{field}.ecsv")
+    survey.edit('ra = { column = "RA", unit = "deg" }', 'ra = "RA"')
+    done = survey("ingest", "-r", "tiny.toml")
+    assert done.status == 2
+    (line,) = done.lines
+    assert "catalog.ra" in line
+    assert "'mag'" in line
+
+
+def test_a_mosaic_pattern_that_matches_nothing(survey):
+    survey.edit("mosaics/{field}", "mosaic/{field}")
+    done = survey(*RUN, "-q")
+    assert (done.status, done.lines) == (2, [
+        f"catmorph: error: {survey.folder}/mosaic/{{field}}_{{band|lower}}.fits: no mosaic of any band matches for any "
+        "field; check mosaics.pattern and bands.files in the recipe"
+    ])  # fmt: skip
+    assert not (survey.run / "stamps").exists()
+
+
+def test_a_band_without_any_mosaic_is_warned_of(survey):
+    for path in (survey.folder / "mosaics").glob("*_f814w.fits"):
+        path.unlink()
+    survey("ingest", "-r", "tiny.toml")
+    done = survey("cutouts", "-r", "tiny.toml")
+    assert done.status == 0
+    assert done.lines[-1] == (
+        f"catmorph: warning: {survey.folder}/mosaics/{{field}}_{{band|lower}}.fits: no mosaic of band F814W matches "
+        "for any field; check mosaics.pattern and bands.files in the recipe"
+    )
+
+
+# --- bad rows ---------------------------------------------------------------------------------------------
+
+
+def rejected(survey):
+    rows = pq.read_table(survey.run / "rejected.parquet").to_pylist()
+    return [(row["file"], row["row"], row["kind"], row["reason"]) for row in rows if row["kind"] == "bad_cell"]
+
+
+def set_cell(survey, row, column, text):
+    lines = catalog(survey).read_text().splitlines()
+    cells = lines[5 + row].split()
+    cells[column] = text
+    lines[5 + row] = " ".join(cells)
+    catalog(survey).write_text("\n".join(lines) + "\n")
+
+
+def test_bad_cells_are_rejected_with_row_and_reason(survey):
+    set_cell(survey, 1, 1, "abc")
+    set_cell(survey, 2, 1, "450.5")
+    set_cell(survey, 4, 2, "-91")
+    done = survey("ingest", "-r", "tiny.toml")
+    assert done.lines == ["ingest: 13 rows read, 5 rejected, 8 sources; 1 made, 0 up to date"]
+    assert rejected(survey) == [
+        ("alpha.cat", 1, "bad_cell", "ra is not a number: 'abc'"),
+        ("alpha.cat", 2, "bad_cell", "ra 450.5 deg is outside -180..360"),
+        ("alpha.cat", 4, "bad_cell", "dec -91 deg is outside -90..90"),
+    ]
+
+
+def test_bad_rows_count_against_the_tolerance(finished):
+    set_cell(finished, 1, 1, "abc")
+    done = finished(*RUN, "-q")
+    assert done.status == 3
+    assert done.lines[0].startswith("catmorph: done, but 23.08% of the rows have a fault, more than run.tolerance 20")
+
+
+# --- bad mosaics: flagged, the run goes on ----------------------------------------------------------------
+
+
+def no_wcs(path):
+    fits.PrimaryHDU(fits.getdata(path)).writeto(path, overwrite=True)
+
+
+def only_nan(path):
+    with fits.open(path, mode="update") as hdus:
+        hdus[0].data[:] = np.nan
+
+
+BAD_MOSAICS = {
+    "truncated": (lambda path: rewrite(path, lambda data: data[:50000]), "UNREADABLE", "cut short|truncated"),
+    "truncated header": (lambda path: rewrite(path, lambda data: data[:1000]), "UNREADABLE", ""),
+    "web page": (lambda path: path.write_text("<!DOCTYPE html><html></html>"), "UNREADABLE", "is a web page"),
+    "empty": (lambda path: path.write_bytes(b""), "UNREADABLE", "empty"),
+    "random": (lambda path: path.write_bytes(random.Random(1).randbytes(9000)), "UNREADABLE", ""),
+    "no WCS": (no_wcs, "UNREADABLE", "has no celestial world coordinate system"),
+    "only NaN": (only_nan, "NO_DATA", None),
+}
+
+
+@pytest.mark.parametrize("name", BAD_MOSAICS)
+def test_a_bad_mosaic_flags_its_sources_and_stops_nothing(survey, name):
+    spoil, flag, reason = BAD_MOSAICS[name]
+    spoil(mosaic(survey))
+    survey("ingest", "-r", "tiny.toml")
+    done = survey("cutouts", "-r", "tiny.toml", "--band", "F160W")
+    assert done.status == 0, done.err
+    warnings = [line for line in done.lines if "warning" in line]
+    if reason is None:
+        assert warnings == []
+    else:
+        (line,) = warnings
+        assert re.fullmatch(
+            rf"catmorph: warning: alpha_f160w.fits: .*({reason}).*; its sources are flagged UNREADABLE", line
+        )
+    status = json.loads(survey("status", "-r", "tiny.toml", "--json").out)
+    flags = next(row["flags"] for row in status["stages"] if (row["stage"], row["view"]) == ("cutouts", "F160W"))
+    assert flags[flag] == (5 if flag == "NO_DATA" else 6)
+    assert ("alpha_f160w.fits" in status["failures"]) == (flag == "UNREADABLE")
+
+
+# --- the run folder ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"format": 99, "recipe": "tiny"}', "{run}: the run folder has format 99, this catmorph knows up to 1; "
+         "update catmorph or choose another -w/--workdir"),
+        ('{"format": 1, "recipe": "other"}', "{run}: the run folder belongs to recipe 'other', not 'tiny'; "
+         "choose another -w/--workdir"),
+        ('["format"]', "{run}/folder.json: is damaged; delete it and run again"),
+    ],
+)  # fmt: skip
+def test_a_run_folder_of_another_kind_is_refused(survey, content, message):
+    survey.run.mkdir(parents=True)
+    (survey.run / "folder.json").write_text(content)
+    for command in (RUN, ("ingest", "-r", "tiny.toml"), ("status", "-r", "tiny.toml")):
+        done = survey(*command)
+        assert (done.status, done.lines) == (2, ["catmorph: error: " + message.format(run=survey.run)])
+    assert [path.name for path in survey.run.iterdir()] == ["folder.json"]
+
+
+# --- a little fuzzing -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_bytes_never_end_in_a_traceback(survey, seed):
+    generator = random.Random(seed)
+    target = [catalog(survey), survey.recipe, checkpoint(survey)][seed % 3]
+
+    def spoiled(data):
+        if seed < 3:
+            return generator.randbytes(400)
+        spoilt = bytearray(data)
+        for _ in range(8):
+            spoilt[generator.randrange(min(len(data), 2000))] = generator.randrange(32, 127)
+        return bytes(spoilt)
+
+    rewrite(target, spoiled)
+    done = survey("check", "-r", "tiny.toml", "-q")
+    assert done.status in (0, 2)
+    assert all(line.startswith("catmorph: error: ") for line in done.lines)
+    assert not survey.run.exists()
