@@ -202,6 +202,10 @@ def _take(handle: int, path: Path) -> None:
             f"another run holds this folder (process {holder.get('pid', '?')} on {holder.get('host', '?')})",
             where=path.parent, hint="wait for it, or choose another -w/--workdir",
         ) from None
+    except OSError as error:
+        # Some network file systems have no locks.
+        raise UsageError(f"the run folder cannot be locked: {error.strerror}", where=path.parent,
+                         hint="choose a -w/--workdir on another file system") from error
 
 
 def read_row_group(path: Path, group: int) -> pa.Table:

@@ -1,5 +1,6 @@
 """The run folder: names, lock, formats, atomic files, ledger and identities."""
 
+import errno
 import json
 import os
 import signal
@@ -83,6 +84,15 @@ def test_the_lock_is_released_after_an_error_and_not_shared_within_a_process(tmp
         run.lock().__enter__()
     with run.lock():
         pass
+
+
+def test_a_file_system_without_locks(tmp_path, monkeypatch):
+    def refuse(handle, operation):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(UsageError, match="cannot be locked: No locks available; choose a -w/--workdir on another"):
+        new_run(tmp_path).lock().__enter__()
 
 
 def test_a_newer_folder_or_one_of_another_recipe_is_refused(tmp_path):
