@@ -229,8 +229,8 @@ class _Cutter:
 
     def _frame(self, source: int, tile: int) -> np.ndarray:
         """Return the arcsec to (east, north) (2, 2) a step of 1 arcsec along x, y of a tile of the first band."""
-        sky = np.linalg.inv(_grid(self.bands[0], tile).jacobian[source])
-        return sky / np.linalg.norm(sky, axis=0)
+        grid = _grid(self.bands[0], tile)
+        return grid.axes[source] / grid.axis_scale[source]
 
     def _placement(self, source: int, channel: int, tile: int, frame: np.ndarray, side: float) -> Placement:
         grid, step = _grid(self.bands[channel], tile), side / self.stamp.pixels
@@ -238,7 +238,7 @@ class _Cutter:
         if self.stamp.orientation == "north":
             matrix = jacobian @ np.diag([-step, step])
         elif channel == 0:
-            matrix = np.diag(step / np.linalg.norm(np.linalg.inv(jacobian), axis=0))
+            matrix = np.diag(step / grid.axis_scale[source])
         else:
             matrix = jacobian @ frame * step
         x, y = grid.centre[source]

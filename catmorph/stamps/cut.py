@@ -162,14 +162,16 @@ def axis_weights(pixels: int, centre: float, step: float, length: int, resample:
     resample : {"bilinear", "area"}
     """
     positions = centre + step * (np.arange(pixels) - (pixels - 1) / 2)
-    distance = np.abs(np.arange(length)[None, :] - positions[:, None])
+    distance = np.abs(np.arange(float(length)) - positions[:, None])
     width = max(abs(step), 1.0)
     if resample == "area":
         # Overlap of the unit pixel with the stamp pixel's interval; an interval is at least a point wide.
         half = max(abs(step), 1e-9) / 2
         weights = np.clip(np.minimum(distance + 0.5, half) - np.maximum(distance - 0.5, -half), 0.0, None)
     else:
-        weights = np.clip(1.0 - distance / width, 0.0, None)
+        distance /= -width
+        distance += 1.0
+        weights = np.maximum(distance, 0.0, out=distance)
     total = weights.sum(axis=1, keepdims=True)
     return (weights / np.where(total > 0, total, 1.0)).astype(np.float32)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from astropy import units as u
@@ -34,10 +35,20 @@ class LocalGrid:
     centre: np.ndarray
     jacobian: np.ndarray
 
-    @property
+    @cached_property
     def pixel_scale(self) -> np.ndarray:
         """Side of a pixel in arcsec (source,): the root of its area."""
         return 1 / np.sqrt(np.abs(np.linalg.det(self.jacobian)))
+
+    @cached_property
+    def axes(self) -> np.ndarray:
+        """Arcsec towards (east, north) a pixel along (x, y) (source, 2, 2): the inverse of the jacobian."""
+        return np.linalg.inv(self.jacobian)
+
+    @cached_property
+    def axis_scale(self) -> np.ndarray:
+        """Arcsec a pixel along x and y (source, 2)."""
+        return np.linalg.norm(self.axes, axis=1)
 
     def inside(self, shape: tuple[int, int]) -> np.ndarray:
         """Return which centres (source,) lie on a pixel of an image of `shape` (ny, nx)."""
