@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import queue
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -84,7 +86,7 @@ def _pool_results(
     context.set_forkserver_preload([worker.__module__])
     done: queue.SimpleQueue[tuple[Any, Any]] = queue.SimpleQueue()
     graph = {key: (worker, task) for key, task in tasks.items()}
-    with ProcessPoolExecutor(min(workers, len(tasks)), mp_context=context) as pool:
+    with ProcessPoolExecutor(min(workers, len(tasks)), mp_context=context, initializer=_attend) as pool:
         thread = threading.Thread(target=_compute, args=(graph, pool, done), daemon=True)
         thread.start()
         try:
@@ -96,6 +98,20 @@ def _pool_results(
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
         thread.join()
+
+
+def _attend() -> None:
+    """Leave Ctrl-C, which reaches every process of the terminal, to the parent; do not outlive it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: Any) -> None:
+    # A killed parent closes no queue: without this its workers would wait for tasks for ever.
+    parent.join()
+    os._exit(1)
 
 
 def _compute(graph: dict[int, Any], pool: ProcessPoolExecutor, done: queue.SimpleQueue[tuple[Any, Any]]) -> None:

@@ -6,7 +6,6 @@ import os
 import signal
 import time
 
-import pytest
 from tiny_survey import start
 
 
@@ -25,7 +24,7 @@ import catmorph.engine as engine
 engine.WORTH_A_POOL_SECONDS = {pool}
 import catmorph.stamps.build as build
 import catmorph.inference.classify as classify
-def slowed(function, seconds=0.5):
+def slowed(function, seconds=0.3):
     def slow(*arguments, **options):
         time.sleep(seconds)
         return function(*arguments, **options)
@@ -36,11 +35,10 @@ classify._write = slowed(classify._write)
 """Makes the stages slow enough to be interrupted half-way."""
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_says_so_and_goes_on(survey, finished_survey, release_bytes, sent):
+def test_an_ended_run_says_so_and_goes_on(survey, finished_survey, release_bytes):
     process = start(survey, "run", "tiny.toml", "--workers", "2", code=SLOW.format(pool="1e9"))
     wait_for(lambda: len(list(survey.run.glob("stamps/*/*.h5"))) >= 2, process)
-    process.send_signal(sent)
+    process.terminate()
     out, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert out == ""
@@ -74,6 +72,15 @@ def test_killed_twice_it_still_gives_the_same_bytes(survey, finished_survey, rel
     assert survey("run", "tiny.toml", "-q").status == 0
     assert release_bytes(survey) == release_bytes(finished_survey)
     assert not list(survey.run.rglob(".partial-*"))
+
+
+def test_the_workers_of_a_killed_run_end(survey):
+    many = ("--workers", "2", "--set", "run.chunk_rows=1")
+    process = start(survey, "run", "tiny.toml", *many, code=SLOW.format(pool="0"))
+    wait_for(lambda: list(survey.run.glob("stamps/*/*.h5")), process)
+    process.kill()
+    process.communicate(timeout=60)  # ends when the last worker has closed its stderr
+    assert survey("ingest", "-r", "tiny.toml", "-q").status == 0
 
 
 def test_another_run_in_the_folder_is_refused(survey):
