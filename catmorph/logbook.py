@@ -35,8 +35,8 @@ class Logbook:
 
     Notes
     -----
-    Each line has ``time`` (UTC, ISO 8601), ``pid``, ``host``, ``event`` and the event's own keys. Above 5 MB the file is
-    renamed to ``catmorph.jsonl.1`` and so on; five are kept.
+    Each line has ``time`` (UTC, ISO 8601), ``pid``, ``host``, ``event`` and the event's own keys. Above 5 MB the
+    file is renamed to ``catmorph.jsonl.1`` and so on; five are kept.
     """
 
     def __init__(self, folder: Path):

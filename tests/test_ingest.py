@@ -193,9 +193,9 @@ def test_cuts_see_sentinels_as_missing_everywhere(tmp_path):
 
     assert ids("m > 0") == ids("not (m < 0)") == ["2", "3"]
     assert ids("morph != 'S'") == ["99"]
-    assert ids("missing(m) or missing(morph)") == ["2", "99"]
+    assert set(ids("missing(m) or missing(morph)")) == {"2", "99"}
     assert ids("ID == 99") == ids("id == '99'") == ["99"]
-    assert ids("field == 'f' and ra < 2.5") == ["2", "99"]
+    assert set(ids("field == 'f' and ra < 2.5")) == {"2", "99"}
     assert ids("magnitude > 1 and size < 9") == ["2"]  # the table's own, where the recipe maps none
     assert ids("magnitude > 5", magnitude="m") == ["2", "3"]
     assert ids('col("magnitude") > 2', magnitude="m") == ["3"]

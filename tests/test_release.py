@@ -19,11 +19,13 @@ from release_run import TWO_BANDS, clash, galaxies, given, scattered, write_run
 
 from catmorph.errors import CatmorphError, ProblemsError, RecipeError, UsageError
 from catmorph.quality import Flag
+from catmorph.recipe import Recipe
 from catmorph.release.assemble import release_layout, wide_batches
 from catmorph.release.bundle import check_release, export
 from catmorph.release.layout import check_layout
 from catmorph.release.results import answer_names, answers, entropy_bits
 from catmorph.schemes import LabelClass, Scheme, load_scheme
+from catmorph.sources.ingest import ingest
 from catmorph.workspace import RunFolder
 
 FILTERS = [
@@ -292,3 +294,40 @@ def test_a_recipe_without_classifier_has_no_release():
     recipe = clash(*TWO_BANDS).model_copy(update={"classifiers": {}})
     with pytest.raises(RecipeError, match="names no classifier to release"):
         check_layout(recipe)
+
+
+@pytest.mark.parametrize("sorted_rows", [100_000, 10])
+def test_rows_do_not_depend_on_the_chunks(tmp_path, monkeypatch, sorted_rows):
+    """Fields that are released by id, and those that are released by place on the sky."""
+    monkeypatch.setattr("catmorph.release.assemble.SORTED_ROWS", sorted_rows)
+    numbers = np.random.default_rng(4).permutation(60)
+    catalog = pd.DataFrame({
+        "id": numbers, "field": np.where(numbers % 3, "a611", "ms2137"),
+        "ra": 10 + np.sin(numbers) / 50, "dec": np.cos(7 * numbers) / 50,
+    })  # fmt: skip
+    catalog.to_csv(tmp_path / "catalog.csv", index=False)
+    released = []
+    for chunk_rows in (5, 17, 2048):
+        recipe = Recipe.model_validate({
+            "name": "sky", "scheme": "clash", "bands": {"names": ["F160W"]}, "mosaics": {"pattern": "none"},
+            "stamp": {"side": "1 arcsec"}, "run": {"chunk_rows": chunk_rows},
+            "classifiers": {"net": {"checkpoint": "none"}}, "release": {"require": "none"},
+            "catalog": {"files": str(tmp_path / "catalog.csv"), "id": "id", "ra": "ra", "dec": "dec",
+                        "field": {"column": "field"}},
+        })  # fmt: skip
+        run = RunFolder(tmp_path / str(chunk_rows), recipe)
+        ingest(run)
+        for chunk in run.chunks():
+            ids = run.read_sources(chunk)["id"].to_pylist()
+            path = run.logits_path("net", "F160W", chunk)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            logits = {name: np.float32([(i + 1) * int(text) % 7 for text in ids])
+                      for i, name in enumerate(load_scheme("clash").class_names)}  # fmt: skip
+            pq.write_table(pa.table({"id": ids, "flags": np.zeros(len(ids), "u4"), **logits}), path)
+        assert len(run.chunks()) >= 60 // chunk_rows
+        released.append(export(run, ["csv"]).files["csv"].read_bytes())
+    assert released[0] == released[1] == released[2]
+    ids = pd.read_csv(tmp_path / "5" / "release" / "catalog.csv")["id"]
+    assert sorted(ids) == list(range(60))
+    if sorted_rows == 100_000:
+        assert ids[:40].is_monotonic_increasing

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,8 +52,10 @@ class ChunkResult:
     released: np.ndarray
 
 
-def read_results(run: RunFolder, *, flags_only: bool = False) -> Iterator[ChunkResult]:
-    """Yield the results of every chunk, in the order of the plan.
+def read_results(
+    run: RunFolder, *, flags_only: bool = False, chunks: Sequence[Chunk] | None = None
+) -> Iterator[ChunkResult]:
+    """Yield the results of `chunks`, by default of all in the order of the plan.
 
     Parameters
     ----------
@@ -67,7 +69,8 @@ def read_results(run: RunFolder, *, flags_only: bool = False) -> Iterator[ChunkR
     CatmorphError
         For a logits file that is missing, damaged or not about its chunk's sources.
     """
-    chunks, keys = run.chunks(), release_keys(run.recipe)
+    keys = release_keys(run.recipe)
+    chunks = run.chunks() if chunks is None else chunks
     _refuse_missing(run, chunks, keys)
     scheme = load_scheme(run.recipe.scheme)
     for chunk in chunks:
@@ -130,7 +133,7 @@ def describe_flags(views: Mapping[Key, ViewResult], row: int) -> str:
     return "; ".join(texts)
 
 
-def _refuse_missing(run: RunFolder, chunks: list[Chunk], keys: tuple[Key, ...]) -> None:
+def _refuse_missing(run: RunFolder, chunks: Sequence[Chunk], keys: tuple[Key, ...]) -> None:
     first, count = None, 0
     for key in keys:
         for chunk in chunks:

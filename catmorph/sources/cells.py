@@ -16,10 +16,11 @@ DEEPEST = 29
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell and the rows (indices into the arrays given to `split`) it holds."""
+    """A cell, the rows (indices into the arrays given to `split`) it holds, and their deepest pixels."""
 
     name: str
     rows: np.ndarray
+    pixels: np.ndarray
 
 
 def split(ra: np.ndarray, dec: np.ndarray, chunk_rows: int) -> list[Cell]:
@@ -38,7 +39,7 @@ def split(ra: np.ndarray, dec: np.ndarray, chunk_rows: int) -> list[Cell]:
         order, rows = pending.pop()
         if len(rows) <= chunk_rows or order == DEEPEST:
             pixel = int(deep[rows[0]] >> (2 * (DEEPEST - order)))
-            cells.append((pixel << (2 * (DEEPEST - order)), Cell(f"o{order}p{pixel}", rows)))
+            cells.append((pixel << (2 * (DEEPEST - order)), Cell(f"o{order}p{pixel}", rows, deep[rows])))
         else:
             children = deep[rows] >> (2 * (DEEPEST - order - 1))
             pending += [(order + 1, rows[child]) for child in groups(children)]

@@ -23,7 +23,7 @@ from catmorph.sources.mapping import CANONICAL, MappedRows, map_catalog
 from catmorph.sources.tables import catalog_files
 from catmorph.workspace import RunFolder
 
-CODE_VERSION = 2
+CODE_VERSION = 3
 """Raised when this stage's results change; part of its fingerprint."""
 
 REJECTED = pa.schema(
@@ -137,14 +137,17 @@ def _write_sources(run: RunFolder, sources: pd.DataFrame, units: dict[str, str])
 
 
 def _chunks(sources: pd.DataFrame, chunk_rows: int) -> list[tuple[str, str, np.ndarray]]:
-    """Return field, cell and rows of each chunk: fields by name, cells by sky, rows by natural order of ids."""
+    """Return field, cell and rows of each chunk: fields by name, cells and rows by sky (deepest pixel, then id).
+
+    So the order of all rows is the same whatever the size of the chunks.
+    """
     codes, names = pd.factorize(sources["field"], sort=True)
     ra, dec, rank = sources["ra"].to_numpy(), sources["dec"].to_numpy(), natural_rank(sources["id"].to_numpy())
     chunks = []
     for name, rows in zip(names, groups(codes), strict=True):
         for cell in split(ra[rows], dec[rows], chunk_rows):
             inside = rows[cell.rows]
-            chunks.append((name, cell.name, inside[np.argsort(rank[inside])]))
+            chunks.append((name, cell.name, inside[np.lexsort((rank[inside], cell.pixels))]))
     return chunks
 
 
