@@ -10,8 +10,10 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from catmorph.errors import CatmorphError, UsageError
+from catmorph.failures import write_failures
 from catmorph.files import digest, remove_partial_files
 from catmorph.inference import classify as inference
 from catmorph.ledger import State
@@ -49,6 +51,8 @@ class StageReport:
         Why products were made, with their number.
     warnings : list of str
         What a user should look at.
+    worked : int
+        (source, view)s of the products made now.
     """
 
     stage: str
@@ -59,6 +63,15 @@ class StageReport:
     failures: dict[str, str] = field(default_factory=dict)
     why: Counter[str] = field(default_factory=Counter)
     warnings: list[str] = field(default_factory=list)
+    worked: int = 0
+
+    def facts(self) -> dict[str, Any]:
+        """Return the report as plain values, for the log and run.json."""
+        return {
+            "made": self.made, "kept": self.kept, "worked": self.worked, "counts": dict(self.counts),
+            "flags": dict(self.flags), "failures": dict(self.failures), "why": dict(self.why),
+            "warnings": list(self.warnings),
+        }
 
     def line(self) -> str:
         """Return the report as one line for people."""
@@ -137,9 +150,16 @@ def refuse_damaged_sources(run: RunFolder) -> None:
 
 
 def run_cutouts(
-    run: RunFolder, bands: Iterable[str] = (), *, workers: int = 1, scheduler: str | None = None, shown: bool = False
+    run: RunFolder, bands: Iterable[str] = (), *, workers: int = 1, scheduler: str | None = None, shown: bool = False,
+    fail_fast: bool = False,
 ) -> StageReport:
-    """Cut the stamps of the views called `bands` (default: all) that are not there or not valid any more."""
+    """Cut the stamps of the views called `bands` (default: all) that are not there or not valid any more.
+
+    Raises
+    ------
+    CatmorphError
+        With `fail_fast`, at the first mosaic that cannot be read; else its sources are flagged.
+    """
     from catmorph.engine import run_tasks
 
     report = StageReport("cutouts")
@@ -159,9 +179,29 @@ def run_cutouts(
     results = run_tasks(build.cut_chunk, todo, workers=workers, estimated_seconds=seconds, scheduler=scheduler)
     for result in progress(results, total=len(todo), label="cutouts", shown=shown):
         report.made += 1
+        report.worked += result.sources
         _count_stamps(report, result.sources, result.stamps, result.flags)
         report.failures.update(result.failures)
+        if fail_fast and result.failures:
+            mosaic, reason = result.failures[0]
+            raise CatmorphError(reason, where=mosaic, hint="repair it and run again, or leave --fail-fast out")
+    report.warnings += _blank_fields(run, tasks)
+    write_failures(run, tasks)
     return report
+
+
+def _blank_fields(run: RunFolder, tasks: list[build.CutTask]) -> list[str]:
+    """Warn of fields that a view's mosaics cover without one valid pixel at a source."""
+    stamps: Counter[tuple[str, str]] = Counter()
+    blank: Counter[tuple[str, str]] = Counter()
+    for task in tasks:
+        marker, key = run.ledger.read(task.shard) or {}, (task.view, task.chunk.field)
+        stamps[key] += marker.get("stamps", 0)
+        blank[key] += marker.get("flags", {}).get(Flag.NO_DATA.name, 0)
+    return [
+        f"{view}, field {field}: its mosaics hold no valid pixel at any source ({count} NO_DATA); are they blank?"
+        for (view, field), count in blank.items() if count and not stamps[view, field]
+    ]
 
 
 def _count_stamps(report: StageReport, sources: int, stamps: int, flags: dict[str, int]) -> None:
@@ -206,6 +246,7 @@ def run_classify(
                 report.why[state.why] += 1
         for result in progress(inference.classify(run, predictor, todo), total=len(todo), label=name, shown=shown):
             report.made += 1
+            report.worked += result.classified
             _count_logits(report, result.classified, result.blocked, result.flags)
     return report
 

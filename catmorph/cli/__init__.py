@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "summarize": ("release:summarize", "Count classes, mergers and every row of the release."),
     "gallery": ("release:gallery", "Draw stamps with their labels."),
     "status": ("production:status", "Show what is done, stale or missing, and what failed."),
+    "clean": ("production:clean", "Remove what the recipe does not need any more."),
     "models": ("models:models", "List, show and create networks and checkpoints."),
     "train": ("training:train", "Train a checkpoint from labelled stamps."),
     "simulate": ("simulate:simulate", "Simulate clusters, mosaics, catalogs and votes."),

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from catmorph.cli.common import Session, device_options, run_options, worker_option
+from catmorph.errors import CatmorphError
 
 if TYPE_CHECKING:
     from catmorph.pipeline import StageReport
+    from catmorph.record import RunRecord
+    from catmorph.release.summary import Summary
 
 EXCEEDS_TOLERANCE = 3
 """Exit status: done, with more faulty rows than the recipe tolerates."""
@@ -20,27 +24,71 @@ band_option = click.option("--band", "bands", multiple=True, metavar="BAND",
 
 
 @click.command(epilog="Example: catmorph run configs/samples/clash.toml --workers 2")
+@click.option("--dry-run", is_flag=True, help="Only say what would be made, and how long it would take.")
+@click.option("--fail-fast", is_flag=True, help="Stop at the first mosaic that cannot be read.")
+@click.option("--after", metavar="COMMAND", help="Command to call at the end, whatever the outcome; the path of "
+              "run.json is added as its last argument. No shell is used.")
 @worker_option
 @device_options
 @run_options(argument=True, json=True)
-def run(session: Session, workers: int, scheduler: str | None, device: str, precision: str | None) -> int:
+def run(session: Session, dry_run: bool, after: str | None, **options: Any) -> int:
     """Do everything, from survey table to release.
 
     These are the stages ingest, cutouts, classify, export and summarize of RECIPE (default: $CATMORPH_RECIPE,
     else ./catmorph.toml). What is already in the run folder and still valid is kept, so that the same command
     goes on after an interruption, and does only what is needed after a change.
     """
-    from catmorph import pipeline
     from catmorph.preflight import refuse_problems
+    from catmorph.record import RunRecord, call_after, parse_after
+
+    command = parse_after(after)
+    refuse_problems(session.run, device=options["device"], precision=options["precision"])
+    if dry_run:
+        return _say_forecast(session)
+    with session.run.lock():
+        record = RunRecord(session.run)
+        try:
+            status = _recorded(session, record, options)
+        finally:
+            call_after(command, record.path)
+    return status
+
+
+def _recorded(session: Session, record: RunRecord, options: dict[str, Any]) -> int:
+    """Do all stages and write run.json, whether they succeed or not."""
+    try:
+        summary = _produce(session, record, **options)
+    except BaseException as error:
+        text = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error) or type(error).__name__
+        # The folder may be what cannot be written: the first error is the one to tell.
+        with suppress(CatmorphError):
+            record.finish(getattr(error, "exit_status", 1), text)
+        raise
+    status = EXCEEDS_TOLERANCE if summary.exceeds_tolerance else 0
+    record.finish(status, _outcome_text(session, summary), account=summary.values["account"],
+                  faults=summary.values["faults"])
+    return outcome(session, summary)
+
+
+def _produce(
+    session: Session, record: RunRecord, *, workers: int, scheduler: str | None, device: str, precision: str | None,
+    fail_fast: bool,
+) -> Summary:
+    from catmorph import pipeline
 
     folder, shown = session.run, session.shows_progress
-    refuse_problems(folder, device=device, precision=precision)
-    with folder.lock():
-        pipeline.prepare(folder)
-        tell(session, pipeline.run_ingest(folder))
-        tell(session, pipeline.run_cutouts(folder, workers=workers, scheduler=scheduler, shown=shown))
-        tell(session, pipeline.run_classify(folder, device=device, precision=precision, shown=shown))
+    pipeline.prepare(folder)
+    with record.stage("ingest") as facts:
+        tell(session, pipeline.run_ingest(folder), facts)
+    with record.stage("cutouts") as facts:
+        tell(session, pipeline.run_cutouts(folder, workers=workers, scheduler=scheduler, shown=shown,
+                                           fail_fast=fail_fast), facts)
+    with record.stage("classify") as facts:
+        tell(session, pipeline.run_classify(folder, device=device, precision=precision, shown=shown), facts)
+    with record.stage("export") as facts:
         result = pipeline.run_release(folder)
+        facts["counts"] = result.account.counts()
+    with record.stage("summarize"):
         summary = pipeline.run_summary(folder)
     if session.json:
         click.echo(json.dumps(summary.to_json(), indent=2))
@@ -48,7 +96,19 @@ def run(session: Session, workers: int, scheduler: str | None, device: str, prec
         session.say(summary.text())
         for path in result.paths:
             click.echo(path)
-    return outcome(session, summary)
+    return summary
+
+
+def _say_forecast(session: Session) -> int:
+    from catmorph.forecast import forecast
+
+    stages = forecast(session.run)
+    if session.json:
+        click.echo(json.dumps([{**vars(stage), "why": dict(stage.why)} for stage in stages], indent=2))
+    else:
+        for stage in stages:
+            click.echo(stage.line())
+    return 0
 
 
 @click.command(epilog="Example: catmorph ingest -r clash.toml")
@@ -116,8 +176,33 @@ def status(session: Session) -> None:
     click.echo(json.dumps(found.to_json(), indent=2) if session.json else found.text())
 
 
-def tell(session: Session, report: StageReport) -> None:
-    """Print what a stage did, and warn of the mosaics that it could not read."""
+@click.command(epilog="Example: catmorph clean -r clash.toml --dry-run")
+@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@run_options
+def clean(session: Session, dry_run: bool) -> None:
+    """Remove what the recipe does not need any more.
+
+    That is stamps and logits of bands, classifiers and chunks that it has no longer, and what interrupted writes
+    left behind. The release, sources and logs stay.
+    """
+    from catmorph.clean import find_leftovers, remove
+
+    session.run.ingest_counts()
+    with session.run.lock():
+        leftovers = find_leftovers(session.run)
+        megabytes = leftovers.size_bytes / 1e6
+        for path in leftovers.files:
+            click.echo(path.relative_to(session.run.path))
+        if not dry_run:
+            remove(session.run, leftovers)
+    verb = "would remove" if dry_run else "removed"
+    session.say(f"{verb} {len(leftovers.files):,} files, {megabytes:.1f} MB")
+
+
+def tell(session: Session, report: StageReport, facts: dict[str, Any] | None = None) -> None:
+    """Print what a stage did, and warn of the mosaics that it could not read; `facts` takes it for run.json."""
+    if facts is not None:
+        facts.update(report.facts())
     session.say(report.line())
     if session.verbose:
         for why, count in report.why.most_common():
@@ -128,15 +213,21 @@ def tell(session: Session, report: StageReport) -> None:
         session.warn(f"{mosaic}: {reason}; its sources are flagged UNREADABLE")
 
 
-def outcome(session: Session, summary: Any) -> int:
+def outcome(session: Session, summary: Summary) -> int:
     """Return the exit status; say why where it is not 0."""
     if not summary.exceeds_tolerance:
         return 0
-    click.echo(
-        f"catmorph: done, but {summary.fault_fraction:.2%} of the rows have a fault, more than run.tolerance "
-        f"{session.recipe.run.tolerance:.2%}; see {session.run.release_folder() / 'summary.md'}", err=True,
-    )
+    click.echo(f"catmorph: {_outcome_text(session, summary)}", err=True)
     return EXCEEDS_TOLERANCE
+
+
+def _outcome_text(session: Session, summary: Summary) -> str:
+    if not summary.exceeds_tolerance:
+        return "done"
+    return (
+        f"done, but {summary.fault_fraction:.2%} of the rows have a fault, more than run.tolerance "
+        f"{session.recipe.run.tolerance:.2%}; see {session.run.release_folder() / 'summary.md'}"
+    )
 
 
 def warn_of_changes(session: Session) -> None:

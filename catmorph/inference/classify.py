@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,10 +75,13 @@ def load_predictor(run: RunFolder, name: str, *, device: str = "auto", precision
     return Predictor(checkpoint, device=device, precision=precision or section.precision, batch=section.batch)
 
 
-def logits_tasks(run: RunFolder, name: str, views: Iterable[str], predictor_fingerprint: str) -> list[LogitsTask]:
+def logits_tasks(
+    run: RunFolder, name: str, views: Iterable[str], predictor_fingerprint: str, chunks: Sequence[Chunk] | None = None
+) -> list[LogitsTask]:
     """Return a task for every (view, chunk) of classifier `name`, whether its file is there or not."""
     chosen = [view for view in run.recipe.classifier_views(name) if view in set(views)]
-    return [_task(run, name, view, chunk, predictor_fingerprint) for view in chosen for chunk in run.chunks()]
+    chunks = run.chunks() if chunks is None else chunks
+    return [_task(run, name, view, chunk, predictor_fingerprint) for view in chosen for chunk in chunks]
 
 
 def _task(run: RunFolder, name: str, view: str, chunk: Chunk, fingerprint: str) -> LogitsTask:
@@ -91,7 +94,7 @@ def _task(run: RunFolder, name: str, view: str, chunk: Chunk, fingerprint: str) 
     return LogitsTask(name, view, chunk, shard, run.logits_path(name, view, chunk), parts)
 
 
-def recorded_tasks(run: RunFolder, name: str) -> list[LogitsTask]:
+def recorded_tasks(run: RunFolder, name: str, chunks: Sequence[Chunk] | None = None) -> list[LogitsTask]:
     """Return the tasks of classifier `name` as its logits were made: on any device, in any precision.
 
     Raises
@@ -102,7 +105,7 @@ def recorded_tasks(run: RunFolder, name: str) -> list[LogitsTask]:
     section, views = run.recipe.classifiers[name], run.recipe.classifier_views(name)
     check_fits(load_card(section.checkpoint), run.recipe, views, where=section.checkpoint)
     possible = possible_fingerprints(run.identities.of(Path(section.checkpoint)), batch=section.batch)
-    return [_as_recorded(run, task, possible) for task in logits_tasks(run, name, views, possible[0])]
+    return [_as_recorded(run, task, possible) for task in logits_tasks(run, name, views, possible[0], chunks)]
 
 
 def _as_recorded(run: RunFolder, task: LogitsTask, possible: tuple[str, ...]) -> LogitsTask:

@@ -127,7 +127,7 @@ def _write_provenance(run: RunFolder, rows: Account, written: Iterable[Path]) ->
     facts = {
         "producer": producer(),
         "recipe": recipe_without_paths(run.recipe),
-        "versions": _versions(),
+        "versions": package_versions(),
         "classifiers": {name: _classifier(run, name) for name in run.recipe.classifiers},
         "sources": digest(run.sources_path()),
         "counts": rows.counts(),
@@ -184,7 +184,8 @@ def _classifier(run: RunFolder, name: str) -> dict[str, Any]:
     }
 
 
-def _versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that decide the bytes of a release."""
     versions = {"python": ".".join(map(str, sys.version_info[:3]))}
     for package in PACKAGES:
         try:

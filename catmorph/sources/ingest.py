@@ -17,11 +17,11 @@ import pyarrow.parquet as pq
 from catmorph.errors import CatalogError, CatmorphError
 from catmorph.files import atomic
 from catmorph.ledger import Parts, State
-from catmorph.recipe import CatalogSection
+from catmorph.recipe import CatalogSection, Recipe
 from catmorph.sources.cells import groups, natural_rank, split
 from catmorph.sources.mapping import CANONICAL, MappedRows, map_catalog
 from catmorph.sources.tables import catalog_files
-from catmorph.workspace import RunFolder
+from catmorph.workspace import Chunk, RunFolder
 
 CODE_VERSION = 3
 """Raised when this stage's results change; part of its fingerprint."""
@@ -79,6 +79,16 @@ def ingest(run: RunFolder) -> dict[str, int]:
     run.ledger.write(run.sources_path(), parts, counts=counts, rejected_by_kind=by_kind)
     run.identities.save()
     return counts
+
+
+def planned_chunks(recipe: Recipe) -> list[Chunk]:
+    """Return the chunks that `ingest` would make of the survey table now; nothing is written."""
+    sources, _ = divide(map_catalog(recipe), recipe.catalog)
+    decisive = [sources[name].to_numpy() for name in ("id", "ra", "dec", "size_arcsec")]
+    return [
+        Chunk(field, cell, group, len(rows), stamp_digest(*(values[rows] for values in decisive)))
+        for group, (field, cell, rows) in enumerate(_chunks(sources, recipe.run.chunk_rows))
+    ]
 
 
 def divide(rows: MappedRows, section: CatalogSection) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,9 +67,9 @@ def chosen_views(run: RunFolder, bands: Iterable[str]) -> tuple[str, ...]:
     return tuple(view for view in views if not wanted or view in wanted)
 
 
-def cut_tasks(run: RunFolder, views: Iterable[str]) -> list[CutTask]:
-    """Return a task for every (view, chunk), whether its shard is there or not."""
-    tiles, chunks = _Tiles(run), run.chunks()
+def cut_tasks(run: RunFolder, views: Iterable[str], chunks: Sequence[Chunk] | None = None) -> list[CutTask]:
+    """Return a task for every (view, chunk), whether its shard is there or not; `chunks`: default all."""
+    tiles, chunks = _Tiles(run), run.chunks() if chunks is None else chunks
     return [_task(run, tiles, view, chunk) for view in views for chunk in chunks]
 
 

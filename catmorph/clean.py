@@ -1,0 +1,82 @@
+"""What a run folder holds that its recipe does not need any more, and how to remove it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from catmorph.files import TEMPORARY_PREFIX
+from catmorph.workspace import RunFolder
+
+FOLDERS = ("stamps", "logits")
+
+
+@dataclass(frozen=True)
+class Leftovers:
+    """Files that can go.
+
+    Attributes
+    ----------
+    products : tuple of Path
+        Shards and logits of views, classifiers or cells that the recipe and the chunk plan have no more.
+    markers : tuple of Path
+        Ledger entries of those, or of products that are gone.
+    partial : tuple of Path
+        What interrupted writes left behind.
+    """
+
+    products: tuple[Path, ...]
+    markers: tuple[Path, ...]
+    partial: tuple[Path, ...]
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All of them."""
+        return (*self.products, *self.markers, *self.partial)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes they take."""
+        return sum(path.stat().st_size for path in self.files if path.exists())
+
+
+def find_leftovers(run: RunFolder) -> Leftovers:
+    """Return what today's recipe and chunk plan do not need; nothing is removed.
+
+    Products that are out of date but still asked for are not leftovers: the next run replaces them.
+    """
+    needed = set(_needed(run))
+    partial = tuple(sorted(run.path.rglob(TEMPORARY_PREFIX + "*")))
+    products = tuple(path for path in _files(run.path, FOLDERS) if path not in needed and path not in partial)
+    wanted_markers = {run.ledger.marker_path(path) for path in needed if path.exists()}
+    ledger = run.path / "ledger"
+    markers = tuple(path for path in _files(ledger, FOLDERS) if path not in wanted_markers and path not in partial)
+    return Leftovers(products, markers, partial)
+
+
+def remove(run: RunFolder, leftovers: Leftovers) -> None:
+    """Delete the files of `leftovers` and the folders they leave empty."""
+    for path in leftovers.files:
+        path.unlink(missing_ok=True)
+    for path in leftovers.files:
+        for folder in path.parents:
+            if folder == run.path or run.path not in folder.parents:
+                break
+            # A folder that is not empty stays.
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def _needed(run: RunFolder) -> Iterable[Path]:
+    chunks = run.chunks()
+    for view in run.recipe.all_views:
+        yield from (run.shard_path(view, chunk) for chunk in chunks)
+    for name in run.recipe.classifiers:
+        for view in run.recipe.classifier_views(name):
+            yield from (run.logits_path(name, view, chunk) for chunk in chunks)
+
+
+def _files(folder: Path, names: Iterable[str]) -> list[Path]:
+    return sorted(path for name in names for path in (folder / name).rglob("*") if path.is_file())

@@ -1,0 +1,91 @@
+"""`catmorph run --dry-run`: what would be made, how many stamps, and how long at the last rates."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from catmorph.files import read_json
+from catmorph.inference import classify as inference
+from catmorph.record import manifest_path
+from catmorph.sources.ingest import ingest_state, planned_chunks
+from catmorph.stamps import build
+from catmorph.workspace import Chunk, RunFolder
+
+
+@dataclass
+class StageForecast:
+    """What one stage would do: products to make and to keep, (source, view)s to work on, and why."""
+
+    stage: str
+    make: int = 0
+    keep: int = 0
+    work: int = 0
+    why: Counter[str] = field(default_factory=Counter)
+    seconds: float | None = None
+
+    def add(self, why: str, work: int) -> None:
+        """Count one product; an empty `why` means that it is kept."""
+        if why:
+            self.make += 1
+            self.work += work
+            self.why[why] += 1
+        else:
+            self.keep += 1
+
+    def line(self) -> str:
+        """Return it as one line for people."""
+        why = "; ".join(f"{text} ({count})" for text, count in self.why.most_common(3))
+        text = f"{self.stage}: {self.make} to make, {self.keep} up to date"
+        if self.work:
+            text += f"; {self.work:,} (source, view)s"
+        if self.seconds is not None:
+            text += f", about {self.seconds:,.0f} s at the last rate"
+        return f"{text}; {why}" if why else text
+
+
+def forecast(run: RunFolder) -> list[StageForecast]:
+    """Return what `catmorph run` would do now; nothing is written, and pixels are not read.
+
+    The catalog is read when it has changed, to know its chunks.
+    """
+    ingest, state = StageForecast("ingest"), ingest_state(run)
+    ingest.add(state.why, 0)
+    chunks = run.chunks() if state.done else planned_chunks(run.recipe)
+    cutouts, to_cut = _cutouts(run, chunks)
+    stages = [ingest, cutouts, _classify(run, chunks, to_cut)]
+    rates = _last_rates(run)
+    for stage in stages:
+        if stage.work and stage.stage in rates:
+            stage.seconds = stage.work / rates[stage.stage]
+    return stages
+
+
+def _cutouts(run: RunFolder, chunks: Sequence[Chunk]) -> tuple[StageForecast, set[tuple[str, str]]]:
+    result, to_cut = StageForecast("cutouts"), set()
+    for task in build.cut_tasks(run, run.recipe.all_views, chunks):
+        why = build.task_state(run, task).why
+        result.add(why, task.chunk.count)
+        if why:
+            to_cut.add((task.view, task.chunk.key))
+    return result, to_cut
+
+
+def _classify(run: RunFolder, chunks: Sequence[Chunk], to_cut: set[tuple[str, str]]) -> StageForecast:
+    result = StageForecast("classify")
+    for name in run.recipe.classifiers:
+        for task in inference.recorded_tasks(run, name, chunks):
+            cut = (task.view, task.chunk.key) in to_cut
+            why = "stamps are cut again" if cut else inference.task_state(run, task).why
+            result.add(why, task.chunk.count)
+    return result
+
+
+def _last_rates(run: RunFolder) -> dict[str, float]:
+    """Return (source, view)s a second of each stage, from the last run that did some."""
+    record: Any = read_json(manifest_path(run))
+    stages = record.get("stages", []) if isinstance(record, dict) else []
+    return {stage["stage"]: stage["worked"] / stage["seconds"] for stage in stages
+            if stage.get("worked") and stage.get("seconds")}
