@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from catmorph.errors import MosaicError
+from catmorph.patience import may_pass, patiently
 from catmorph.quality import BLOCKING, Flag
 from catmorph.recipe import StampSection
 from catmorph.stamps.cut import Cut, Placement, cut_stamp
@@ -46,6 +47,7 @@ class _Band:
         self.mosaics: list[Mosaic | None] = []
         self.grids: list[LocalGrid | None] = []
         self.failures: list[tuple[str, str]] = []
+        self._given_up: set[int] = set()
         margin = [self._open(tile, ra, dec) for tile in tiles]
         self._margin = np.array(margin).reshape(len(tiles), len(ra))
         self._absence = Flag.OFF_IMAGE if tiles else Flag.NO_MOSAIC
@@ -56,7 +58,7 @@ class _Band:
         """Open a tile, keep it open if it holds a source, and return how far inside the sources are."""
         mosaic, grid, margin = None, None, np.full(len(ra), -np.inf)
         try:
-            mosaic = Mosaic(tile)
+            mosaic = patiently(lambda: Mosaic(tile))
         except MosaicError as error:
             self.fail(tile, error)
         if mosaic:
@@ -75,6 +77,27 @@ class _Band:
         failure = (os.path.basename(str(error.where or tile.image)), error.message)
         if failure not in self.failures:
             self.failures.append(failure)
+
+    def cut(self, tile: int, placement: Placement, resample: str) -> Cut:
+        """Cut from a tile; after an error that may pass, wait, open it anew and try again.
+
+        A tile that does not come back is given up: the other sources on it get one attempt each.
+        """
+        waits = None if tile not in self._given_up else ()
+        self._given_up.add(tile)
+        result = patiently(lambda: self._attempt(tile, placement, resample), waits)
+        self._given_up.discard(tile)
+        return result
+
+    def _attempt(self, tile: int, placement: Placement, resample: str) -> Cut:
+        mosaic = self.mosaics[tile] = self.mosaics[tile] or Mosaic(self.files[tile])
+        try:
+            return cut_stamp(mosaic, placement, resample)
+        except MosaicError as error:
+            if may_pass(error):
+                mosaic.close()
+                self.mosaics[tile] = None
+            raise
 
     def tiles_of(self, source: int) -> list[int]:
         """Return the tiles that hold the source's centre, the one farthest from its edge first."""
@@ -215,10 +238,8 @@ class _Cutter:
         return best_tile, best
 
     def _read(self, band: _Band, tile: int, placement: Placement) -> Cut | None:
-        mosaic = band.mosaics[tile]
-        assert mosaic is not None
         try:
-            cut = cut_stamp(mosaic, placement, self.stamp.resample)
+            cut = band.cut(tile, placement, self.stamp.resample)
         except MosaicError as error:
             band.fail(band.files[tile], error)
             return None

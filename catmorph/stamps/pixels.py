@@ -91,7 +91,8 @@ class Image:
                 self.shape: tuple[int, int] = tuple(unit.shape)[-2:]
                 if not is_gzip:
                     _check_complete(self._file, index, path)
-                self._read, self._release = _reader(unit, index, path)
+                offset = None if is_gzip else self._file.fileinfo(index)["datLoc"]
+                self._read, self._release = _reader(unit, index, path, offset)
             except BaseException:
                 self._file.close()
                 raise
@@ -110,7 +111,6 @@ class Image:
     def close(self) -> None:
         """Close the file; no window can be read any more."""
         self._release()
-        # The reader holds the memory map, and that a file descriptor.
         self._read = _closed
         self._file.close()
 
@@ -247,10 +247,14 @@ def _is_flat(unit: Any) -> bool:
     return len(shape) >= 2 and all(length == 1 for length in shape[:-2]) and min(shape[-2:]) > 0
 
 
-def _reader(unit: Any, index: int, path: str) -> tuple[Window, Callable[[], None]]:
+def _reader(unit: Any, index: int, path: str, offset: int | None) -> tuple[Window, Callable[[], None]]:
     """Return the function that reads windows, and the one that lets go of what it holds open."""
     if not isinstance(unit, fits.CompImageHDU):
-        return _plain_reader(unit), _nothing
+        if offset is None:
+            data = unit.data.reshape(unit.shape[-2:])
+            return _plain_reader(unit.header, lambda rows, columns: data[rows, columns]), _nothing
+        raw = _RawPixels(path, offset, unit.header["BITPIX"], tuple(unit.shape)[-2:])
+        return _plain_reader(unit.header, raw.window), raw.close
     integer_blank = unit.header["BITPIX"] > 0 and ("BLANK" in unit.header or "ZBLANK" in unit.header)
     if integer_blank or len(unit.shape) != 2 or not _is_plain_name(path):
         return _section_reader(unit), _nothing
@@ -283,13 +287,41 @@ def _check_complete(file: fits.HDUList, index: int, path: str) -> None:
         raise MosaicError(f"is truncated: {size} of at least {needed} bytes", where=path, hint="download it again")
 
 
-def _plain_reader(unit: Any) -> Window:
-    data = unit.data.reshape(unit.shape[-2:])
-    scale, zero = unit.header.get("BSCALE", 1), unit.header.get("BZERO", 0)
-    blank = unit.header.get("BLANK") if data.dtype.kind in "iu" else None
+class _RawPixels:
+    """The bytes of an uncompressed image, read a row of a window at a time.
+
+    A memory map would end the process (SIGBUS) where a disk fails, or a file is cut short meanwhile.
+    """
+
+    def __init__(self, path: str, offset: int, bitpix: int, shape: tuple[int, int]):
+        self._path, self._offset, self._shape = path, offset, shape
+        self._dtype = np.dtype(f">{'f' if bitpix < 0 else 'u' if bitpix == 8 else 'i'}{abs(bitpix) // 8}")
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def window(self, rows: slice, columns: slice) -> np.ndarray:
+        """Return pixels (y, x) as stored, big-endian."""
+        (first, last, _), (left, right, _) = rows.indices(self._shape[0]), columns.indices(self._shape[1])
+        height, width, size = max(last - first, 0), max(right - left, 0), self._dtype.itemsize
+        line, start = self._shape[1] * size, self._offset + left * size
+        places = range(start + first * line, start + last * line, line)
+        data = b"".join([os.pread(self._descriptor, width * size, place) for place in places])
+        if len(data) != height * width * size:
+            raise MosaicError("has become shorter while it was read", where=self._path)
+        return np.frombuffer(data, self._dtype).reshape(height, width)
+
+    def close(self) -> None:
+        """Close the file, once."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def _plain_reader(header: fits.Header, stored: Window) -> Window:
+    scale, zero = header.get("BSCALE", 1), header.get("BZERO", 0)
+    blank = header.get("BLANK") if header["BITPIX"] > 0 else None
 
     def read(rows: slice, columns: slice) -> np.ndarray:
-        raw = data[rows, columns]
+        raw = stored(rows, columns)
         raw = raw.astype(raw.dtype.newbyteorder("="))
         if scale == 1 and zero == 0 and blank is None:
             return raw
