@@ -55,6 +55,7 @@ class LogitsReport:
     classified: int
     blocked: int
     flags: dict[str, int]
+    note: str = ""
 
 
 def load_predictor(run: RunFolder, name: str, *, device: str = "auto", precision: str | None = None) -> Predictor:
@@ -157,20 +158,21 @@ class _Rows:
     flags: np.ndarray
     bad_fraction: np.ndarray
     signal: np.ndarray
+    note: str
 
 
 def _inputs(
     run: RunFolder, tasks: Iterable[LogitsTask], waiting: dict[LogitsTask, _Rows]
 ) -> Iterator[tuple[tuple[LogitsTask, bool], np.ndarray]]:
     for task in tasks:
-        _refuse_unsound(run, task)
-        with open_shard(task.shard) as shard:
-            waiting[task] = _Rows(shard.ids, shard.flags, shard.bad_fraction, shard.signal)
-            yield from (((task, last), block) for last, block in _blocks(shard, run.recipe.normalise))
+        sound, note = _with_sound_shard(run, task)
+        with open_shard(sound.shard) as shard:
+            waiting[sound] = _Rows(shard.ids, shard.flags, shard.bad_fraction, shard.signal, note)
+            yield from (((sound, last), block) for last, block in _blocks(shard, run.recipe.normalise))
 
 
-def _refuse_unsound(run: RunFolder, task: LogitsTask) -> None:
-    """Refuse a shard whose bytes are not those that were written, and let it be cut again."""
+def _with_sound_shard(run: RunFolder, task: LogitsTask) -> tuple[LogitsTask, str]:
+    """Return the task, its shard cut again where its bytes are not those that were written, and a note of that."""
     marker = run.ledger.read(task.shard)
     if marker is None or not task.shard.exists():
         raise CatmorphError("there are no stamps", where=task.shard, hint="run `catmorph cutouts`")
@@ -178,10 +180,19 @@ def _refuse_unsound(run: RunFolder, task: LogitsTask) -> None:
     if changed:
         raise CatmorphError(f"was cut before a change of: {changed}", where=task.shard, hint="run `catmorph cutouts`")
     # Hashing costs 1% of what the network does with the stamps.
-    if digest(task.shard) != marker["sha256"]:
-        run.ledger.forget(task.shard)
-        raise CatmorphError("is damaged: its bytes are not what was written", where=task.shard,
+    if digest(task.shard) == marker["sha256"]:
+        return task, ""
+    return _cut_again(run, task, marker), f"{task.shard}: was damaged, its bytes were not what was written; cut again"
+
+
+def _cut_again(run: RunFolder, task: LogitsTask, marker: dict[str, Any]) -> LogitsTask:
+    run.ledger.forget(task.shard)
+    (cut,) = build.cut_tasks(run, [task.view], [task.chunk])
+    if cut.parts.fingerprint != marker["fingerprint"]:
+        raise CatmorphError("is damaged, and its mosaics are not those it was cut from", where=task.shard,
                             hint="run `catmorph run` or `catmorph cutouts`, which cut it again")
+    build.cut_chunk(cut)
+    return _task(run, task.classifier, task.view, task.chunk, task.parts.values["classifier"])
 
 
 def _blocks(shard: Shard, section: NormaliseSection) -> Iterator[tuple[bool, np.ndarray]]:
@@ -209,4 +220,4 @@ def _write(run: RunFolder, task: LogitsTask, rows: _Rows, logits: np.ndarray) ->
         pq.write_table(pa.table(columns), temporary)
     counts = count_flags(flags)
     run.ledger.write(task.product, task.parts, classified=int((~null).sum()), blocked=int(null.sum()), flags=counts)
-    return LogitsReport(task, int((~null).sum()), int(null.sum()), counts)
+    return LogitsReport(task, int((~null).sum()), int(null.sum()), counts, rows.note)
