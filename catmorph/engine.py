@@ -95,9 +95,18 @@ def _pool_results(
                 if isinstance(result, BaseException):
                     raise result
                 yield key, result
+        except (KeyboardInterrupt, GeneratorExit):
+            # A chunk can take minutes: what it has written is removed by the next run.
+            _terminate(pool)
+            raise
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
         thread.join()
+
+
+def _terminate(pool: ProcessPoolExecutor) -> None:
+    for process in list(pool._processes.values()):
+        process.terminate()
 
 
 def _attend() -> None:

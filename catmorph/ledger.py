@@ -8,12 +8,14 @@ that an interruption leaves at worst a product without marker, which is made aga
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from catmorph.files import digest, digest_json, read_sealed, write_sealed
+from catmorph.patience import patiently
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,15 @@ def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     return "; ".join(texts) or "inputs changed"
 
 
+_TICK_NANOSECONDS = 50_000_000
+"""Times of files advance in steps: of 4 to 10 ms in Linux."""
+
+
+def _stamp(path: Path) -> list[int]:
+    stat = os.stat(path)
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ino]
+
+
 class Identities:
     """The sha256 of input files, remembered by path, size, modification time and inode.
 
@@ -121,19 +132,21 @@ class Identities:
     def of(self, path: Path) -> str:
         """Return the identity of `path`; ``unreadable: ...`` where it cannot be read."""
         try:
-            stat = os.stat(path)
+            return patiently(lambda: self._look_up(path))
         except OSError as error:
             return f"unreadable: {error.strerror}"
-        stamp = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
+
+    def _look_up(self, path: Path) -> str:
+        stamp = _stamp(path)
         known = self._known.get(str(path))
         if known and known[:3] == stamp:
             return known[3]
-        try:
-            value = digest(path)
-        except OSError as error:
-            return f"unreadable: {error.strerror}"
-        self._known[str(path)] = [*stamp, value]
-        self._changed = True
+        value = digest(path)
+        # A file that changed while it was read, or may change once more within the clock's tick, is read again
+        # the next time.
+        if stamp == _stamp(path) and abs(time.time_ns() - stamp[1]) > _TICK_NANOSECONDS:
+            self._known[str(path)] = [*stamp, value]
+            self._changed = True
         return value
 
     def save(self) -> None:

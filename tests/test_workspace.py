@@ -237,6 +237,7 @@ def test_fingerprints_do_not_depend_on_the_order_of_parts():
 def test_identities_are_remembered_until_the_file_changes(tmp_path):
     path, cache = tmp_path / "mosaic.fits", tmp_path / "identities.json"
     path.write_bytes(b"one")
+    os.utime(path, ns=(10**18, 10**18))  # a file of this very moment is not remembered yet
     known = Identities(cache)
     first = known.of(path)
     known.save()
