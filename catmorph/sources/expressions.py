@@ -49,7 +49,8 @@ class Expression:
                 warnings.simplefilter("ignore")
                 self._tree = ast.parse(text.strip(), mode="eval").body
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            raise RecipeError(f"cut {text!r} is not an expression: {error}") from None
+            reason = error.msg if isinstance(error, SyntaxError) else error
+            raise RecipeError(f"cut {text!r} is not an expression: {reason}") from None
         self.names: set[str] = set()
         self.quoted: set[str] = set()
         self._check(self._tree, 0)

@@ -60,6 +60,8 @@ def catalog_files(section: CatalogSection) -> list[Path]:
         matches = [pattern] if os.path.isfile(pattern) else sorted(glob.glob(pattern))
         files = [Path(match) for match in matches if os.path.isfile(match)]
         if not files:
+            if os.path.isdir(pattern):
+                raise CatalogError("is a folder", where=pattern, hint="name its files in catalog.files, such as *.cat")
             raise CatalogError("no such catalog file", where=pattern, hint="check catalog.files in the recipe")
         found += [file for file in files if file not in found]
     return found
