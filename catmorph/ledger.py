@@ -81,6 +81,8 @@ class Ledger:
         """Compare `product` with the inputs it should be made from; `deep` rehashes the file."""
         marker = self.read(product)
         if marker is None or not product.exists():
+            if product.exists() and self.marker_path(product).exists():
+                return State("stale", "damaged: its marker is not what was written")
             return State("missing", "not made yet")
         if marker["fingerprint"] != parts.fingerprint:
             return State("stale", _difference(marker.get("parts", {}), parts.values), marker)

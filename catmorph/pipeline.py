@@ -53,6 +53,8 @@ class StageReport:
         What a user should look at.
     worked : int
         (source, view)s of the products made now.
+    damaged : list of str
+        Products whose bytes are not those that were written, and what is wrong with them.
     """
 
     stage: str
@@ -64,6 +66,20 @@ class StageReport:
     why: Counter[str] = field(default_factory=Counter)
     warnings: list[str] = field(default_factory=list)
     worked: int = 0
+    damaged: list[str] = field(default_factory=list)
+
+    def note_why(self, product: Path, why: str) -> None:
+        """Count why a product is made."""
+        self.why[why] += 1
+        if why.startswith("damaged"):
+            self.damaged.append(f"{product}: {why}")
+
+    def warn_of_damage(self) -> None:
+        """Warn of the damaged products noted since the last time, by the first of them."""
+        if self.damaged:
+            others = f" (and {len(self.damaged) - 1} more)" if len(self.damaged) > 1 else ""
+            self.warnings.append(f"{self.damaged[0]}{others}; made again")
+            self.damaged.clear()
 
     def facts(self) -> dict[str, Any]:
         """Return the report as plain values, for the log and run.json."""
@@ -90,12 +106,14 @@ def prepare(run: RunFolder) -> None:
 def run_ingest(run: RunFolder) -> StageReport:
     """Read the survey table in, unless the sources are there, valid and undamaged."""
     report = StageReport("ingest")
-    why = _why_ingest(run)
+    product, why = _why_ingest(run)
     if why:
+        report.note_why(product, why)
+        report.warn_of_damage()
         counts = ingest_catalog(run)
         for product in (run.rejected_path(), run.plan_path()):
             run.ledger.write(product, ingest_parts(run))
-        report.made, report.why = 1, Counter([why])
+        report.made = 1
     else:
         report.kept = 1
         counts = run.ingest_counts()
@@ -103,11 +121,12 @@ def run_ingest(run: RunFolder) -> StageReport:
     return report
 
 
-def _why_ingest(run: RunFolder) -> str:
-    states = [ingest_state(run)]
-    if states[0].done:
-        states += [run.ledger.state(product, ingest_parts(run), deep=True) for product in _ingested(run)]
-    return next((state.why for state in states if not state.done), "")
+def _why_ingest(run: RunFolder) -> tuple[Path, str]:
+    """Return which file of the sources is to be made again, and why; no reason where none is."""
+    states = [(run.sources_path(), ingest_state(run))]
+    if states[0][1].done:
+        states += [(path, run.ledger.state(path, ingest_parts(run), deep=True)) for path in _ingested(run)]
+    return next(((path, state.why) for path, state in states if not state.done), (run.sources_path(), ""))
 
 
 def _ingested(run: RunFolder) -> tuple[Path, ...]:
@@ -174,7 +193,8 @@ def run_cutouts(
             _count_stamps(report, state.marker["sources"], state.marker["stamps"], state.marker["flags"])
         else:
             todo.append(task)
-            report.why[state.why] += 1
+            report.note_why(task.shard, state.why)
+    report.warn_of_damage()
     seconds = sum(task.chunk.count for task in todo) / STAMPS_A_SECOND
     results = run_tasks(build.cut_chunk, todo, workers=workers, estimated_seconds=seconds, scheduler=scheduler)
     for result in progress(results, total=len(todo), label="cutouts", shown=shown):
@@ -243,9 +263,11 @@ def run_classify(
                 _count_logits(report, state.marker["classified"], state.marker["blocked"], state.marker["flags"])
             else:
                 todo.append(task)
-                report.why[state.why] += 1
+                report.note_why(task.product, state.why)
+        report.warn_of_damage()
         for result in progress(inference.classify(run, predictor, todo), total=len(todo), label=name, shown=shown):
             report.made += 1
+            report.warnings += [result.note] if result.note else []
             report.worked += result.classified
             _count_logits(report, result.classified, result.blocked, result.flags)
     return report
