@@ -9,7 +9,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,9 @@ class Logbook:
     def close(self) -> None:
         """Close the file; the next note opens it again."""
         if self._handler:
-            self._handler.close()
+            # On a full disk it tries once more to write the lines that it could not write.
+            with suppress(OSError):
+                self._handler.close()
             self._handler = None
 
     def _open(self) -> logging.Handler:

@@ -7,7 +7,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -185,8 +185,10 @@ class RunFolder:
                              hint="choose another -w/--workdir") from error
         try:
             _take(handle, path)
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
+            # On a full disk the holder stays unnamed; it holds the folder all the same.
+            with suppress(OSError):
+                os.ftruncate(handle, 0)
+                os.pwrite(handle, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
             yield
             os.ftruncate(handle, 0)
         finally:

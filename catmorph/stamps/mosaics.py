@@ -7,7 +7,8 @@ import os
 import re
 from collections.abc import Iterable
 
-from catmorph.errors import RecipeError, one_line
+from catmorph.errors import CatmorphError, RecipeError, one_line
+from catmorph.patience import patiently
 from catmorph.recipe import Recipe
 from catmorph.stamps.pixels import ImageFiles
 from catmorph.templates import fill
@@ -46,7 +47,22 @@ def describe_unmatched(recipe: Recipe, bands: Iterable[str]) -> str:
 
 def _matches(recipe: Recipe, pattern: str, field: str, band: str) -> list[str]:
     # A dangling link is kept: it is a mosaic that cannot be read, not a field without one.
-    return sorted(path for path in glob.glob(_filled(recipe, pattern, field, band)) if not os.path.isdir(path))
+    filled = _filled(recipe, pattern, field, band)
+    _refuse_unreadable_folder(filled)
+    return sorted(path for path in glob.glob(filled) if not os.path.isdir(path))
+
+
+def _refuse_unreadable_folder(pattern: str) -> None:
+    """Raise where a folder is there but cannot be read: glob takes it for one without mosaics."""
+    folder, _, _ = _WILDCARD.sub("\0", os.path.dirname(pattern)).partition("\0")
+    folder = folder if folder == os.path.dirname(pattern) else os.path.dirname(folder)
+    try:
+        patiently(lambda: os.scandir(folder or ".").close())
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise CatmorphError(f"the folder of mosaics cannot be read: {error.strerror}", where=folder,
+                            hint="run again when it can") from error
 
 
 def _filled(recipe: Recipe, pattern: str, field: str, band: str) -> str:
