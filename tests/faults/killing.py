@@ -33,7 +33,8 @@ class Runs:
 
     def __init__(self, folder: Path):
         self.output = folder / "output"
-        environment = {**os.environ, "PYTHONPATH": str(HERE)}
+        search = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
+        environment = {**os.environ, "PYTHONPATH": search}
         self._process = subprocess.Popen([sys.executable, str(HERE / "launcher.py")], env=environment, text=True,
                                          stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # fmt: skip
         self.child = 0
