@@ -55,10 +55,16 @@ def kill_at(number: int) -> Any:
 
 
 def slow_cut_chunk(task: Any) -> Any:
-    """Cut a chunk with pauses inside its writes; the worker that finds ``kill-a-worker`` dies in the middle of one."""
+    """Cut a chunk with pauses inside its writes.
+
+    The worker that finds ``kill-a-worker`` dies in the middle of one; one that finds ``be-slow`` takes minutes.
+    """
     from catmorph.stamps import build
 
     kill = task.run_folder.parent / "kill-a-worker"
+    if (task.run_folder.parent / "be-slow").exists():
+        (task.run_folder.parent / f"slow-{os.getpid()}").touch()
+        time.sleep(300)
 
     def step(what: str, path: Any) -> None:
         time.sleep(PAUSE_SECONDS)
@@ -76,6 +82,7 @@ def run(request: dict[str, Any]) -> None:
     from catmorph.cli import main
 
     os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     os.chdir(request["folder"])
     output = os.open(request["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(output, 1)
