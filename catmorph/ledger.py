@@ -110,7 +110,8 @@ _TICK_NANOSECONDS = 50_000_000
 """Times of files advance in steps: of 4 to 10 ms in Linux."""
 
 
-def _stamp(path: Path) -> list[int]:
+def stamp_of(path: Path) -> list[int]:
+    """Return what tells a changed file without reading it: size, time of change in nanoseconds, inode."""
     stat = os.stat(path)
     return [stat.st_size, stat.st_mtime_ns, stat.st_ino]
 
@@ -130,6 +131,11 @@ class Identities:
         self.cache = cache
         self._known: dict[str, list[Any]] = {} if deep else (read_sealed(cache) or {})
         self._changed = False
+        self._seen: dict[str, list[int]] = {}
+
+    def seen(self, path: Path) -> list[int]:
+        """Return size, time and inode of the file whose identity `of` gave; nothing where it could not be read."""
+        return self._seen.get(str(path), [])
 
     def of(self, path: Path) -> str:
         """Return the identity of `path`; ``unreadable: ...`` where it cannot be read."""
@@ -139,14 +145,14 @@ class Identities:
             return f"unreadable: {error.strerror}"
 
     def _look_up(self, path: Path) -> str:
-        stamp = _stamp(path)
+        stamp = self._seen[str(path)] = stamp_of(path)
         known = self._known.get(str(path))
         if known and known[:3] == stamp:
             return known[3]
         value = digest(path)
         # A file that changed while it was read, or may change once more within the clock's tick, is read again
         # the next time.
-        if stamp == _stamp(path) and abs(time.time_ns() - stamp[1]) > _TICK_NANOSECONDS:
+        if stamp == stamp_of(path) and abs(time.time_ns() - stamp[1]) > _TICK_NANOSECONDS:
             self._known[str(path)] = [*stamp, value]
             self._changed = True
         return value

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from threadpoolctl import threadpool_limits
 
 from catmorph.errors import UsageError, suggest
-from catmorph.ledger import Ledger, Parts, State
-from catmorph.quality import blocked, count_flags
+from catmorph.ledger import Ledger, Parts, State, stamp_of
+from catmorph.quality import Flag, blocked, count_flags
 from catmorph.recipe import Recipe, StampSection
 from catmorph.stamps.block import BlockPlan, cut_block
 from catmorph.stamps.mosaics import find_mosaics
 from catmorph.stamps.pixels import ImageFiles
-from catmorph.stamps.store import write_shard
+from catmorph.stamps.store import ShardContent, write_shard
 from catmorph.workspace import Chunk, RunFolder, read_row_group
 
 CODE_VERSION = 2
@@ -37,6 +38,7 @@ class CutTask:
     sources: Path
     shard: Path
     parts: Parts
+    seen: Mapping[str, list[int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,10 @@ def cut_chunk(task: CutTask) -> CutReport:
     # One BLAS thread: the workers share the cores, and the number of threads could change last bits.
     with threadpool_limits(limits=1, user_api="blas"):
         content, failures = cut_block(plan, sources)
+    changed = _changed_files(task)
+    if changed:
+        content = _without_stamps(content)
+        failures = [*failures, *((name, "has changed while the run went on") for name in changed)]
     write_shard(task.shard, content, _attributes(task))
     flags = count_flags(content.flags)
     Ledger(task.run_folder).write(
@@ -112,6 +118,28 @@ def cut_chunk(task: CutTask) -> CutReport:
         blocked=int(blocked(content.flags).sum()), failures=failures,
     )
     return CutReport(task.view, task.chunk, len(content.ids), len(content.stamps), flags, tuple(failures))
+
+
+def _changed_files(task: CutTask) -> list[str]:
+    """Return the files that are not any more what the fingerprint says: their pixels must not be kept under it."""
+    changed = []
+    for path, seen in task.seen.items():
+        try:
+            now = stamp_of(Path(path))
+        except OSError:
+            continue  # one that is gone was either read before or is among the failures
+        # Not the inode: another machine that sees the same files may number them differently.
+        if seen and now[:2] != seen[:2]:
+            changed.append(Path(path).name)
+    return changed
+
+
+def _without_stamps(content: ShardContent) -> ShardContent:
+    return replace(
+        content, flags=content.flags | np.uint32(Flag.UNREADABLE), rows=np.full_like(content.rows, -1),
+        bad_fraction=np.full_like(content.bad_fraction, np.nan), signal=np.full_like(content.signal, np.nan),
+        stamps=content.stamps[:0],
+    )
 
 
 def recipe_parts(recipe: Recipe, chunk: Chunk) -> dict[str, Any]:
@@ -133,10 +161,13 @@ def _task(run: RunFolder, tiles: _Tiles, view: str, chunk: Chunk) -> CutTask:
         values[f"mosaic {band}"] = tiles.of(chunk.field, band)[1]
     if recipe.stamp.side_unit == "pixels" and recipe.bands.reference:
         reference, values["mosaic of the reference band"] = tiles.of(chunk.field, recipe.bands.reference)
+    mosaics = tuple(tiles.of(chunk.field, band)[0] for band in bands)
+    paths = {path for band_tiles in (*mosaics, reference or ()) for tile in band_tiles for path in tile.paths}
     return CutTask(
-        view=view, bands=bands, chunk=chunk, mosaics=tuple(tiles.of(chunk.field, band)[0] for band in bands),
+        view=view, bands=bands, chunk=chunk, mosaics=mosaics,
         reference=reference, stamp=recipe.stamp, run_folder=run.path, sources=run.sources_path(),
         shard=run.shard_path(view, chunk), parts=Parts(values),
+        seen={path: run.identities.seen(Path(path)) for path in sorted(paths)},
     )
 
 

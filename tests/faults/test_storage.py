@@ -168,8 +168,44 @@ def test_a_mosaic_that_vanishes_half_way(survey, finished_survey, release_bytes,
         patched.setattr(build, "cut_chunk", after_it_is_gone)
         done = survey(*RUN)
     assert done.status == 3
-    assert "catmorph: warning: beta_f160w.fits: cannot be opened: No such file or directory" in done.err
+    (warning,) = [line for line in done.lines if "warning" in line]
+    assert warning.startswith("catmorph: warning: beta_f160w.fits")
+    assert ": cannot be opened: No such file or directory; its sources are flagged UNREADABLE" in warning
     (survey.folder / "away.fits").rename(path)
+    again = survey(*RUN)
+    assert again.status == 0, again.err
+    assert "1 made, 5 up to date" in again.lines[1]
+    assert release_bytes(survey) == release_bytes(finished_survey)
+
+
+@pytest.mark.parametrize("how", ["replaced", "overwritten"])
+def test_a_mosaic_that_changes_half_way_and_back_again(survey, finished_survey, release_bytes, monkeypatch, how):
+    """What is cut from another mosaic than the run has looked at is not kept, although the old one comes back."""
+    from catmorph.stamps import build
+
+    path, away = survey.folder / "mosaics" / "beta_f160w.fits", survey.folder / "away.fits"
+    shutil.copy(path, away)
+    shutil.copystat(path, away)
+    good = path.read_bytes()
+    other = bytearray(good)
+    other[-5000] ^= 1
+    cut_chunk = build.cut_chunk
+
+    def after_a_change(task):
+        if path.read_bytes() == good:
+            if how == "replaced":
+                path.unlink()
+            path.write_bytes(other)
+        return cut_chunk(task)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(build, "cut_chunk", after_a_change)
+        done = survey(*RUN)
+    assert done.status == 3
+    (warning,) = [line for line in done.lines if "warning" in line]
+    assert warning.startswith("catmorph: warning: beta_f160w.fits")
+    assert warning.endswith(": has changed while the run went on; its sources are flagged UNREADABLE")
+    away.rename(path)
     again = survey(*RUN)
     assert again.status == 0, again.err
     assert "1 made, 5 up to date" in again.lines[1]
