@@ -100,13 +100,15 @@ def _parent(process: int) -> int:
 
 
 def drawn(generator: random.Random, number: int, steps: int) -> list[Kill]:
-    """Draw kills of all kinds: two of five at a step inside a write, the others at a moment."""
+    """Draw kills of all kinds, some at a step inside a write, the others at a moment."""
     kinds = [("step", False), ("group", True), ("step", False), ("group", False), ("worker in a write", True),
              ("main", True), ("worker", True)]  # fmt: skip
     kills = []
     for i in range(number):
         kind, pool = kinds[i % len(kinds)]
-        kills.append(Kill(kind, pool, generator.randint(1, steps) if kind == "step" else generator.random()))
+        moment = generator.random()
+        # Runs that go on have fewer writes left: early steps more often.
+        kills.append(Kill(kind, pool, 1 + int(steps * moment**2) if kind == "step" else moment))
     return kills
 
 
