@@ -137,5 +137,7 @@ def open_release(run: RunFolder) -> pd.DataFrame:
     if (folder / f"{name}.parquet").exists():
         return pd.read_parquet(folder / f"{name}.parquet")
     if (folder / f"{name}.csv").exists():
-        return pd.read_csv(folder / f"{name}.csv")
+        # Identifiers are text: 007 stays 007, and NA is a name.
+        texts = {column.name: str for column in run.recipe.release.columns if column.source in ("id", "field")}
+        return pd.read_csv(folder / f"{name}.csv", dtype=texts, keep_default_na=False, na_values=[""])
     raise CatmorphError("there is no released catalog", where=folder, hint="run `catmorph export --format csv`")

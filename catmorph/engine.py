@@ -7,7 +7,7 @@ import os
 import queue
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
@@ -30,7 +30,7 @@ _POOL_ATTEMPTS = 3
 def run_tasks(
     worker: Callable[[Task], Result], tasks: Sequence[Task], *, workers: int, estimated_seconds: float,
     scheduler: str | None = None,
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Yield ``worker(task)`` for every task, as they are done.
 
     Parameters

@@ -80,7 +80,12 @@ def one_line(message: str, *, where: object = None, hint: str | None = None) -> 
     text = message if where is None else f"{where}: {message}"
     if hint:
         text = f"{text}; {hint}"
-    return "".join(one if one.isprintable() else "?" for one in " ".join(text.split()))
+    return printable(" ".join(text.split()))
+
+
+def printable(text: str) -> str:
+    """Return one line of `text` with what cannot be printed, such as an escape code, as ``?``."""
+    return "".join(one if one.isprintable() else "?" for one in text)
 
 
 def suggest(name: object, valid: Iterable[object]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,8 +9,7 @@ import pyarrow.parquet as pq
 
 from catmorph.files import atomic
 from catmorph.quality import Flag
-from catmorph.stamps.build import CutTask
-from catmorph.workspace import RunFolder
+from catmorph.workspace import Chunk, RunFolder
 
 SCHEMA = pa.schema([
     ("stage", pa.string()), ("view", pa.string()), ("field", pa.string()), ("cell", pa.string()),
@@ -24,21 +22,22 @@ def failures_path(run: RunFolder) -> Path:
     return run.path / "failures.parquet"
 
 
-def write_failures(run: RunFolder, tasks: Iterable[CutTask]) -> int:
-    """Write the failures that the ledger knows of `tasks`, and return how many there are.
+def write_failures(run: RunFolder) -> int:
+    """Write the failures that the ledger knows of all shards of the recipe, and return how many there are.
 
     ``sources`` counts those of the chunk that carry the flag UNREADABLE, whichever of its mosaics is to blame.
     A failure is not final: each run tries again what is listed here.
     """
-    rows = [row for task in tasks for row in _rows(run, task)]
+    chunks = run.chunks()
+    rows = [row for view in run.recipe.all_views for chunk in chunks for row in _rows(run, view, chunk)]
     with atomic(failures_path(run)) as temporary:
         pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), temporary)
     return len(rows)
 
 
-def _rows(run: RunFolder, task: CutTask) -> list[dict[str, object]]:
-    marker = run.ledger.read(task.shard) or {}
+def _rows(run: RunFolder, view: str, chunk: Chunk) -> list[dict[str, object]]:
+    marker = run.ledger.read(run.shard_path(view, chunk)) or {}
     sources = marker.get("flags", {}).get(Flag.UNREADABLE.name, 0)
-    place = {"stage": "cutouts", "view": task.view, "field": task.chunk.field, "cell": task.chunk.cell}
+    place = {"stage": "cutouts", "view": view, "field": chunk.field, "cell": chunk.cell}
     return [{**place, "file": file, "reason": reason, "sources": sources}
             for file, reason in marker.get("failures", [])]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -194,20 +195,32 @@ def run_cutouts(
         else:
             todo.append(task)
             report.note_why(task.shard, state.why)
+            if state.marker.get("stamps") and not all(task.mosaics):
+                report.warnings.append(f"{task.view}, field {task.chunk.field}: the mosaic has gone; its "
+                                       f"{state.marker['stamps']} stamps are given up")
     report.warn_of_damage()
     seconds = sum(task.chunk.count for task in todo) / STAMPS_A_SECOND
     results = run_tasks(build.cut_chunk, todo, workers=workers, estimated_seconds=seconds, scheduler=scheduler)
-    for result in progress(results, total=len(todo), label="cutouts", shown=shown):
-        report.made += 1
-        report.worked += result.sources
-        _count_stamps(report, result.sources, result.stamps, result.flags)
-        report.failures.update(result.failures)
-        if fail_fast and result.failures:
-            mosaic, reason = result.failures[0]
-            raise CatmorphError(reason, where=mosaic, hint="repair it and run again, or leave --fail-fast out")
+    try:
+        # Closing the generator ends its worker processes, also where this loop is left early.
+        with closing(progress(results, total=len(todo), label="cutouts", shown=shown)) as shown_results:
+            for result in shown_results:
+                _add(report, result, fail_fast)
+    finally:
+        results.close()
+        write_failures(run)
     report.warnings += _blank_fields(run, tasks)
-    write_failures(run, tasks)
     return report
+
+
+def _add(report: StageReport, result: build.CutReport, fail_fast: bool) -> None:
+    report.made += 1
+    report.worked += result.sources
+    _count_stamps(report, result.sources, result.stamps, result.flags)
+    for mosaic, reason in result.failures:
+        report.failures[f"{mosaic} (field {result.chunk.field})"] = reason
+        if fail_fast:
+            raise CatmorphError(reason, where=mosaic, hint="repair it and run again, or leave --fail-fast out")
 
 
 def _blank_fields(run: RunFolder, tasks: list[build.CutTask]) -> list[str]:

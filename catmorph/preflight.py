@@ -46,7 +46,8 @@ def check_run(run: RunFolder) -> Findings:
         counts = rows.frame["kind"].value_counts().to_dict()
         found.notes.append(f"catalog: {len(rows.frame)} rows, {len(rows.frame) - sum(counts.values())} usable")
         found.notes += [f"catalog: {count} rows rejected: {kind}" for kind, count in sorted(counts.items())]
-        _check_mosaics(run.recipe, sorted(rows.frame["field"].dropna().unique()), found)
+        # Rejected rows may hold anything as field: no path is made of it.
+        _check_mosaics(run.recipe, sorted(rows.frame.loc[rows.frame["kind"].isna(), "field"].unique()), found)
     return found
 
 

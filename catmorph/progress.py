@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -11,7 +11,7 @@ from tqdm import tqdm
 T = TypeVar("T")
 
 
-def progress(items: Iterable[T], *, total: int, label: str, shown: bool = True) -> Iterator[T]:
+def progress(items: Iterable[T], *, total: int, label: str, shown: bool = True) -> Generator[T, None, None]:
     """Yield `items`, with a bar on stderr when `shown` and stderr is a terminal."""
     quiet = not (shown and sys.stderr.isatty())
     yield from tqdm(items, total=total, desc=label, disable=quiet, leave=False, dynamic_ncols=True)

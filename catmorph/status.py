@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from catmorph.errors import CatmorphError
+from catmorph.errors import CatmorphError, printable
 from catmorph.inference import classify as inference
 from catmorph.ledger import State
 from catmorph.sources.ingest import ingest_state
@@ -61,7 +61,7 @@ class Status:
             lines.append(f"{row.stage:<10} {row.view:<16} {row.states['done']:>6} {row.states['stale']:>6} "
                          f"{row.states['missing']:>8}  {' / '.join(filter(None, (why, flags)))}".rstrip())
         lines += [f"failed: {mosaic}: {reason}" for mosaic, reason in sorted(self.failures.items())]
-        return "\n".join(lines)
+        return "\n".join(map(printable, lines))
 
 
 def status_of(run: RunFolder) -> Status:
@@ -79,7 +79,8 @@ def status_of(run: RunFolder) -> Status:
         for task in build.cut_tasks(run, [view]):
             state = build.task_state(run, task)
             row.add(state)
-            failures.update(dict(state.marker.get("failures", [])))
+            for mosaic, reason in state.marker.get("failures", []):
+                failures[f"{mosaic} (field {task.chunk.field})"] = reason
         rows.append(row)
     rows += _classifier_rows(run)
     return Status(str(run.path), rows, failures)

@@ -34,7 +34,8 @@ def cut(
 ) -> tuple[ShardContent, list[tuple[str, str]]]:
     tiles = tuple(tuple(t if isinstance(t, ImageFiles) else ImageFiles(str(t)) for t in band) for band in bands)
     section = StampSection(**{"side": "4 arcsec", "pixels": 40, **stamp})
-    return cut_block(BlockPlan(tiles, tuple(ImageFiles(str(t)) for t in reference or []), section), rows)
+    named = None if reference is None else tuple(ImageFiles(str(tile)) for tile in reference)
+    return cut_block(BlockPlan(tiles, named, section), rows)
 
 
 def flags_of(content: ShardContent) -> list[str]:

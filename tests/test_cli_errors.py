@@ -356,12 +356,13 @@ def test_a_bad_mosaic_flags_its_sources_and_stops_nothing(survey, name):
     else:
         (line,) = warnings
         assert re.fullmatch(
-            rf"catmorph: warning: alpha_f160w.fits: .*({reason}).*; its sources are flagged UNREADABLE", line
+            rf"catmorph: warning: alpha_f160w.fits \(field alpha\): .*({reason}).*; its sources are flagged UNREADABLE",
+            line,
         )
     status = json.loads(survey("status", "-r", "tiny.toml", "--json").out)
     flags = next(row["flags"] for row in status["stages"] if (row["stage"], row["view"]) == ("cutouts", "F160W"))
     assert flags[flag] == (5 if flag == "NO_DATA" else 6)
-    assert ("alpha_f160w.fits" in status["failures"]) == (flag == "UNREADABLE")
+    assert ("alpha_f160w.fits (field alpha)" in status["failures"]) == (flag == "UNREADABLE")
 
 
 # --- the run folder ---------------------------------------------------------------------------------------

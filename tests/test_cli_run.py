@@ -323,11 +323,11 @@ def test_an_unreadable_mosaic_flags_its_sources_and_a_repair_redoes_just_them(su
     done = survey("run", "tiny.toml")
     assert done.status == 3
     (warning,) = [line for line in done.lines if "warning" in line]
-    assert warning.startswith("catmorph: warning: beta_f160w.fits: ")
+    assert warning.startswith("catmorph: warning: beta_f160w.fits (field beta): ")
     assert warning.endswith("; its sources are flagged UNREADABLE")
     assert done.lines[-1].startswith("catmorph: done, but 53.85% of the rows have a fault, more than run.tolerance 20")
     assert counts(survey)["released"] == 9
-    assert "failed: beta_f160w.fits: " in survey("status", "-r", "tiny.toml").out
+    assert "failed: beta_f160w.fits (field beta): " in survey("status", "-r", "tiny.toml").out
     before = products(survey)
 
     mosaic.write_bytes(good)

@@ -71,7 +71,7 @@ def test_odd_files_give_the_stamps_of_a_slow_reference(real_data, name, orientat
     side, pixels = 8 * scale, 16
     rows = {"id": np.arange(12).astype(str), "ra": sky.ra.deg, "dec": sky.dec.deg, "size_arcsec": np.ones(12)}
     stamp = StampSection(side=f"{side!r} arcsec", pixels=pixels, orientation=orientation, max_bad_fraction=1.0)
-    content, failures = cut_block(BlockPlan(((ImageFiles(str(path)),),), (), stamp), rows)
+    content, failures = cut_block(BlockPlan(((ImageFiles(str(path)),),), None, stamp), rows)
     assert failures == []
     np.testing.assert_allclose(content.centre[:, 0], np.stack([x, y], axis=-1), atol=1e-5)
     compared = 0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from catmorph.errors import UsageError
+from catmorph.errors import UsageError, printable
 
 if TYPE_CHECKING:
     from catmorph.recipe import Recipe
@@ -52,7 +52,7 @@ class Session:
     def say(self, text: str) -> None:
         """Print a line for people on stderr, unless -q."""
         if not self.quiet:
-            click.echo(text, err=True)
+            click.echo("\n".join(map(printable, text.splitlines())), err=True)
 
     def warn(self, text: str) -> None:
         """Print a warning on stderr, unless -q."""

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from catmorph.cli.common import Session, run_options
+from catmorph.errors import printable
 
 
 @click.group(epilog="Example: catmorph models show checkpoints/clash-inception.safetensors")
@@ -110,7 +111,7 @@ def _lines(found: dict[str, Any], indent: str = "") -> list[str]:
             lines += [f"{indent}{key}:", *_lines(value, indent + "  ")]
         elif value not in ("", None, {}, []):
             text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-            lines.append(f"{indent}{key}: {text}")
+            lines.append(printable(f"{indent}{key}: {text}"))
     return lines
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from catmorph.cli.common import Session, device_options, run_options, worker_option
-from catmorph.errors import CatmorphError
+from catmorph.errors import CatmorphError, printable
 
 if TYPE_CHECKING:
     from catmorph.pipeline import StageReport
@@ -192,7 +192,7 @@ def clean(session: Session, dry_run: bool) -> None:
         leftovers = find_leftovers(session.run)
         megabytes = leftovers.size_bytes / 1e6
         for path in leftovers.files:
-            click.echo(path.relative_to(session.run.path))
+            click.echo(printable(str(path.relative_to(session.run.path))))
         if not dry_run:
             remove(session.run, leftovers)
     verb = "would remove" if dry_run else "removed"

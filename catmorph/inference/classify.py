@@ -216,6 +216,7 @@ def _write(run: RunFolder, task: LogitsTask, rows: _Rows, logits: np.ndarray) ->
         "bad_fraction": pa.array(rows.bad_fraction, pa.float32()), "signal": pa.array(rows.signal, pa.float32()),
         **{name: pa.array(values[:, i], pa.float32(), mask=null) for i, name in enumerate(names)},
     }
+    run.ledger.forget(task.product)
     with atomic(task.product) as temporary:
         pq.write_table(pa.table(columns), temporary)
     counts = count_flags(flags)

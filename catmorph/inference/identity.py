@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+
 from catmorph.files import digest_json
 
 CODE_VERSION = 1
@@ -15,7 +17,7 @@ def classifier_fingerprint(checkpoint_digest: str, *, precision: str, batch: int
     """Return the sha256 of everything about a classifier that decides the bits of its logits."""
     return digest_json({
         "checkpoint": checkpoint_digest, "precision": precision, "batch": batch, "device": device,
-        "code": CODE_VERSION,
+        "code": CODE_VERSION, "torch": version("torch"),
     })
 
 

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from catmorph.files import atomic, digest, read_json, write_bytes, write_json
+from catmorph.files import atomic, digest, digest_json, read_json, write_bytes, write_json
 from catmorph.recipe import Recipe
 from catmorph.recipe.loading import PATH_KEYS
 from catmorph.release.assemble import Account, account, counted, release_layout, wide_batches
@@ -59,9 +59,13 @@ def export(run: RunFolder, formats: Sequence[str] = ()) -> ExportResult:
         writer.check(layout)
     rows = account(run, layout)
     layout = counted(layout, rows.widths)
+    before = _known_files(run.release_folder() / "provenance.json")
     files = {name: _write(run, writer, layout, rows.released) for name, writer in writers.items()}
     write_bytes(run.release_folder() / "columns.md", column_dictionary(layout).encode())
-    _write_provenance(run, rows, files.values())
+    kept = _write_provenance(run, rows, files.values())
+    for name in before - kept:
+        # Of another state of the survey: beside the new files it would be taken for the same release.
+        (run.release_folder() / Path(name).name).unlink(missing_ok=True)
     return ExportResult(files, rows, layout)
 
 
@@ -122,7 +126,15 @@ def _write(run: RunFolder, writer: Format, layout: Layout, total_rows: int) -> P
     return path
 
 
-def _write_provenance(run: RunFolder, rows: Account, written: Iterable[Path]) -> None:
+def _known_files(provenance: Path) -> set[str]:
+    """Return the names of the files that a provenance lists."""
+    record = read_json(provenance)
+    files = record.get("files") if isinstance(record, dict) else None
+    return set(files) if isinstance(files, dict) else set()
+
+
+def _write_provenance(run: RunFolder, rows: Account, written: Iterable[Path]) -> set[str]:
+    """Write provenance.json and return the names of the files it lists."""
     path = run.release_folder() / "provenance.json"
     facts = {
         "producer": producer(),
@@ -133,7 +145,9 @@ def _write_provenance(run: RunFolder, rows: Account, written: Iterable[Path]) ->
         "counts": rows.counts(),
     }
     files = {file.name: {"bytes": file.stat().st_size, "sha256": digest(file)} for file in written}
-    write_json(path, {**facts, "files": {**_kept(path, facts), **files}})
+    files = {**_kept(path, facts), **files}
+    write_json(path, {**facts, "files": files})
+    return set(files)
 
 
 def _kept(path: Path, facts: dict[str, Any]) -> dict[str, Any]:
@@ -172,14 +186,16 @@ def _classifier(run: RunFolder, name: str) -> dict[str, Any]:
     """Return the checkpoint's sha256, and the fingerprints under which the logits were made."""
     section = run.recipe.classifiers[name]
     identity = run.identities.of(Path(section.checkpoint))
-    chunks = run.chunks()[:1]
+    chunks = run.chunks()
     paths = [
         run.logits_path(name, view, chunk) for view in run.recipe.classifier_views(name) for chunk in chunks
     ]
-    parts = [(run.ledger.read(path) or {}).get("parts", {}) for path in paths]
+    markers = [run.ledger.read(path) or {} for path in paths]
+    made_by = {marker.get("parts", {}).get("classifier") for marker in markers}
     return {
         "checkpoint_sha256": None if identity.startswith("unreadable") else identity,
-        "fingerprints": sorted({part["classifier"] for part in parts if part.get("classifier")}),
+        "fingerprints": sorted(one for one in made_by if one),
+        "logits_sha256": digest_json([marker.get("sha256") for marker in markers]),
         "temperature": section.temperature,
     }
 

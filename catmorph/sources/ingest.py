@@ -52,11 +52,10 @@ def ingest_parts(run: RunFolder) -> Parts:
 
 def ingest_state(run: RunFolder) -> State:
     """Return whether the sources are there and still valid."""
-    parts = ingest_parts(run)
     for product in (run.plan_path(), run.rejected_path()):
         if not product.exists():
-            run.ledger.forget(run.sources_path())
-    return run.ledger.state(run.sources_path(), parts)
+            return State("missing", f"{product.name} is missing")
+    return run.ledger.state(run.sources_path(), ingest_parts(run))
 
 
 def ingest(run: RunFolder) -> dict[str, int]:
@@ -71,6 +70,8 @@ def ingest(run: RunFolder) -> dict[str, int]:
     parts = ingest_parts(run)
     rows = map_catalog(run.recipe)
     sources, rejected = divide(rows, run.recipe.catalog)
+    for product in (run.sources_path(), run.rejected_path(), run.plan_path()):
+        run.ledger.forget(product)
     plan = _write_sources(run, sources, rows.units)
     _write_table(run.rejected_path(), pa.Table.from_pandas(rejected, schema=REJECTED, preserve_index=False))
     _write_table(run.plan_path(), plan)

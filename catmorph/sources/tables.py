@@ -58,7 +58,8 @@ def catalog_files(section: CatalogSection) -> list[Path]:
     found: list[Path] = []
     for pattern in section.files:
         matches = [pattern] if os.path.isfile(pattern) else sorted(glob.glob(pattern))
-        files = [Path(match) for match in matches if os.path.isfile(match)]
+        # A dangling link of a glob is kept, and fails when it is read: its rows must not just be missing.
+        files = [Path(match) for match in matches if not os.path.isdir(match)]
         if not files:
             if os.path.isdir(pattern):
                 raise CatalogError("is a folder", where=pattern, hint="name its files in catalog.files, such as *.cat")

@@ -29,13 +29,13 @@ class BlockPlan:
     Attributes
     ----------
     mosaics : tuple (band) of tuple (tile) of ImageFiles
-    reference : tuple (tile) of ImageFiles
-        Mosaics whose pixels count for a side in pixels; empty for the view's own first band.
+    reference : tuple (tile) of ImageFiles, or None
+        Mosaics whose pixels count for a side in pixels (none of them: no stamp); None: the view's own first band's.
     stamp : StampSection
     """
 
     mosaics: tuple[tuple[ImageFiles, ...], ...]
-    reference: tuple[ImageFiles, ...]
+    reference: tuple[ImageFiles, ...] | None
     stamp: StampSection
 
 
@@ -146,7 +146,7 @@ def cut_block(plan: BlockPlan, sources: Mapping[str, np.ndarray]) -> tuple[Shard
     """
     ra, dec = np.asarray(sources["ra"], float), np.asarray(sources["dec"], float)
     bands = [_Band(tiles, ra, dec) for tiles in plan.mosaics]
-    reference = _Band(plan.reference, ra, dec) if plan.reference else None
+    reference = None if plan.reference is None else _Band(plan.reference, ra, dec)
     try:
         cutter = _Cutter(plan, bands, reference, np.asarray(sources["size_arcsec"], float))
         for source in range(len(ra)):
@@ -211,8 +211,8 @@ class _Cutter:
             return value
         if unit == "radii":
             return value * float(self.size_arcsec[source])
-        band = self.reference or self.bands[0]
-        found = band.tiles_of(source) if self.reference else tiles[0]
+        band = self.bands[0] if self.reference is None else self.reference
+        found = tiles[0] if self.reference is None else band.tiles_of(source)
         return value * float(_grid(band, found[0]).pixel_scale[source]) if found else float("nan")
 
     def _best_cut(

@@ -20,7 +20,7 @@ from catmorph.stamps.pixels import ImageFiles
 from catmorph.stamps.store import ShardContent, write_shard
 from catmorph.workspace import Chunk, RunFolder, read_row_group
 
-CODE_VERSION = 2
+CODE_VERSION = 3
 """Raised when this stage's results change; part of its fingerprint."""
 
 
@@ -32,7 +32,7 @@ class CutTask:
     bands: tuple[str, ...]
     chunk: Chunk
     mosaics: tuple[tuple[ImageFiles, ...], ...]
-    reference: tuple[ImageFiles, ...]
+    reference: tuple[ImageFiles, ...] | None
     stamp: StampSection
     run_folder: Path
     sources: Path
@@ -80,15 +80,19 @@ class _Tiles:
 
     def __init__(self, run: RunFolder):
         self._run = run
-        self._found: dict[tuple[str, str], tuple[tuple[ImageFiles, ...], list[str]]] = {}
+        self._found: dict[tuple[str, str], tuple[tuple[ImageFiles, ...], list[dict[str, str]]]] = {}
 
-    def of(self, field_name: str, band: str) -> tuple[tuple[ImageFiles, ...], list[str]]:
+    def of(self, field_name: str, band: str) -> tuple[tuple[ImageFiles, ...], list[dict[str, str]]]:
         key = field_name, band
         if key not in self._found:
             tiles = find_mosaics(self._run.recipe, field_name, band)
-            paths = [path for tile in tiles for path in tile.paths]
-            self._found[key] = tiles, [self._run.identities.of(Path(path)) for path in paths]
+            self._found[key] = tiles, [self._identities(tile) for tile in tiles]
         return self._found[key]
+
+    def _identities(self, tile: ImageFiles) -> dict[str, str]:
+        # By role: the same file as weight or as flag map makes other stamps.
+        roles = {"image": tile.image, "weight": tile.weight, "flag": tile.flag}
+        return {role: self._run.identities.of(Path(path)) for role, path in roles.items() if path}
 
 
 def task_state(run: RunFolder, task: CutTask) -> State:
@@ -111,9 +115,12 @@ def cut_chunk(task: CutTask) -> CutReport:
     if changed:
         content = _without_stamps(content)
         failures = [*failures, *((name, "has changed while the run went on") for name in changed)]
+    ledger = Ledger(task.run_folder)
+    # The old marker goes first: it must never stand beside a shard that it does not describe.
+    ledger.forget(task.shard)
     write_shard(task.shard, content, _attributes(task))
     flags = count_flags(content.flags)
-    Ledger(task.run_folder).write(
+    ledger.write(
         task.shard, task.parts, sources=len(content.ids), stamps=len(content.stamps), flags=flags,
         blocked=int(blocked(content.flags).sum()), failures=failures,
     )
@@ -155,8 +162,8 @@ def recipe_parts(recipe: Recipe, chunk: Chunk) -> dict[str, Any]:
 def _task(run: RunFolder, tiles: _Tiles, view: str, chunk: Chunk) -> CutTask:
     recipe = run.recipe
     bands = recipe.all_views[view]
-    reference: tuple[ImageFiles, ...] = ()
-    values = recipe_parts(recipe, chunk)
+    reference: tuple[ImageFiles, ...] | None = None
+    values = {**recipe_parts(recipe, chunk), "bands": list(bands)}
     for band in bands:
         values[f"mosaic {band}"] = tiles.of(chunk.field, band)[1]
     if recipe.stamp.side_unit == "pixels" and recipe.bands.reference:

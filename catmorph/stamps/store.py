@@ -132,7 +132,8 @@ def write_shard(path: Path, content: ShardContent, attributes: Mapping[str, Any]
                    block_size=content.stamps.nbytes + (1 << 20)) as file:
         file.attrs["catmorph"] = text
         ids = np.array([identifier.encode() for identifier in content.ids], dtype=bytes)
-        file.create_dataset("id", data=ids if len(ids) else np.empty(0, "S1"))
+        file.create_dataset("id", data=ids if len(ids) else np.empty(0, "S1"), chunks=ids.shape if len(ids) else None,
+                            fletcher32=bool(len(ids)))
         for name in _COLUMNS:
             values = getattr(content, name)
             file.create_dataset(name, data=values, chunks=values.shape if values.size else None,
