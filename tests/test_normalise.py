@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from catmorph.recipe import NormaliseSection
-from catmorph.stamps.normalise import METHODS, is_flat, normalise
+from catmorph.stamps.normalise import METHODS, normalise
 
 FILLS = ("zero", "median", "minimum")
 ALL = [NormaliseSection(method=method, fill=fill) for method in METHODS for fill in FILLS]
@@ -123,16 +123,6 @@ def test_a_flat_stamp_becomes_zero(method):
     assert not normalise(np.full((1, 1, 8, 8), np.nan, np.float32), section).any()
 
 
-def test_is_flat():
-    stamps = np.zeros((5, 2, 3, 3), dtype=np.float32)
-    stamps[1] = np.nan
-    stamps[2, :, 0] = np.nan
-    stamps[3, 1, 2, 2] = 1e-30
-    stamps[4, 0], stamps[4, 1] = 1, 2
-    assert is_flat(stamps).tolist() == [True, True, True, False, True]
-
-
 def test_an_empty_array_stays_empty():
     empty = np.empty((0, 3, 8, 8), dtype=np.float32)
     assert normalise(empty, NormaliseSection()).shape == (0, 3, 8, 8)
-    assert is_flat(empty).shape == (0,)

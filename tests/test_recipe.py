@@ -245,3 +245,19 @@ def test_templates():
     assert matcher("{field}_(1).cat").match("a_b_(1).cat")["field"] == "a_b"
     assert matcher("{field}.cat").match("a.cat.gz") is None
     assert pattern_problem("a/{field}*[0-9].fits", ("field", "band")) is None
+
+
+def test_a_folder_with_brackets_is_no_glob(tmp_path):
+    from catmorph.sources.tables import catalog_files
+    from catmorph.stamps.mosaics import find_mosaics
+
+    folder = tmp_path / "night[1]"
+    (folder / "mosaics").mkdir(parents=True)
+    (folder / "catalogs").mkdir()
+    (folder / "catalogs" / "a.cat").write_text("ID RA DEC\n")
+    (folder / "mosaics" / "a_f160w.fits").write_bytes(b"")
+    text = preset_path("clash").read_text()
+    (folder / "r.toml").write_text(text)
+    recipe = load_recipe(folder / "r.toml")
+    assert [path.name for path in catalog_files(recipe.catalog)] == ["a.cat"]
+    assert [tile.name for tile in find_mosaics(recipe, "a", "F160W")] == ["a_f160w.fits"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import tomllib
@@ -28,6 +29,9 @@ PATH_KEYS = (
     ("training", "output"),
 )
 """Recipe keys that hold paths, relative to the file that gives them."""
+
+GLOB_KEYS = ("files", "pattern", "weight", "flag")
+"""Those whose paths are patterns."""
 
 
 def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Recipe:
@@ -138,14 +142,18 @@ def _absolute_at(table: Any, keys: tuple[str, ...], folder: Path) -> None:
         if len(keys) > 1:
             _absolute_at(table[key], keys[1:], folder)
         elif isinstance(table[key], str):
-            table[key] = _absolute(table[key], folder)
+            table[key] = _absolute(table[key], folder, is_pattern=key in GLOB_KEYS)
         elif isinstance(table[key], list):
-            table[key] = [_absolute(item, folder) if isinstance(item, str) else item for item in table[key]]
+            table[key] = [_absolute(item, folder, is_pattern=key in GLOB_KEYS) if isinstance(item, str) else item
+                          for item in table[key]]
 
 
-def _absolute(text: str, folder: Path) -> str:
-    # "" stays "": joined to the folder it would name the folder itself.
-    return os.path.normpath(os.path.join(folder, os.path.expanduser(text))) if text else text
+def _absolute(text: str, folder: Path, *, is_pattern: bool) -> str:
+    if not text:
+        return text  # joined to the folder it would name the folder itself
+    # A folder called a[1] is that folder, not a glob.
+    base = glob.escape(str(folder)) if is_pattern else str(folder)
+    return os.path.normpath(os.path.join(base, os.path.expanduser(text)))
 
 
 def _apply_override(table: dict[str, Any], override: str) -> None:

@@ -47,24 +47,6 @@ def normalise(stamps: np.ndarray, section: NormaliseSection) -> np.ndarray:
     return result
 
 
-def is_flat(stamps: np.ndarray) -> np.ndarray:
-    """Return which stamps say nothing: all valid pixels of every channel equal, or none valid.
-
-    Parameters
-    ----------
-    stamps : ndarray of float32, shape (n, channel, y, x)
-
-    Returns
-    -------
-    ndarray of bool, shape (n,)
-    """
-    rows = np.asarray(stamps).reshape(*stamps.shape[:-2], stamps.shape[-2] * stamps.shape[-1])
-    valid = np.isfinite(rows)
-    low = np.min(rows, axis=-1, where=valid, initial=np.inf)
-    high = np.max(rows, axis=-1, where=valid, initial=-np.inf)
-    return (low >= high).all(axis=1)
-
-
 def _normalise_rows(rows: np.ndarray, section: NormaliseSection) -> np.ndarray:
     """Scale rows (channel of a stamp, pixel) of float32, NaN or infinite where invalid."""
     valid = np.isfinite(rows)
