@@ -59,13 +59,9 @@ def export(run: RunFolder, formats: Sequence[str] = ()) -> ExportResult:
         writer.check(layout)
     rows = account(run, layout)
     layout = counted(layout, rows.widths)
-    before = _known_files(run.release_folder() / "provenance.json")
     files = {name: _write(run, writer, layout, rows.released) for name, writer in writers.items()}
     write_bytes(run.release_folder() / "columns.md", column_dictionary(layout).encode())
-    kept = _write_provenance(run, rows, files.values())
-    for name in before - kept:
-        # Of another state of the survey: beside the new files it would be taken for the same release.
-        (run.release_folder() / Path(name).name).unlink(missing_ok=True)
+    _write_provenance(run, rows, files.values())
     return ExportResult(files, rows, layout)
 
 
@@ -126,15 +122,8 @@ def _write(run: RunFolder, writer: Format, layout: Layout, total_rows: int) -> P
     return path
 
 
-def _known_files(provenance: Path) -> set[str]:
-    """Return the names of the files that a provenance lists."""
-    record = read_json(provenance)
-    files = record.get("files") if isinstance(record, dict) else None
-    return set(files) if isinstance(files, dict) else set()
-
-
-def _write_provenance(run: RunFolder, rows: Account, written: Iterable[Path]) -> set[str]:
-    """Write provenance.json and return the names of the files it lists."""
+def _write_provenance(run: RunFolder, rows: Account, written: Iterable[Path]) -> None:
+    """Write provenance.json and remove the files of the one before that are of another state of the survey."""
     path = run.release_folder() / "provenance.json"
     facts = {
         "producer": producer(),
@@ -145,21 +134,27 @@ def _write_provenance(run: RunFolder, rows: Account, written: Iterable[Path]) ->
         "counts": rows.counts(),
     }
     files = {file.name: {"bytes": file.stat().st_size, "sha256": digest(file)} for file in written}
-    files = {**_kept(path, facts), **files}
+    before, known = _before(path)
+    files = {**(_kept(path.parent, known) if before == facts else {}), **files}
+    # They would be taken for this release. First the files, then the list of them: a kill in between loses none.
+    for name in known.keys() - files.keys():
+        (path.parent / name).unlink()
     write_json(path, {**facts, "files": files})
-    return set(files)
 
 
-def _kept(path: Path, facts: dict[str, Any]) -> dict[str, Any]:
+def _before(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Return the facts of an earlier provenance, and its files that are there, as far as it can be read."""
+    found = read_json(path)
+    facts = found if isinstance(found, dict) else {}
+    files = facts.pop("files", None)
+    listed = files if isinstance(files, dict) else {}
+    there = {one.name for one in path.parent.iterdir() if one.is_file()}
+    return facts, {name: record for name, record in listed.items() if name in there and isinstance(record, dict)}
+
+
+def _kept(folder: Path, known: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Return the files that an earlier export of the very same release wrote in other formats."""
-    before = read_json(path)
-    if not isinstance(before, dict) or {**before, "files": None} != {**facts, "files": None}:
-        return {}
-    return {
-        name: known
-        for name, known in before.get("files", {}).items()
-        if (path.parent / name).is_file() and digest(path.parent / name) == known["sha256"]
-    }
+    return {name: record for name, record in known.items() if digest(folder / name) == record.get("sha256")}
 
 
 def recipe_without_paths(recipe: Recipe) -> dict[str, Any]:

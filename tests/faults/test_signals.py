@@ -108,19 +108,19 @@ def test_a_signal_in_a_stage(survey, runs, expected, release_bytes, stages):
 def test_signals_at_any_moment(survey, runs, expected, release_bytes, pool):
     generator, said = random.Random(4), 0
     for i in range(20):
+        if i % 4 == 3:
+            goes_on(runs, survey, expected, release_bytes)
+            survey.run.rename(survey.folder / f"old-{i}")
+        (survey.run / "lock").unlink(missing_ok=True)
         process = runs.start(survey.folder, *RUN, *(["--workers", "2"] if pool else []), pool=pool)
         assert reached(runs, survey, 0)
         runs.ended(generator.uniform(0, 3 if pool else 1.5))
         number, group = WAYS[i % 3]
         status, lines, seconds = stopped(runs, process, number, group=group) if not runs.ended(0) else (*runs.wait(), 0)
-        assert status in (0, 1), (i, lines)
-        if status:
-            assert (lines[-1], "Traceback" in "".join(lines), seconds < SECONDS) == (SAID, False, True), (i, lines)
-            said += 1
-        if i % 4 == 3:
-            goes_on(runs, survey, expected, release_bytes)
-            survey.run.rename(survey.folder / f"old-{i}")
-            survey.run.mkdir()
-            (survey.run / "lock").touch()
+        if "Tiny.csv" in " ".join(lines):
+            continue  # everything was done; Python itself may take a signal while it winds up
+        assert (status, lines[-1], seconds < SECONDS) == (1, SAID, True), (i, lines)
+        assert "Traceback" not in "".join(lines)
+        said += 1
     print(f"\n{said} of 20 interrupted")
     assert said >= 10
