@@ -106,7 +106,8 @@ def test_a_signal_in_a_stage(survey, runs, expected, release_bytes, stages):
 @pytest.mark.faults
 @pytest.mark.parametrize("pool", [False, True])
 def test_signals_at_any_moment(survey, runs, expected, release_bytes, pool):
-    generator, said = random.Random(4), 0
+    """While worker processes start, their imports are waited for: about 3 s, more on a busy machine."""
+    generator, said, slowest = random.Random(4), 0, 0.0
     for i in range(20):
         if i % 4 == 3:
             goes_on(runs, survey, expected, release_bytes)
@@ -119,8 +120,8 @@ def test_signals_at_any_moment(survey, runs, expected, release_bytes, pool):
         status, lines, seconds = stopped(runs, process, number, group=group) if not runs.ended(0) else (*runs.wait(), 0)
         if "Tiny.csv" in " ".join(lines):
             continue  # everything was done; Python itself may take a signal while it winds up
-        assert (status, lines[-1], seconds < SECONDS) == (1, SAID, True), (i, lines)
+        assert (status, lines[-1], seconds < 3 * SECONDS) == (1, SAID, True), (i, lines, seconds)
         assert "Traceback" not in "".join(lines)
-        said += 1
-    print(f"\n{said} of 20 interrupted")
+        said, slowest = said + 1, max(slowest, seconds)
+    print(f"\n{said} of 20 interrupted, {slowest:.1f} s at most")
     assert said >= 10
