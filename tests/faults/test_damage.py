@@ -33,6 +33,8 @@ def zeros(path):
     path.write_bytes(bytes(path.stat().st_size))
 
 
+RARE = pytest.mark.faults
+SPOILS = [flip, cut_short, pytest.param(empty, marks=RARE), pytest.param(zeros, marks=RARE)]
 TOLD = ["sources.parquet", "rejected.parquet", "plan.parquet", "logits/net/F160W/alpha-*.parquet",
         "ledger/sources.parquet.json", "ledger/plan.parquet.json", "ledger/stamps/F160W/alpha-*.json",
         "ledger/logits/net/F160W/alpha-*.json"]  # fmt: skip
@@ -42,7 +44,7 @@ SILENT = ["ledger/identities.json", "folder.json", "recipe.toml", "omitted.parqu
 """Written anew by every run, or only a cache: nothing is to be told."""
 
 
-@pytest.mark.parametrize("spoil", [flip, cut_short, empty, zeros])
+@pytest.mark.parametrize("spoil", SPOILS)
 @pytest.mark.parametrize("pattern", TOLD)
 def test_damage_is_told_and_the_product_made_again(finished, finished_survey, release_bytes, pattern, spoil):
     (path,) = finished.run.glob(pattern)
