@@ -31,9 +31,10 @@ class Findings:
         try:
             return function(*arguments, **options)
         except ProblemsError as error:
-            self.problems += error.problems
+            found = error.problems
         except CatmorphError as error:
-            self.problems.append(str(error))
+            found = [str(error)]
+        self.problems += [problem for problem in found if problem not in self.problems]
         return None
 
 

@@ -408,3 +408,12 @@ def test_random_bytes_never_end_in_a_traceback(survey, seed):
     assert done.status in (0, 2)
     assert all(line.startswith("catmorph: error: ") for line in done.lines)
     assert not survey.run.exists()
+
+
+def test_check_says_each_problem_once(survey):
+    survey.edit("catalogs/*.cat", "elsewhere/*.cat")
+    done = survey("check", "-r", "tiny.toml")
+    assert done.status == 2
+    assert [line for line in done.lines if "no such catalog file" in line] == [
+        f"catmorph: error: {survey.folder}/elsewhere/*.cat: no such catalog file; check catalog.files in the recipe"
+    ]
