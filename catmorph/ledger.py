@@ -92,6 +92,13 @@ class Ledger:
             return State("stale", "damaged: its bytes are not what was written", marker)
         return State("done", "", marker)
 
+    def damaged(self) -> list[Path]:
+        """Hash every recorded product again; return those whose bytes are not what was written."""
+        markers = sorted((self.folder / "ledger").rglob("*.json"))
+        products = [self.folder / path.relative_to(self.folder / "ledger").with_suffix("") for path in markers]
+        return [product for product in products
+                if product.is_file() and (marker := self.read(product)) and digest(product) != marker["sha256"]]
+
     def forget(self, product: Path) -> None:
         """Remove the marker of `product`, so that it is made again."""
         self.marker_path(product).unlink(missing_ok=True)
@@ -123,13 +130,11 @@ class Identities:
     ----------
     cache : Path
         JSON file that keeps what was computed.
-    deep : bool
-        Rehash everything, whatever is remembered.
     """
 
-    def __init__(self, cache: Path, *, deep: bool = False):
+    def __init__(self, cache: Path):
         self.cache = cache
-        self._known: dict[str, list[Any]] = {} if deep else (read_sealed(cache) or {})
+        self._known: dict[str, list[Any]] = read_sealed(cache) or {}
         self._changed = False
         self._seen: dict[str, list[int]] = {}
 
@@ -156,6 +161,11 @@ class Identities:
             self._known[str(path)] = [*stamp, value]
             self._changed = True
         return value
+
+    def changed_unseen(self) -> list[str]:
+        """Hash every remembered file again; return those of other bytes, but the same size, time and inode."""
+        return [path for path, (*stamp, value) in self._known.items()
+                if os.path.isfile(path) and stamp_of(Path(path)) == stamp and digest(Path(path)) != value]
 
     def save(self) -> None:
         """Write what was learnt since the last time."""

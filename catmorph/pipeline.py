@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -208,7 +208,9 @@ def run_cutouts(
                 _add(report, result, fail_fast)
     finally:
         results.close()
-        write_failures(run)
+        # A disk that is full is told by the error that is on its way.
+        with suppress(CatmorphError):
+            write_failures(run)
     report.warnings += _blank_fields(run, tasks)
     return report
 

@@ -38,9 +38,20 @@ class Findings:
         return None
 
 
-def check_run(run: RunFolder) -> Findings:
-    """Check recipe, catalog, every mosaic and the checkpoints, without working."""
+def check_run(run: RunFolder, *, deep: bool = False) -> Findings:
+    """Check recipe, catalog, every mosaic and the checkpoints, without working.
+
+    Parameters
+    ----------
+    deep : bool
+        Also read all inputs and products of the run folder again, and compare their sha256.
+    """
     found = quick_findings(run)
+    if deep:
+        found.problems += [f"{path}: its bytes changed, but not its size, time and inode; touch it and run again"
+                           for path in run.identities.changed_unseen()]
+        found.problems += [f"{path}: is damaged: its bytes are not what was written; delete it and run again"
+                           for path in run.ledger.damaged()]
     rows = found.attempt(map_catalog, run.recipe)
     if rows is not None:
         found.attempt(divide, rows, run.recipe.catalog)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -311,3 +312,27 @@ def test_an_interrupted_change_that_is_taken_back_leaves_no_wrong_shard(finished
     assert [path.read_bytes() for path in shards] != before
     assert finished("run", "tiny.toml", "-q").status == 0
     assert [path.read_bytes() for path in shards] == before
+
+
+def test_deep_check_finds_what_looks_unchanged(finished):
+    assert finished("run", "tiny.toml", "-q").status == 0  # the files were copied: remembers them where they are now
+    assert finished("check", "-r", "tiny.toml", "--deep").status == 0
+    mosaic = finished.folder / "mosaics" / "alpha_f160w.fits"
+    shard = next((finished.run / "stamps" / "F814W").glob("*.h5"))
+    for path in (mosaic, shard):
+        before, data = path.stat(), bytearray(path.read_bytes())
+        data[-3000] ^= 1
+        path.write_bytes(data)
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert finished("check", "-r", "tiny.toml").status == 0
+    done = finished("check", "-r", "tiny.toml", "--deep")
+    assert done.status == 2
+    assert [line for line in done.lines if "error" in line] == [
+        f"catmorph: error: {mosaic}: its bytes changed, but not its size, time and inode; touch it and run again",
+        f"catmorph: error: {shard}: is damaged: its bytes are not what was written; delete it and run again",
+    ]
+    shard.unlink()
+    os.utime(mosaic)
+    assert finished("run", "tiny.toml", "-q").status == 0
+    assert stages(finished)["cutouts"]["made"] == 2
+    assert finished("check", "-r", "tiny.toml", "--deep").status == 0

@@ -26,7 +26,7 @@ band_option = click.option("--band", "bands", multiple=True, metavar="BAND",
 @click.command(epilog="Example: catmorph run configs/samples/clash.toml --workers 2")
 @click.option("--dry-run", is_flag=True, help="Only say what would be made, and how long it would take.")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first mosaic that cannot be read.")
-@click.option("--after", metavar="COMMAND", help="Command to call at the end, whatever the outcome; the path of "
+@click.option("--after", metavar="COMMAND", help="Command to call when the run is done or has failed; the path of "
               "run.json is added as its last argument. No shell is used.")
 @worker_option
 @device_options
@@ -49,8 +49,14 @@ def run(session: Session, dry_run: bool, after: str | None, **options: Any) -> i
         record = RunRecord(session.run)
         try:
             status = _recorded(session, record, options)
-        finally:
-            call_after(command, record.path)
+        except KeyboardInterrupt:
+            raise  # who stops a run does not want to wait for another program
+        except CatmorphError:
+            # The run's own error is the one to tell.
+            with suppress(CatmorphError):
+                call_after(command, record.path)
+            raise
+        call_after(command, record.path)
     return status
 
 

@@ -34,15 +34,16 @@ def init(preset: str, output: Path, force: bool) -> None:
 
 
 @click.command(epilog="Example: catmorph check -r clash.toml")
+@click.option("--deep", is_flag=True, help="Also read all inputs and products again, and compare their bytes.")
 @run_options(json=True)
-def check(session: Session) -> None:
+def check(session: Session, deep: bool) -> None:
     """Validate recipe, catalog, mosaics and checkpoints without working.
 
     Lists every problem at once, one a line; exit status 2 where there is one.
     """
     from catmorph.preflight import check_run
 
-    found = check_run(session.run)
+    found = check_run(session.run, deep=deep)
     if session.json:
         click.echo(json.dumps({"problems": found.problems, "notes": found.notes}, indent=2))
     else:

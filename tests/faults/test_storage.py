@@ -277,4 +277,4 @@ def test_what_tells_a_changed_mosaic(finished, kept):
         from catmorph.ledger import Identities
 
         cache = finished.run / "ledger" / "identities.json"
-        assert Identities(cache, deep=True).of(mosaic) != Identities(cache).of(mosaic)
+        assert Identities(cache).changed_unseen() == [str(mosaic)]
