@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -17,11 +15,6 @@ SCHEMA = pa.schema([
 ])  # fmt: skip
 
 
-def failures_path(run: RunFolder) -> Path:
-    """Return the path of the table."""
-    return run.path / "failures.parquet"
-
-
 def write_failures(run: RunFolder) -> int:
     """Write the failures that the ledger knows of all shards of the recipe, and return how many there are.
 
@@ -30,7 +23,7 @@ def write_failures(run: RunFolder) -> int:
     """
     chunks = run.chunks()
     rows = [row for view in run.recipe.all_views for chunk in chunks for row in _rows(run, view, chunk)]
-    with atomic(failures_path(run)) as temporary:
+    with atomic(run.failures_path()) as temporary:
         pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), temporary)
     return len(rows)
 

@@ -110,6 +110,10 @@ class RunFolder:
         """The chunk plan."""
         return self.path / "plan.parquet"
 
+    def failures_path(self) -> Path:
+        """What could not be read, with the reason."""
+        return self.path / "failures.parquet"
+
     def release_folder(self) -> Path:
         """The folder of released files."""
         return self.path / "release"

@@ -174,6 +174,11 @@ def test_failures_are_listed_and_tried_again(survey, finished_survey, release_by
     assert (row["stage"], row["view"], row["field"], row["file"]) == ("cutouts", "F814W", "alpha", path.name)
     assert row["reason"].startswith("is truncated")
     assert row["sources"] == 6
+    summary = (survey.run / "release" / "summary.md").read_text()
+    assert "## Mosaics that could not be read" in summary
+    assert r"alpha\_f814w.fits" in summary
+    (told,) = json.loads((survey.run / "release" / "summary.json").read_text())["failures"]
+    assert told["reason"] == row["reason"]
     path.write_bytes(whole)
     assert survey("run", "tiny.toml", "-q").status == 0
     assert pq.read_table(survey.run / "failures.parquet").num_rows == 0

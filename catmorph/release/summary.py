@@ -132,6 +132,7 @@ def _values(run: RunFolder, rules: Rules, counts: _Counts) -> dict[str, Any]:
         "merger": _merger(rules),
         "account": _account(run, counts, kinds, reasons),
         "faults": _faults(run, counts, kinds),
+        "failures": _failures(run),
         "views": _views(rules, counts.views),
         "fields": [_field(rules, counts, name) for name in sorted(counts.fields)],
     }
@@ -183,6 +184,17 @@ def _faults(run: RunFolder, counts: _Counts, kinds: Counter[str]) -> dict[str, A
     share = fraction(rows, run.ingest_counts()["read"]) or 0.0
     tolerance = run.recipe.run.tolerance
     return {"rows": rows, "fraction": share, "tolerance": tolerance, "exceeds_tolerance": share > tolerance}
+
+
+def _failures(run: RunFolder) -> list[dict[str, Any]]:
+    """Return the rows of failures.parquet: the mosaics that could not be read, and why."""
+    path = run.failures_path()
+    if not path.exists():
+        return []
+    try:
+        return pq.read_table(path).select(["view", "field", "file", "reason", "sources"]).to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise CatmorphError(f"cannot be read: {error}", where=path, hint="run `catmorph cutouts`") from error
 
 
 def _views(rules: Rules, tallies: dict[Key, Tally]) -> list[dict[str, Any]]:

@@ -25,6 +25,8 @@ def summary_markdown(values: dict[str, Any]) -> str:
     """Return summary.md; names of fields and views are escaped."""
     lines = [f"# Summary of {markdown_text(values['name'])}", "", markdown_text(values["title"]), ""]
     lines += ["## Rows", "", *_account_tables(values), ""]
+    if values["failures"]:
+        lines += ["## Mosaics that could not be read", "", *_failure_table(values), ""]
     lines += ["## Stamps", "", *_stamp_table(values), ""]
     lines += ["## Classes by view", "", *map(markdown_text, _notes(values)), ""]
     lines += [*_class_table("view", [(_name(view), view) for view in values["views"]], values), ""]
@@ -34,6 +36,11 @@ def summary_markdown(values: dict[str, Any]) -> str:
         lines += [f"{one['sources']} sources, {one['released']} released.", ""]
         lines += [*_class_table("view", rows, values), ""]
     return "\n".join(lines)
+
+
+def _failure_table(values: dict[str, Any]) -> list[str]:
+    columns = ("view", "field", "file", "reason", "sources")
+    return markdown_table(list(columns), [[one[name] for name in columns] for one in values["failures"]])
 
 
 def _account_lines(values: dict[str, Any]) -> list[str]:

@@ -12,7 +12,7 @@ from killing import Runs, processes_of, workers_of
 
 RUN = ("run", "tiny.toml", "--set", "run.chunk_rows=2")
 SAID = "catmorph: error: interrupted; run the same command again to go on"
-SECONDS = 5
+SECONDS = 30
 STAGES = ("ingest:", "cutouts:", "classify:")
 
 
