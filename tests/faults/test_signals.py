@@ -91,6 +91,8 @@ def test_a_worker_that_takes_minutes_is_not_waited_for(survey, runs, number):
 @pytest.mark.parametrize("stages", [0, 2, 3])
 def test_a_signal_in_a_stage(survey, runs, expected, release_bytes, stages):
     for number, _ in WAYS[1:]:
+        # The lock file of the run before would be taken for that of this one, which still imports.
+        (survey.run / "lock").unlink(missing_ok=True)
         process = runs.start(survey.folder, *RUN)
         if reached(runs, survey, stages):
             status, lines, seconds = stopped(runs, process, number, group=True)
