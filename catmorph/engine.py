@@ -98,9 +98,9 @@ def _pool_results(
         except (KeyboardInterrupt, GeneratorExit):
             # A chunk can take minutes: what it has written is removed by the next run.
             _terminate(pool)
-            raise
-        finally:
             pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        # Leaving the block waits for every worker: after a lost one, none may still write what is done again.
         thread.join()
 
 

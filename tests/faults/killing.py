@@ -126,8 +126,7 @@ def kill(runs: Runs, survey: Any, one: Kill, seconds: float, arguments: tuple[st
         (os.killpg if one.kind == "group" else os.kill)(process, signal.SIGKILL)
     status, text = runs.wait()
     if one.kind.startswith("worker"):
-        # A run that loses a worker usually ends well; where it fails, it says so, and the next one goes on.
-        assert status == 0 or (status == 1 and "Traceback" not in text), text
+        assert status == 0, text
         hit = one.kind != "worker in a write" or not in_a_write.exists()
         in_a_write.unlink(missing_ok=True)
         return "a worker" + one.kind.removeprefix("worker") if hit else ""
