@@ -10,12 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catmorph.errors import CatalogError, CatmorphError, UsageError
+from catmorph.evaluation import metrics
 from catmorph.inference.predict import Predictor
+from catmorph.labels import LabelledStamps, match_labels, read_labels, split_sources, stamp_names
 from catmorph.models.checkpoint import load_checkpoint
 from catmorph.models.header import load_card
 from catmorph.recipe import TrainingSection, load_recipe
 from catmorph.schemes import load_scheme
-from catmorph.training import LabelledStamps, fit, match_labels, metrics, read_labels, split_sources, stamp_names
+from catmorph.training import fit
 from catmorph.training.augment import augment
 
 REAL = os.environ.get("CATMORPH_REAL_DATA")
@@ -24,7 +26,7 @@ HEADER = "ID,p_smooth,p_features,p_irregular,p_point_source,p_unclassifiable,vot
 
 
 def section(**options):
-    return TrainingSection(**({"labels": "labels.csv", "output": "net.safetensors"} | options))
+    return TrainingSection(**({"output": "net.safetensors"} | options))
 
 
 # Label tables

@@ -23,8 +23,8 @@ def train(session: Session, workers: int, scheduler: str | None, device: str, th
     settings. Stamps that are not cut yet are cut first. The checkpoint's card gets the metrics of the test subset.
     """
     from catmorph import pipeline
+    from catmorph.labels import labelled_stamps
     from catmorph.training.fit import train as train_checkpoint
-    from catmorph.training.shards import labelled_stamps
 
     folder, section = session.run, session.recipe.training
     if section is None:
@@ -34,7 +34,7 @@ def train(session: Session, workers: int, scheduler: str | None, device: str, th
         tell(session, pipeline.run_ingest(folder))
         tell(session, pipeline.run_cutouts(folder, workers=workers, scheduler=scheduler,
                                            shown=session.shows_progress))
-        data, left_over = labelled_stamps(folder, section)
+        data, left_over = labelled_stamps(folder)
         session.say(f"labels: {len(data):,} labelled stamps")
         for line in left_over:
             session.warn(line)

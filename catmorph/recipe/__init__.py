@@ -1,6 +1,9 @@
 """Recipes: one TOML file says everything about a production."""
 
 from catmorph.recipe.catalog import CatalogSection, Column
+from catmorph.recipe.evaluation import EvaluationSection
+from catmorph.recipe.experiments import ExperimentSection
+from catmorph.recipe.labels import LabelsSection
 from catmorph.recipe.loading import load_recipe, preset_names, preset_path, write_recipe
 from catmorph.recipe.model import (
     BandColumns,
@@ -13,14 +16,17 @@ from catmorph.recipe.model import (
     RunSection,
     StampSection,
     SummarySection,
-    TrainingSection,
 )
+from catmorph.recipe.training import TrainingSection
 
 __all__ = [
     "BandColumns",
     "CatalogSection",
     "ClassifierSection",
     "Column",
+    "EvaluationSection",
+    "ExperimentSection",
+    "LabelsSection",
     "MosaicSection",
     "NormaliseSection",
     "Recipe",

@@ -25,8 +25,12 @@ PATH_KEYS = (
     ("mosaics", "weight"),
     ("mosaics", "flag"),
     ("classifiers", "*", "checkpoint"),
-    ("training", "labels"),
+    ("labels", "table"),
+    ("labels", "stamp_files"),
     ("training", "output"),
+    ("training", "start"),
+    ("experiments", "folder"),
+    ("experiments", "start"),
 )
 """Recipe keys that hold paths, relative to the file that gives them."""
 

@@ -11,6 +11,10 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from catmorph.errors import suggest
 from catmorph.recipe.base import SAFE_NAME, Section, SectionError, Strings, as_tuple
 from catmorph.recipe.catalog import CatalogSection
+from catmorph.recipe.evaluation import EvaluationSection
+from catmorph.recipe.experiments import ExperimentSection
+from catmorph.recipe.labels import LabelsSection
+from catmorph.recipe.training import TrainingSection
 from catmorph.templates import pattern_problem
 
 _SIDE = re.compile(r"^\s*([0-9.eE+-]+)\s*(radii|arcsec|pixels)\s*$")
@@ -189,35 +193,6 @@ class RunSection(Section):
     )
 
 
-class TrainingSection(Section):
-    """How `catmorph train` makes a checkpoint from labelled stamps of this recipe."""
-
-    model: str = Field("clash-inception", description="architecture, see `catmorph models list`")
-    labels: str = Field(description="label table (CSV), relative to the recipe")
-    label_id: str = Field("{field}_{view|lower}_{id}", description="how the label table names a stamp")
-    id_column: str = Field("ID", description="column of the label table with that name")
-    votes_column: str | None = Field(None, description="column with the number of votes, for the noise floor")
-    output: str = Field(description="checkpoint to write, relative to the recipe")
-    title: str = Field("", description="what the checkpoint is, for its card")
-    licence: str = Field("", description="licence of the checkpoint, for its card")
-    purpose: str = Field("", description="what it may be used for, for its card")
-    seed: int = Field(0, ge=0, description="seed of split, initialisation and augmentation")
-    validation: float = Field(0.15, gt=0, lt=1, description="fraction of sources for validation")
-    test: float = Field(0.15, gt=0, lt=1, description="fraction of sources for the test")
-    test_fields: Strings = Field((), description="fields that are kept for the test, instead of a fraction")
-    epochs: int = Field(100, ge=1, description="epochs at most")
-    batches_per_epoch: int = Field(160, ge=1, description="batches an epoch, drawn with replacement")
-    batch: int = Field(128, ge=2, description="stamps a batch")
-    learning_rate: float = Field(5e-5, gt=0, description="Adam's learning rate (one-cycle: its maximum)")
-    schedule: Literal["constant", "one-cycle"] = Field("constant", description="course of the learning rate")
-    patience: int = Field(35, ge=1, description="epochs without better validation loss before it stops")
-    loss: Literal["cross-entropy", "rmse"] = Field("cross-entropy", description="loss on the vote fractions")
-    rotate: bool = Field(True, description="rotate by any angle")
-    flip: bool = Field(True, description="mirror in x and y, each with probability 1/2")
-    shift_pixels: float = Field(4.0, ge=0, description="shift by up to this many stamp pixels in x and y")
-    saved_precision: Literal["float32", "float16"] = Field("float32", description="number format of the weights")
-
-
 class Recipe(Section):
     """A survey's production, from catalog and mosaics to release."""
 
@@ -237,7 +212,10 @@ class Recipe(Section):
     release: ReleaseSection = Field(default_factory=ReleaseSection, description="released catalog")
     summary: SummarySection = Field(default_factory=SummarySection, description="summaries")
     run: RunSection = Field(default_factory=RunSection, description="production settings")
+    labels: LabelsSection = Field(default_factory=LabelsSection, description="human labels")
     training: TrainingSection | None = Field(None, description="training")
+    evaluation: EvaluationSection = Field(default_factory=EvaluationSection, description="evaluation of checkpoints")
+    experiments: ExperimentSection = Field(default_factory=ExperimentSection, description="grids of trainings")
 
     @model_validator(mode="after")
     def _fits_together(self) -> Recipe:

@@ -11,7 +11,9 @@ import numpy as np
 import torch
 
 from catmorph.errors import UsageError
+from catmorph.evaluation.metrics import summary
 from catmorph.files import digest_json, write_bytes
+from catmorph.labels import LabelledStamps, Split, split_sources
 from catmorph.models import build
 from catmorph.models.card import Card, card_for
 from catmorph.models.checkpoint import round_weights, save_checkpoint
@@ -19,10 +21,8 @@ from catmorph.models.create import check_input
 from catmorph.models.device import resolve_device
 from catmorph.recipe import Recipe, TrainingSection
 from catmorph.schemes import Scheme, load_scheme
-from catmorph.training.data import LabelledStamps, Split, split_sources
-from catmorph.training.metrics import summary
 
-DESCRIPTIVE = ("labels", "output", "title", "licence", "purpose")
+DESCRIPTIVE = ("output", "title", "licence", "purpose")
 """Fields of the section that say where or what, and do not change the weights."""
 
 
@@ -168,7 +168,7 @@ def _card(
         "stamps": split.counts(),
         "sources": int(data.sources.max()) + 1,
         "best_epoch": epoch,
-        "labels": Path(section.labels).name,
+        "labels": Path(recipe.labels.table or "").name,
         "settings": settings,
     }
     return card_for(

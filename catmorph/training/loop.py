@@ -21,9 +21,9 @@ from torch.utils.data import DataLoader
 
 from catmorph.errors import CatmorphError
 from catmorph.files import atomic
+from catmorph.labels import LabelledStamps, Split
 from catmorph.recipe import TrainingSection
 from catmorph.training.augment import augment
-from catmorph.training.data import LabelledStamps, Split
 
 EVALUATION_BATCH = 128
 

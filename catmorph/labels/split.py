@@ -1,4 +1,4 @@
-"""Labelled stamps in memory, and their division into training, validation and test subsets."""
+"""Division of labelled stamps into training, validation and test subsets."""
 
 from __future__ import annotations
 
@@ -7,56 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from catmorph.errors import UsageError
+from catmorph.labels.stamps import LabelledStamps
 from catmorph.recipe import TrainingSection
-
-
-@dataclass(frozen=True)
-class LabelledStamps:
-    """Normalised stamps with the vote fractions people gave them.
-
-    Parameters
-    ----------
-    inputs : ndarray of float32, shape (n, channel, y, x)
-        What the network sees: after normalisation, without NaN.
-    fractions : ndarray of float32, shape (n, class)
-        Vote fractions in the order of the scheme's classes; rows sum to 1 for softmax schemes.
-    fields, ids, views : ndarray of str, shape (n,)
-        Field and id make the source; one source may have stamps in several views.
-    votes : ndarray of int, shape (n,), optional
-        Number of votes behind each row of fractions.
-    """
-
-    inputs: np.ndarray
-    fractions: np.ndarray
-    fields: np.ndarray
-    ids: np.ndarray
-    views: np.ndarray
-    votes: np.ndarray | None = None
-
-    def __post_init__(self) -> None:
-        count = len(self.inputs)
-        arrays = {"fractions": self.fractions, "fields": self.fields, "ids": self.ids, "views": self.views}
-        if self.votes is not None:
-            arrays["votes"] = self.votes
-        for name, array in arrays.items():
-            if len(array) != count:
-                raise ValueError(f"{name} has {len(array)} rows, inputs has {count}")
-        if self.inputs.ndim != 4 or self.inputs.dtype != np.float32:
-            raise ValueError(f"inputs must be float32 (n, channel, y, x), not {self.inputs.dtype} {self.inputs.shape}")
-
-    def __len__(self) -> int:
-        return len(self.inputs)
-
-    @property
-    def sources(self) -> np.ndarray:
-        """Number of each stamp's source, shape (n,): equal for stamps of one (field, id), counted in their order."""
-        keys = np.array([f"{field}\0{name}" for field, name in zip(self.fields, self.ids, strict=True)])
-        return np.unique(keys, return_inverse=True)[1]
-
-    @property
-    def view_names(self) -> tuple[str, ...]:
-        """The views that occur, sorted."""
-        return tuple(sorted(set(map(str, self.views))))
 
 
 @dataclass(frozen=True)

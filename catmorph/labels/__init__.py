@@ -1,0 +1,19 @@
+"""Human labels: votes, label tables, and the stamps they belong to."""
+
+from __future__ import annotations
+
+from catmorph.labels.split import Split, split_sources
+from catmorph.labels.stamps import LabelledStamps, labelled_stamps
+from catmorph.labels.tables import LabelMatch, LabelTable, match_labels, read_labels, stamp_names
+
+__all__ = [
+    "LabelMatch",
+    "LabelTable",
+    "LabelledStamps",
+    "Split",
+    "labelled_stamps",
+    "match_labels",
+    "read_labels",
+    "split_sources",
+    "stamp_names",
+]

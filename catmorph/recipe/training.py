@@ -1,0 +1,57 @@
+"""The section of a recipe on training."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from catmorph.recipe.base import Section, Strings
+
+
+class TrainingSection(Section):
+    """How `catmorph train` makes a checkpoint from labelled stamps of this recipe."""
+
+    model: str = Field("clash-inception", description="architecture, see `catmorph models list`")
+    output: str = Field(description="checkpoint to write, relative to the recipe")
+    title: str = Field("", description="what the checkpoint is, for its card")
+    licence: str = Field("", description="licence of the checkpoint, for its card")
+    purpose: str = Field("", description="what it may be used for, for its card")
+    seed: int = Field(0, ge=0, description="seed of split, initialisation and augmentation")
+    validation: float = Field(0.15, gt=0, lt=1, description="fraction of sources for validation")
+    test: float = Field(0.15, gt=0, lt=1, description="fraction of sources for the test")
+    test_fields: Strings = Field((), description="fields that are kept for the test, instead of a fraction")
+    duplicates_arcsec: float = Field(
+        0.5, ge=0, description="sources this close to one another, through any field, go to the same subset"
+    )
+    size: int | None = Field(None, ge=1, description="stamps of the training subset that are used, drawn at random; "
+                             "default: all")
+    start: str | None = Field(None, description="checkpoint whose weights the training starts from")
+    freeze_before: str | None = Field(None, description="stage of the network before which no weight is trained")
+    epochs: int = Field(100, ge=1, description="epochs at most")
+    batches_per_epoch: int = Field(160, ge=1, description="batches an epoch, drawn with replacement")
+    batch: int = Field(128, ge=2, description="stamps a batch")
+    learning_rate: float = Field(5e-5, gt=0, description="Adam's learning rate (one-cycle: its maximum)")
+    schedule: Literal["constant", "one-cycle", "plateau", "exponential"] = Field(
+        "constant", description="course of the learning rate"
+    )
+    plateau_factor: float = Field(0.1, gt=0, lt=1, description="plateau: the rate is multiplied by this")
+    plateau_patience: int = Field(10, ge=0, description="plateau: epochs without better validation loss before that")
+    decay: float = Field(0.05, gt=0, description="exponential: the rate of epoch t (from 0) is "
+                         "learning_rate * exp(-decay * t)")
+    patience: int = Field(35, ge=1, description="epochs without better validation loss before it stops")
+    loss: Literal["cross-entropy", "rmse", "mse", "binary", "multinomial", "dirichlet"] = Field(
+        "cross-entropy", description="cross-entropy, RMSE or mean square error on the vote fractions; binary: "
+        "cross-entropy of each class alone; multinomial, dirichlet: likelihood of the votes (labels.votes_column)"
+    )
+    class_weights: Literal["none", "balanced"] | dict[str, float] = Field(
+        "none", description="weight of each class in the loss; balanced: inverse to its mean fraction"
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "float32", description="arithmetic of the training; auto takes bfloat16 where the device has it"
+    )
+    devices: int = Field(1, ge=1, description="GPUs to train on")
+    rotate: bool = Field(True, description="rotate by any angle")
+    flip: bool = Field(True, description="mirror in x and y, each with probability 1/2")
+    shift_pixels: float = Field(4.0, ge=0, description="shift by up to this many stamp pixels in x and y")
+    saved_precision: Literal["float32", "float16"] = Field("float32", description="number format of the weights")
