@@ -41,7 +41,8 @@ class Card(_Part):
 
     It holds no clock, host or path, so that training twice gives the same bytes. `training` describes the
     data and settings (its key ``trained`` is False for weights that were only initialised), `metrics` the
-    result on the test subset.
+    result on the test subset; `evaluation` the key numbers of `catmorph evaluate`. `temperature` divides the logits
+    where a recipe asks for calibrated probabilities; it was fitted on the validation subset.
     """
 
     format: Literal[1] = FORMAT
@@ -57,6 +58,8 @@ class Card(_Part):
     normalise: NormaliseSection
     training: dict[str, Any] = {}
     metrics: dict[str, Any] = {}
+    evaluation: dict[str, Any] = {}
+    temperature: float | None = Field(None, gt=0)
     catmorph: str = ""
 
     @property
