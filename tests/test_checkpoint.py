@@ -13,7 +13,7 @@ import torch
 from catmorph.errors import CatmorphError, CheckpointError
 from catmorph.models import build
 from catmorph.models.card import card_for, check_fits
-from catmorph.models.checkpoint import build_from, load_checkpoint, save_checkpoint
+from catmorph.models.checkpoint import build_from, load_checkpoint, rewrite_card, save_checkpoint
 from catmorph.models.header import HEADER_LIMIT, METADATA_KEY, load_card
 from catmorph.recipe import load_recipe
 
@@ -291,3 +291,38 @@ def test_another_scheme_does_not_fit(card, recipe):
         check_fits(card.model_copy(update={"scheme": "gz2"}), recipe)
     with pytest.raises(CheckpointError, match="classes of the scheme is disk, spheroid in the checkpoint, spheroid, "):
         check_fits(card.model_copy(update={"classes": ("disk", "spheroid")}), recipe)
+
+
+def weights_of(path):
+    data = path.read_bytes()
+    return data[8 + struct.unpack("<Q", data[:8])[0] :]
+
+
+def test_a_rewritten_card_leaves_the_weights_as_they_are(saved, tmp_path, card):
+    path = tmp_path / "net.safetensors"
+    path.write_bytes(saved.read_bytes())
+    new = card.model_copy(update={"temperature": 1.25, "evaluation": {"rmse": 0.1, "note": "Pérez"}, "title": "t"})
+    rewrite_card(path, new)
+    assert load_card(path) == load_checkpoint(path).card == new
+    assert weights_of(path) == weights_of(saved)
+    assert (len(path.read_bytes()) - len(weights_of(path))) % 8 == 0
+    build_from(load_checkpoint(path))
+    rewrite_card(path, card)
+    again = path.read_bytes()
+    rewrite_card(path, card)
+    assert path.read_bytes() == again
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_card_of_another_network_is_not_put_on_weights(saved, tmp_path, card):
+    path = tmp_path / "net.safetensors"
+    path.write_bytes(saved.read_bytes())
+    with pytest.raises(CheckpointError, match=r"has weights of another network: channels 1, not 3$"):
+        rewrite_card(path, card.model_copy(update={"channels": 3}))
+    with pytest.raises(CheckpointError, match=r"has weights of another network: model clash-inception, not other$"):
+        rewrite_card(path, card.model_copy(update={"model": "other"}))
+    with pytest.raises(CheckpointError, match=r"has weights of another network: classes \('spheroid', .*, not"):
+        rewrite_card(path, card.model_copy(update={"classes": ("one", "two")}))
+    assert path.read_bytes() == saved.read_bytes()
+    with pytest.raises(CheckpointError, match="no such checkpoint"):
+        rewrite_card(tmp_path / "none.safetensors", card)

@@ -128,6 +128,33 @@ def test_every_model_keeps_its_promises(name):
     assert logits.shape == (2, 3)
 
 
+@pytest.mark.parametrize("name", MODELS.names())
+def test_the_stages_are_the_children_with_parameters_in_forward_order(name):
+    spec = MODELS.get(name)
+    module = build(name, seed=0).eval()
+    order = []
+    for child, layer in module.named_children():
+        if any(True for _ in layer.parameters()):
+            layer.register_forward_hook(lambda *_, child=child: order.append(child))
+    with torch.inference_mode():
+        module(torch.zeros(1, spec.channels, spec.pixels, spec.pixels))
+    assert tuple(order) == spec.stages
+    # Every parameter belongs to a stage, and the last stage gives the answers.
+    assert {parameter.split(".")[0] for parameter in module.state_dict()} == set(spec.stages)
+    head = list(module.get_submodule(spec.stages[-1]).state_dict().values())
+    assert head[-1].shape == (spec.classes,)
+
+
+def test_the_narrow_network_has_the_layout_of_the_full_one_at_a_quarter_of_its_widths():
+    full, narrow = (build(name, seed=0).state_dict() for name in ("clash-inception", "clash-inception-narrow"))
+    assert list(full) == list(narrow)
+    for name, value in full.items():
+        ratios = {one / other for one, other in zip(value.shape, narrow[name].shape, strict=True)}
+        assert ratios <= {1, 4}, name
+    assert narrow["head.weight"].shape == (5, 256)
+    assert narrow["conv1.conv.weight"].shape == (16, 1, 7, 7)
+
+
 def test_a_seed_decides_the_weights_and_leaves_the_callers_random_state_alone():
     torch.manual_seed(11)
     wanted = torch.rand(1)
@@ -148,7 +175,7 @@ def run(*arguments):
 
 
 def test_list():
-    assert run("list").output.startswith("clash-inception  Inception network for CLASH morphologies")
+    assert "clash-inception         Inception network for CLASH morphologies (" in run("list").output
     assert [one["name"] for one in json.loads(run("list", "--json").stdout)] == MODELS.names()
 
 

@@ -20,12 +20,14 @@ class ModelSpec:
     """What an architecture is, as data.
 
     `builder` takes ``(classes, channels)`` and returns a module that maps float32
-    (n, channels, `pixels`, `pixels`), axes (stamp, channel, y, x), to logits (n, classes).
+    (n, channels, `pixels`, `pixels`), axes (stamp, channel, y, x), to logits (n, classes). `stages` names the
+    children of that module that have parameters, in forward order; the last one is the head.
     """
 
     name: str
     title: str
     builder: Callable[[int, int], nn.Module]
+    stages: tuple[str, ...]
     channels: int
     pixels: int
     classes: int

@@ -6,7 +6,6 @@ Opening one runs no code of the file: pickles and torch's own archives are refus
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from catmorph.errors import CheckpointError, suggest
 from catmorph.files import write_bytes
 from catmorph.models import MODELS, build
 from catmorph.models.card import Card
-from catmorph.models.header import METADATA_KEY, open_checkpoint, parse_card, read_header
+from catmorph.models.header import METADATA_KEY, card_text, join_header, open_checkpoint, parse_card, read_header
 
 
 @dataclass(frozen=True)
@@ -52,8 +51,29 @@ def save_checkpoint(
         name: value.detach().to("cpu", dtype if value.is_floating_point() else value.dtype).contiguous()
         for name, value in module.state_dict().items()
     }
-    text = json.dumps(card.model_dump(mode="json"), sort_keys=True, ensure_ascii=False, allow_nan=False)
-    write_bytes(Path(path), safetensors.torch.save(tensors, {METADATA_KEY: text}))
+    write_bytes(Path(path), safetensors.torch.save(tensors, {METADATA_KEY: card_text(card)}))
+
+
+def rewrite_card(path: str | os.PathLike[str], card: Card) -> None:
+    """Replace the card of checkpoint `path`, whole or not at all; the bytes of the weights stay as they are.
+
+    Raises
+    ------
+    CheckpointError
+        When `path` is no checkpoint, or `card` is of another model, or another number of classes or channels,
+        than the card in it.
+    """
+    path = Path(path)
+    with open_checkpoint(path) as file:
+        header = read_header(file, path)
+        old = parse_card(header, path)
+        weights = file.read()
+    for name in ("model", "channels", "classes"):
+        mine, theirs = getattr(old, name), getattr(card, name)
+        if (len(mine) != len(theirs)) if name == "classes" else (mine != theirs):
+            raise CheckpointError(f"has weights of another network: {name} {mine}, not {theirs}", where=path)
+    header["__metadata__"][METADATA_KEY] = card_text(card)
+    write_bytes(path, join_header(header) + weights)
 
 
 def round_weights(module: nn.Module, precision: Literal["float32", "float16"]) -> None:

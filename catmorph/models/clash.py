@@ -8,6 +8,7 @@ module 5 544 output channels by their widths, where the table prints 256 and 512
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -35,6 +36,10 @@ class Widths(NamedTuple):
     def out(self) -> int:
         """Channels of the concatenated output."""
         return self.conv3 + self.conv5 + self.pool + self.conv1
+
+    def divided(self, divisor: int) -> Widths:
+        """Return the widths of a network that is `divisor` times narrower."""
+        return Widths(*(width // divisor for width in self))
 
 
 TABLE_1 = (
@@ -83,7 +88,8 @@ class Inception(nn.Module):
 class ClashInception(nn.Module):
     """Table 1 of Perez-Carrasco et al. (2019): (n, channels, 80, 80) to logits (n, classes).
 
-    The 256 x 2 x 2 maps before the dense layers are flattened in the order (channel, y, x).
+    The 256 x 2 x 2 maps before the dense layers are flattened in the order (channel, y, x). Every width is
+    divided by `divisor`, except the numbers of channels and classes.
     """
 
     inception1: Inception
@@ -93,21 +99,22 @@ class ClashInception(nn.Module):
     inception5: Inception
     inception6: Inception
 
-    def __init__(self, classes: int, channels: int):
+    def __init__(self, classes: int, channels: int, divisor: int = 1):
         super().__init__()
-        self.conv1 = _convolution(channels, 64, 7, norm=True, same=False)
-        self.conv2 = _convolution(64, 128, 6, norm=True, same=False)
-        width = 128
-        for number, widths in enumerate(TABLE_1, start=1):
+        width, features = 128 // divisor, 1024 // divisor
+        self.conv1 = _convolution(channels, 64 // divisor, 7, norm=True, same=False)
+        self.conv2 = _convolution(64 // divisor, width, 6, norm=True, same=False)
+        for number, table in enumerate(TABLE_1, start=1):
+            widths = table.divided(divisor)
             self.add_module(f"inception{number}", Inception(width, widths, norm=number < 4))
             width = widths.out
         self.pool = nn.MaxPool2d(2)
         self.average = nn.AvgPool2d(2)
-        self.conv3 = _convolution(width, 256, 1, norm=False)
-        self.dense1 = nn.Linear(1024, 1024)
-        self.dense2 = nn.Linear(1024, 1024)
+        self.conv3 = _convolution(width, 256 // divisor, 1, norm=False)
+        self.dense1 = nn.Linear(features, features)
+        self.dense2 = nn.Linear(features, features)
         self.dropout = nn.Dropout(0.5)
-        self.head = nn.Linear(1024, classes)
+        self.head = nn.Linear(features, classes)
         self.apply(_initialise)
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -131,11 +138,16 @@ def _initialise(layer: nn.Module) -> None:
             nn.init.zeros_(layer.bias)
 
 
+STAGES = (
+    "conv1", "conv2", *(f"inception{number}" for number in range(1, 7)), "conv3", "dense1", "dense2", "head"
+)  # fmt: skip
+
 MODELS.register("clash-inception")(
     ModelSpec(
         name="clash-inception",
         title="Inception network for CLASH morphologies",
         builder=ClashInception,
+        stages=STAGES,
         channels=1,
         pixels=80,
         classes=5,
@@ -143,5 +155,20 @@ MODELS.register("clash-inception")(
         source="Perez-Carrasco et al. 2019, Table 1 (module 4 with 160 1x1 filters, as in the authors' code)",
         licence="BSD-3-Clause (written from the paper's description; no code or weights of its authors)",
         notes="convolution -> ReLU -> batch normalisation; no batch normalisation from module 4 on",
+    )
+)
+MODELS.register("clash-inception-narrow")(
+    ModelSpec(
+        name="clash-inception-narrow",
+        title="clash-inception with a quarter of each width",
+        builder=partial(ClashInception, divisor=4),
+        stages=STAGES,
+        channels=1,
+        pixels=80,
+        classes=5,
+        scheme="clash",
+        source="clash-inception, narrowed",
+        licence="BSD-3-Clause",
+        notes="not published; for quick experiments and tests",
     )
 )

@@ -139,6 +139,19 @@ def _kind(start: bytes, size: int) -> str:
     return "cut short" if size < 9 else "of an unknown kind"
 
 
+def join_header(header: dict[str, Any]) -> bytes:
+    """Return the first bytes of a safetensors file, up to its weights: the length of the header and the header."""
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    # Weights begin at a multiple of 8 bytes; the format fills with spaces.
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text
+
+
+def card_text(card: Card) -> str:
+    """Return the JSON of a card as it lies in a checkpoint; the same card gives the same text."""
+    return json.dumps(card.model_dump(mode="json"), sort_keys=True, ensure_ascii=False, allow_nan=False)
+
+
 def parse_card(header: dict[str, Any], path: Path) -> Card:
     """Return the card that a header holds."""
     metadata = header.get("__metadata__")
