@@ -1,19 +1,32 @@
-"""Division of labelled stamps into training, validation and test subsets."""
+"""Division of labelled stamps into training, validation and test subsets, and the file that keeps it."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
+from astropy import units as u
+from astropy.coordinates import SkyCoord, search_around_sky
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
-from catmorph.errors import UsageError
+from catmorph.errors import CatalogError, UsageError
+from catmorph.files import write_bytes
 from catmorph.labels.stamps import LabelledStamps
 from catmorph.recipe import TrainingSection
+from catmorph.release.cells import guarded
+
+SUBSETS = ("training", "validation", "test")
+UNUSED = "unused"
+_COLUMNS = ["stamp", "field", "id", "view", "subset"]
 
 
 @dataclass(frozen=True)
 class Split:
-    """Row numbers of the three subsets, each sorted."""
+    """Row numbers of the three subsets, each sorted; a stamp may be in none."""
 
     training: np.ndarray
     validation: np.ndarray
@@ -21,38 +34,140 @@ class Split:
 
     def counts(self) -> dict[str, int]:
         """Return the number of stamps in each subset."""
-        return {name: len(getattr(self, name)) for name in ("training", "validation", "test")}
+        return {name: len(getattr(self, name)) for name in SUBSETS}
 
 
 def split_sources(data: LabelledStamps, section: TrainingSection) -> Split:
-    """Divide `data` by source, so that no source is in two subsets even through different views.
+    """Divide `data` so that no galaxy is in two subsets, through different views or under another id.
 
-    The test subset is all sources of ``section.test_fields`` where given, else a fraction; the validation
-    subset is a fraction of the sources that are not of test fields. The division depends on the seed and on
-    which sources there are, not on their order.
+    Sources within ``section.duplicates_arcsec`` of one another, in one field or in two, count as one galaxy.
+    The test subset is all galaxies of ``section.test_fields`` where given, else a share; the validation subset
+    is a share of the galaxies that are not of test fields. Of the rest, ``section.size`` stamps are used; a
+    larger size holds those of a smaller one. The division depends on the seed and on which stamps there are,
+    not on their order.
 
     Raises
     ------
     UsageError
-        When a test field does not occur, or a subset would be empty.
+        When a test field does not occur, a subset would be empty, or there are fewer stamps than
+        ``section.size`` asks for.
     """
-    source = data.sources
+    galaxy = _galaxies(data, section.duplicates_arcsec)
     fields = np.asarray(data.fields).astype(str)
     missing = sorted(set(section.test_fields) - set(fields))
     if missing:
         raise UsageError(f"training.test_fields: no labelled stamp is in field {', '.join(missing)}")
-    held = np.unique(source[np.isin(fields, section.test_fields)])
-    free = np.setdiff1d(np.arange(source.max(initial=-1) + 1), held)
+    held = np.unique(galaxy[np.isin(fields, section.test_fields)])
+    free = np.setdiff1d(np.arange(galaxy.max(initial=-1) + 1), held)
     free = np.random.default_rng(section.seed).permutation(free)
-    n_validation = round(section.validation * len(free))
-    n_test = 0 if section.test_fields else round(section.test * len(free))
+    stamps = np.bincount(galaxy, minlength=len(free) + len(held))[free]
+    n_validation = _share(section.validation, stamps)
+    n_test = 0 if section.test_fields else _share(section.test, stamps[n_validation:], len(free))
     parts = np.split(free, [n_validation, n_validation + n_test])
     members = {"validation": parts[0], "test": np.union1d(held, parts[1]), "training": parts[2]}
-    rows = {name: np.flatnonzero(np.isin(source, chosen)) for name, chosen in members.items()}
+    rows = {name: np.flatnonzero(np.isin(galaxy, chosen)) for name, chosen in members.items()}
     for name, found in rows.items():
         if not len(found):
             raise UsageError(
                 f"the {name} subset would be empty: {len(data)} labelled stamps of {len(free) + len(held)} sources",
                 hint="label more stamps or change training.validation, training.test and training.test_fields",
             )
+    rows["training"] = _some(data, rows["training"], section)
     return Split(**rows)
+
+
+def _share(wanted: float, stamps: np.ndarray, total: int | None = None) -> int:
+    """Return how many galaxies make up a fraction (below 1) of all galaxies, or a number of stamps."""
+    if wanted < 1:
+        return round(wanted * (len(stamps) if total is None else total))
+    return int(np.searchsorted(np.cumsum(stamps), wanted)) + 1
+
+
+def _some(data: LabelledStamps, rows: np.ndarray, section: TrainingSection) -> np.ndarray:
+    if section.size is None:
+        return rows
+    if section.size > len(rows):
+        raise UsageError(f"training.size is {section.size}, the training subset has {len(rows)} stamps",
+                         hint="lower training.size, training.validation or training.test")
+    keys = _keys(data)
+    in_order = np.array(sorted(rows, key=keys.__getitem__))
+    generator = np.random.default_rng([section.seed, len("size")])
+    return np.sort(generator.permutation(in_order)[: section.size])
+
+
+def _keys(data: LabelledStamps) -> list[tuple[str, str, str]]:
+    return [(str(a), str(b), str(c)) for a, b, c in zip(data.fields, data.ids, data.views, strict=True)]
+
+
+def _galaxies(data: LabelledStamps, separation_arcsec: float) -> np.ndarray:
+    """Return the number of each stamp's galaxy, shape (n,): sources that lie together are one."""
+    source = data.sources
+    if not separation_arcsec or data.ra is None or data.dec is None or not len(data):
+        return source
+    _, first = np.unique(source, return_index=True)
+    ra, dec = np.asarray(data.ra)[first], np.asarray(data.dec)[first]
+    placed = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))
+    if len(placed) < 2:
+        return source
+    sky = SkyCoord(ra[placed] * u.deg, dec[placed] * u.deg)
+    one, other, _, _ = search_around_sky(sky, sky, separation_arcsec * u.arcsec)
+    links = coo_array((np.ones(len(one), bool), (placed[one], placed[other])), shape=(len(first), len(first)))
+    _, group = connected_components(links, directed=False)
+    return np.unique(group, return_inverse=True)[1][source]
+
+
+def split_path(checkpoint: str | os.PathLike[str]) -> Path:
+    """Return the file beside `checkpoint` that says which stamps it was trained on."""
+    return Path(checkpoint).with_suffix(".split.csv")
+
+
+def write_split(path: Path, data: LabelledStamps, split: Split) -> None:
+    """Write which subset each stamp of `data` is in: columns stamp, field, id, view, subset.
+
+    Text that a spreadsheet would run as a formula gets a leading apostrophe.
+    """
+    subset = np.full(len(data), UNUSED, dtype=object)
+    for name in SUBSETS:
+        subset[getattr(split, name)] = name
+    names = data.names if data.names is not None else [f"{a}_{c}_{b}" for a, b, c in _keys(data)]
+    texts = [[guarded(str(value)) for value in column] for column in (names, data.fields, data.ids, data.views)]
+    table = pd.DataFrame(dict(zip(_COLUMNS, (*texts, subset), strict=True)))
+    table = table.sort_values(["field", "id", "view"], kind="stable")
+    write_bytes(path, table.to_csv(index=False, lineterminator="\n").encode())
+
+
+def read_split(path: Path, data: LabelledStamps) -> Split:
+    """Return the rows of `data` that are in each subset of the file that `write_split` wrote.
+
+    Stamps are found by field, id and view; those that the file does not name are in no subset.
+
+    Raises
+    ------
+    CatalogError
+        When the file is missing, damaged, or names no stamp of `data`.
+    """
+    table = _read(path)
+    unknown = sorted(set(table["subset"]) - {*SUBSETS, UNUSED})
+    if unknown:
+        raise CatalogError(f"has subset {unknown[0]!r}; subsets are {', '.join((*SUBSETS, UNUSED))}", where=path)
+    subset = dict(zip(zip(table["field"], table["id"], table["view"], strict=True), table["subset"], strict=True))
+    if len(subset) != len(table):
+        raise CatalogError("names a stamp twice", where=path)
+    found = np.array([subset.get((guarded(a), guarded(b), guarded(c)), "") for a, b, c in _keys(data)])
+    if not (found != "").any():
+        raise CatalogError("names none of the labelled stamps", where=path,
+                           hint="it belongs to other labels; move it away to go without")
+    return Split(**{name: np.flatnonzero(found == name) for name in SUBSETS})
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except FileNotFoundError:
+        raise CatalogError("no such split file", where=path) from None
+    except (OSError, ValueError) as error:
+        raise CatalogError(f"cannot be read as CSV: {error}", where=path) from error
+    lacking = [name for name in _COLUMNS if name not in table.columns]
+    if lacking:
+        raise CatalogError(f"has no column {lacking[0]!r}", where=path)
+    return table

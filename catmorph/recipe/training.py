@@ -18,8 +18,10 @@ class TrainingSection(Section):
     licence: str = Field("", description="licence of the checkpoint, for its card")
     purpose: str = Field("", description="what it may be used for, for its card")
     seed: int = Field(0, ge=0, description="seed of split, initialisation and augmentation")
-    validation: float = Field(0.15, gt=0, lt=1, description="fraction of sources for validation")
-    test: float = Field(0.15, gt=0, lt=1, description="fraction of sources for the test")
+    validation: float = Field(0.15, gt=0, description="fraction of sources for validation; from 1 on, number of "
+                              "stamps (at least)")
+    test: float = Field(0.15, gt=0, description="fraction of sources for the test; from 1 on, number of stamps "
+                        "(at least)")
     test_fields: Strings = Field((), description="fields that are kept for the test, instead of a fraction")
     duplicates_arcsec: float = Field(
         0.5, ge=0, description="sources this close to one another, through any field, go to the same subset"
