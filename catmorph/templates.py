@@ -37,6 +37,11 @@ def fill(pattern: str, values: Mapping[str, str]) -> str:
     return _PLACE.sub(replace, pattern)
 
 
+def fill_some(pattern: str, values: Mapping[str, str]) -> str:
+    """Replace the placeholders of `pattern` that `values` names, as `fill` does; leave the others."""
+    return _PLACE.sub(lambda match: fill(match.group(), values) if match.group(1) in values else match.group(), pattern)
+
+
 def names_in(pattern: str) -> set[str]:
     """Return the placeholder names that `pattern` uses."""
     return {match.group(1) for match in _PLACE.finditer(pattern)}

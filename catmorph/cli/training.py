@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from catmorph.cli.common import Session, device_option, run_options, worker_option
-from catmorph.cli.production import tell
+from catmorph.cli.labelled import gather
 from catmorph.errors import UsageError
 
 
@@ -22,22 +22,13 @@ def train(session: Session, workers: int, scheduler: str | None, device: str, th
     The [training] section of RECIPE (default: $CATMORPH_RECIPE, else ./catmorph.toml) names the labels and
     settings. Stamps that are not cut yet are cut first. The checkpoint's card gets the metrics of the test subset.
     """
-    from catmorph import pipeline
-    from catmorph.labels import labelled_stamps
     from catmorph.training.fit import train as train_checkpoint
 
     folder, section = session.run, session.recipe.training
     if section is None:
         raise UsageError("the recipe has no [training] section", where=session.recipe_path)
     with folder.lock():
-        pipeline.prepare(folder)
-        tell(session, pipeline.run_ingest(folder))
-        tell(session, pipeline.run_cutouts(folder, workers=workers, scheduler=scheduler,
-                                           shown=session.shows_progress))
-        data, left_over = labelled_stamps(folder)
-        session.say(f"labels: {len(data):,} labelled stamps")
-        for line in left_over:
-            session.warn(line)
+        data = gather(session, workers=workers, scheduler=scheduler)
         result = train_checkpoint(data, session.recipe, section, device=device, threads=threads,
                                   log_dir=Path(folder.path) / "training", progress=session.shows_progress)
     session.say(f"trained {result.epochs} epochs, best {result.best_epoch}; learning curve: {result.curve}")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from catmorph.labels.gather import labelled_stamps
 from catmorph.labels.split import Split, split_sources
-from catmorph.labels.stamps import LabelledStamps, labelled_stamps
+from catmorph.labels.stamps import LabelledStamps
 from catmorph.labels.tables import LabelMatch, LabelTable, match_labels, read_labels, stamp_names
 
 __all__ = [

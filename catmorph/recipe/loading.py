@@ -34,7 +34,7 @@ PATH_KEYS = (
 )
 """Recipe keys that hold paths, relative to the file that gives them."""
 
-GLOB_KEYS = ("files", "pattern", "weight", "flag")
+GLOB_KEYS = ("files", "pattern", "weight", "flag", "stamp_files")
 """Those whose paths are patterns."""
 
 

@@ -1,0 +1,32 @@
+"""The labelled stamps that a command works on, cut first where they are not there yet."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from catmorph.cli.common import Session
+from catmorph.cli.production import tell
+
+if TYPE_CHECKING:
+    from catmorph.labels import LabelledStamps
+
+
+def gather(session: Session, *, workers: int, scheduler: str | None) -> LabelledStamps:
+    """Return the labelled stamps of the session's recipe, and say what was left over.
+
+    The run folder's lock must be held. Stamp files (``labels.stamp_files``) need no survey table and no cutting.
+    """
+    from catmorph import pipeline
+    from catmorph.labels import labelled_stamps
+
+    folder = session.run
+    pipeline.prepare(folder)
+    if session.recipe.labels.stamp_files is None:
+        tell(session, pipeline.run_ingest(folder))
+        tell(session, pipeline.run_cutouts(folder, workers=workers, scheduler=scheduler,
+                                           shown=session.shows_progress))  # fmt: skip
+    data, left_over = labelled_stamps(folder)
+    session.say(f"labels: {len(data):,} labelled stamps")
+    for line in left_over:
+        session.warn(line)
+    return data
