@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,14 +44,14 @@ def split_sources(data: LabelledStamps, section: TrainingSection) -> Split:
     Sources within ``section.duplicates_arcsec`` of one another, in one field or in two, count as one galaxy.
     The test subset is all galaxies of ``section.test_fields`` where given, else a share; the validation subset
     is a share of the galaxies that are not of test fields. Of the rest, ``section.size`` stamps are used; a
-    larger size holds those of a smaller one. The division depends on the seed and on which stamps there are,
-    not on their order.
+    larger size holds those of a smaller one. Stamps of the views ``section.leave_out`` are in the test subset or
+    in none. The division depends on the seed and on which stamps there are, not on their order.
 
     Raises
     ------
     UsageError
-        When a test field does not occur, a subset would be empty, or there are fewer stamps than
-        ``section.size`` asks for.
+        When a test field or a view to leave out does not occur, a subset would be empty, or there are fewer
+        stamps than ``section.size`` asks for.
     """
     galaxy = _galaxies(data, section.duplicates_arcsec)
     fields = np.asarray(data.fields).astype(str)
@@ -66,6 +67,7 @@ def split_sources(data: LabelledStamps, section: TrainingSection) -> Split:
     parts = np.split(free, [n_validation, n_validation + n_test])
     members = {"validation": parts[0], "test": np.union1d(held, parts[1]), "training": parts[2]}
     rows = {name: np.flatnonzero(np.isin(galaxy, chosen)) for name, chosen in members.items()}
+    _leave_out(rows, data, section.leave_out)
     for name, found in rows.items():
         if not len(found):
             raise UsageError(
@@ -74,6 +76,16 @@ def split_sources(data: LabelledStamps, section: TrainingSection) -> Split:
             )
     rows["training"] = _some(data, rows["training"], section)
     return Split(**rows)
+
+
+def _leave_out(rows: dict[str, np.ndarray], data: LabelledStamps, views: Sequence[str]) -> None:
+    """Take the stamps of `views` out of the training and validation rows."""
+    missing = sorted(set(views) - set(data.view_names))
+    if missing:
+        raise UsageError(f"training.leave_out: no labelled stamp is of view {', '.join(missing)}")
+    left_out = np.isin(np.asarray(data.views).astype(str), views)
+    for name in ("training", "validation"):
+        rows[name] = rows[name][~left_out[rows[name]]]
 
 
 def _share(wanted: float, stamps: np.ndarray, total: int | None = None) -> int:

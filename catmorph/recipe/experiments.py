@@ -4,22 +4,45 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from catmorph.recipe.base import Section
+from catmorph.recipe.base import Section, Strings
+
+
+class QuickSection(Section):
+    """What `catmorph experiment --quick` does instead: as many points, or fewer, and shorter trainings.
+
+    Numbers are upper limits of what the full grid would do, but for the learning rate, which replaces that of
+    [training].
+    """
+
+    repeats: int = Field(3, ge=1, description="trainings at each point")
+    epochs: int = Field(20, ge=1, description="epochs at most")
+    batches_per_epoch: int = Field(15, ge=1, description="batches an epoch")
+    batch: int = Field(64, ge=2, description="stamps a batch")
+    patience: int = Field(8, ge=1, description="epochs without better validation loss before it stops")
+    learning_rate: float = Field(5e-4, gt=0, description="Adam's learning rate: in few steps a small one gets nowhere")
 
 
 class ExperimentSection(Section):
-    """The grids of `catmorph experiment`."""
+    """The grids of `catmorph experiment`; the trainings themselves are as [training] says."""
 
     folder: str | None = Field(None, description="folder of the results, relative to the recipe; default: "
                                "experiments/ below the current folder")
-    start: str | None = Field(None, description="checkpoint that fine-tuned trainings start from")
+    start: str | None = Field(None, description="checkpoint that fine-tuned trainings start from; default: "
+                              "training.start")
     seed: int = Field(0, ge=0, description="seed from which every training of a grid gets its own")
     sizes: tuple[int, ...] = Field(
-        (50, 100, 200, 300, 400, 600, 800, 1000), description="learning-curve: stamps of the training subset"
+        (50, 100, 200, 300, 400, 600, 800, 1000), min_length=1,
+        description="learning-curve: stamps of the training subset",
     )
-    splits: int = Field(10, ge=1, description="learning-curve, filter-importance: random splits at each point")
+    splits: int = Field(10, ge=1, description="learning-curve, filter-importance, crop-size, learning-rate: trainings "
+                        "at each point, each with its own random split")
     repeats: int = Field(20, ge=1, description="freezing, repeat: trainings at each point")
-    learning_rates: tuple[float, ...] = Field((1e-5, 5e-5, 1e-4, 1e-3), description="learning-rate: the rates")
-    crop_sizes: tuple[float, ...] = Field(
-        (2.0, 3.0, 4.0, 5.0, 6.0), description="crop-size: sides of the stamps, in the unit of stamp.side"
+    stages: Strings = Field((), description="freezing: stages of the network before which all is frozen; default: its "
+                            "inception modules, or all stages but the first")
+    learning_rates: tuple[float, ...] = Field(
+        (1e-5, 5e-5, 1e-4, 1e-3), min_length=1, description="learning-rate: the rates"
     )
+    crop_sizes: tuple[float, ...] = Field(
+        (2.0, 3.0, 4.0, 5.0, 6.0), min_length=1, description="crop-size: sides of the stamps, in the unit of stamp.side"
+    )
+    quick: QuickSection = Field(default_factory=QuickSection, description="the grid of --quick")

@@ -23,6 +23,8 @@ class TrainingSection(Section):
     test: float = Field(0.15, gt=0, description="fraction of sources for the test; from 1 on, number of stamps "
                         "(at least)")
     test_fields: Strings = Field((), description="fields that are kept for the test, instead of a fraction")
+    leave_out: Strings = Field((), description="views whose stamps are tested, but neither trained on nor validated "
+                               "with")
     duplicates_arcsec: float = Field(
         0.5, ge=0, description="sources this close to one another, through any field, go to the same subset"
     )
