@@ -1,5 +1,6 @@
 import json
 import math
+import re
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ from catmorph.errors import UsageError
 from catmorph.models import MODELS, build, count_parameters
 from catmorph.models.clash import Inception, Widths
 from catmorph.models.header import load_card
+from catmorph.schemes import load_scheme
 
 # Table 1 of Perez-Carrasco et al. (2019), written out: output (channel, y, x), then for each convolution
 # kernel area x channels in x channels out + biases (+ 4 a channel of batch normalisation).
@@ -102,7 +104,7 @@ def test_clash_inception_normalises_after_the_relu_and_only_before_module_4():
 
 def test_branches_are_concatenated_as_3x3_5x5_pool_1x1():
     widths = Widths(reduce3=2, conv3=3, reduce5=2, conv5=4, conv1=5, pool=6)
-    module = Inception(1, widths, norm=False)
+    module = Inception(1, widths, norm=lambda channels: None)
     for value, name in enumerate(("conv3", "conv5", "convp", "conv1"), start=1):
         getattr(module, name).conv.weight.data.zero_()
         getattr(module, name).conv.bias.data.fill_(value)
@@ -115,6 +117,107 @@ def test_clash_inception_starts_as_keras_does():
     limit = math.sqrt(6 / (36 * 64 + 36 * 128))
     assert 0.99 * limit < weight.abs().max() <= limit
     assert not module.conv2.conv.bias.any()
+
+
+# The graph of the authors' released weights. Its batch normalisations are as long as the maps are wide
+# (74, 32, 16, 16, 8), four numbers a column; module 3 has no 5x5 branch, and its 3x3 branch counts twice.
+RELEASED_LAYERS = {
+    "conv1": ((64, 74, 74), 49 * 1 * 64 + 64 + 4 * 74),
+    "conv2": ((128, 32, 32), 36 * 64 * 128 + 128 + 4 * 32),
+    "inception1": (
+        (240, 16, 16),
+        (128 * 96 + 96) + (9 * 96 * 128 + 128) + (128 * 16 + 16) + (25 * 16 * 16 + 16)
+        + (128 * 64 + 64) + (128 * 32 + 32) + 6 * 4 * 16,
+    ),
+    "inception2": (
+        (480, 16, 16),
+        (240 * 128 + 128) + (9 * 128 * 192 + 192) + (240 * 32 + 32) + (25 * 32 * 96 + 96)
+        + (240 * 128 + 128) + (240 * 64 + 64) + 6 * 4 * 16,
+    ),
+    "inception3": (
+        (672, 8, 8),
+        (480 * 96 + 96) + (9 * 96 * 208 + 208) + (480 * 192 + 192) + (480 * 64 + 64) + 4 * 4 * 8,
+    ),
+    "inception4": (
+        (512, 8, 8),
+        (672 * 112 + 112) + (9 * 112 * 224 + 224) + (672 * 24 + 24) + (25 * 24 * 64 + 64)
+        + (672 * 160 + 160) + (672 * 64 + 64),
+    ),
+    **{name: CLASH_LAYERS[name] for name in ("inception5", "inception6", "average", "conv3")},
+    **{name: CLASH_LAYERS[name] for name in ("dense1", "dense2", "head")},
+}
+DOMINGUEZ_LAYERS = {
+    "conv1": ((32, 69, 69), 3_488),
+    "conv2": ((64, 69, 69), 51_264),
+    "conv3": ((128, 34, 34), 32_896),
+    "conv4": ((128, 17, 17), 147_584),
+    "dense": ((64,), 2_367_552),
+    "head": ((1,), 65),
+}
+GZ2_LAYERS = {
+    "conv1": ((32, 62, 62), 9 * 3 * 32 + 32 + 4 * 32),
+    "conv2": ((64, 29, 29), 9 * 32 * 64 + 64),
+    "conv3": ((128, 9, 9), 36 * 64 * 128 + 128),
+    "dense1": ((128,), 10_368 * 128 + 128),
+    "dense2": ((64,), 128 * 64 + 64),
+    "head": ((37,), 64 * 37 + 37),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "layers", "parameters", "running"),
+    [
+        ("clash-inception-released", RELEASED_LAYERS, 5_152_597, 660),
+        ("dominguez-cnn", DOMINGUEZ_LAYERS, 2_602_849, 0),
+        ("dominguez-cnn-tensorflow", DOMINGUEZ_LAYERS, 2_602_849, 0),
+        ("gz2-cnn", GZ2_LAYERS, 1_652_453, 64),
+    ],
+)
+def test_published_networks_layer_by_layer(name, layers, parameters, running):
+    spec, module = MODELS.get(name), build(name, seed=0)
+    shapes = shapes_by_layer(module, torch.zeros(1, spec.channels, spec.pixels, spec.pixels))
+    counts = {child: count_parameters(layer)[0] for child, layer in module.named_children()}
+    assert {child: (shapes[child], counts[child]) for child in layers} == layers
+    assert {child for child, count in counts.items() if count} <= set(layers)
+    assert count_parameters(module) == (parameters, running)
+
+
+def test_the_released_graph_normalises_each_column_of_the_maps():
+    module = build("clash-inception-released", seed=0)
+    lengths = [layer.num_features for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)]
+    assert lengths == [74, 32, *[16] * 12, *[8] * 4]
+    norm = module.conv1.norm.eval()
+    norm.running_mean[3] = 5.0
+    norm.weight.data[7] = 2.0
+    result = norm(torch.ones(1, 64, 74, 74))
+    assert torch.allclose(result[..., 3], torch.tensor(-4.0 / math.sqrt(1.001)))
+    assert torch.allclose(result[..., 7], torch.tensor(2.0 / math.sqrt(1.001)))
+    assert torch.allclose(result[:, :, 3, 8:], torch.tensor(1.0 / math.sqrt(1.001)))
+
+
+def test_the_released_graph_has_its_3x3_branch_twice():
+    module = build("clash-inception-released", seed=0).eval()
+    with torch.inference_mode():
+        maps = module.inception3(torch.rand(1, 480, 8, 8))
+    assert torch.equal(maps[:, :208], maps[:, 208:416])
+    assert not any("5" in name.split(".")[0] for name, _ in module.inception3.named_parameters())
+
+
+@pytest.mark.parametrize(("name", "first"), [("dominguez-cnn", 3), ("dominguez-cnn-tensorflow", 2)])
+def test_same_padding_of_even_kernels_has_its_extra_pixel_where_the_backend_puts_it(name, first):
+    layer = build(name, seed=0).conv1
+    layer.conv.weight.data.zero_()
+    layer.conv.weight.data[0, 0, 0, 0] = 1
+    image = torch.zeros(1, 3, 69, 69)
+    image[0, 0, 20, 30] = 1
+    # The kernel's first pixel sees a pixel `first` further down and right.
+    assert layer(image)[0, 0].nonzero().tolist() == [[20 + first, 30 + first]]
+
+
+@pytest.mark.parametrize("name", MODELS.names())
+def test_every_model_has_a_scheme_with_its_classes(name):
+    spec = MODELS.get(name)
+    assert len(load_scheme(spec.scheme).classes) == spec.classes
 
 
 @pytest.mark.parametrize("name", MODELS.names())
@@ -175,7 +278,9 @@ def run(*arguments):
 
 
 def test_list():
-    assert "clash-inception         Inception network for CLASH morphologies (" in run("list").output
+    lines = run("list").output.splitlines()
+    assert [line.split()[0] for line in lines] == MODELS.names()
+    assert re.match(r"clash-inception  +Inception network for CLASH morphologies \(Perez-Carrasco", lines[0])
     assert [one["name"] for one in json.loads(run("list", "--json").stdout)] == MODELS.names()
 
 

@@ -1,4 +1,4 @@
-"""The commands that list, show and create networks and checkpoints."""
+"""The commands that list, show, create and import networks and checkpoints."""
 
 from __future__ import annotations
 
@@ -60,6 +60,46 @@ def create(session: Session, name: str, output: Path, seed: int) -> None:
 
     create_untrained(name, session.recipe, output, seed=seed)
     session.say("this checkpoint is untrained: its probabilities mean nothing")
+    click.echo(output)
+
+
+@models.command(
+    "import-keras",
+    epilog="Example: catmorph models import-keras weights.h5 --model clash-inception-released -r clash.toml",
+)
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--model", required=True, metavar="NAME", help="Architecture that the weights belong to.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE",
+              help="Checkpoint to write [default: the file's name with the ending .safetensors].")
+@click.option("--backend", type=click.Choice(["theano", "tensorflow"]),
+              help="Backend that the kernels were made with [default: what the file says].")
+@click.option("--flatten", type=click.Choice(["channels-first", "channels-last"]),
+              help="Order in which maps were flattened [default: what the file says, else the authors'].")
+@click.option("--licence", default="", metavar="TEXT", help="Licence of the weights, for the card.")
+@run_options
+def import_keras(
+    session: Session, file: Path, model: str, output: Path | None, backend: str | None, flatten: str | None,
+    licence: str,
+) -> None:
+    """Turn the Keras weights (HDF5) of a published network into a checkpoint.
+
+    Keras and TensorFlow are not needed, and nothing in the file is run. The card gets the stamps, normalisation and
+    classes of the recipe, which must be those that the weights were trained on.
+    """
+    from catmorph.models import MODELS
+    from catmorph.models.keras_weights import import_keras as convert
+
+    output = output or file.with_suffix(".safetensors")
+    first = None if flatten is None else flatten == "channels-first"
+    card = convert(file, model, session.recipe, output, backend=backend, channels_first=first, licence=licence)
+    spec = MODELS.get(card.model)
+    if spec.keras and spec.keras.normalise not in ("", card.normalise.method):
+        session.warn(
+            f"the authors' weights expect normalise.method = {spec.keras.normalise!r}, the recipe has "
+            f"{card.normalise.method!r}"
+        )
+    training = card.training
+    session.say(f"{card.model}: {training['backend']} kernels, flattened {training['flattened']}")
     click.echo(output)
 
 

@@ -6,7 +6,7 @@ Importing this package does not import torch; building a network does.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from catmorph.registry import Registry
@@ -16,12 +16,43 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class KerasGraph:
+    """How weights of a network lie in Keras' HDF5 files, for `catmorph.models.keras_weights`.
+
+    Parameters
+    ----------
+    layers : tuple of str
+        The layers with weights (convolutions, batch normalisations, dense layers), as names of the module, in the
+        order of Keras' graph: by depth, and at one depth as the branches are concatenated.
+    flattened : str
+        The dense layer that takes flattened maps.
+    maps : tuple of int
+        The (channels, y, x) of those maps.
+    channels_first : bool
+        Whether the authors flattened them in the order (channel, y, x), not (y, x, channel).
+    normalise : str
+        The normalisation (`[normalise] method`) nearest to the authors', where there is one.
+    backends : dict
+        Model for files of a backend, where ``same`` padding of even kernels makes networks of different backends
+        different: keys theano, tensorflow.
+    """
+
+    layers: tuple[str, ...]
+    flattened: str
+    maps: tuple[int, int, int]
+    channels_first: bool
+    normalise: str = ""
+    backends: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class ModelSpec:
     """What an architecture is, as data.
 
     `builder` takes ``(classes, channels)`` and returns a module that maps float32
     (n, channels, `pixels`, `pixels`), axes (stamp, channel, y, x), to logits (n, classes). `stages` names the
-    children of that module that have parameters, in forward order; the last one is the head.
+    children of that module that have parameters, in forward order; the last one is the head. `keras` is there where
+    Keras weights of the network can be read.
     """
 
     name: str
@@ -35,6 +66,7 @@ class ModelSpec:
     source: str
     licence: str
     notes: str = ""
+    keras: KerasGraph | None = None
 
 
 MODELS: Registry[ModelSpec] = Registry("model", "catmorph.models")

@@ -1,25 +1,28 @@
-"""The Inception network of Perez-Carrasco et al. (2019), Table 1: five classes from one 80x80 stamp.
+"""The Inception networks of Perez-Carrasco et al. (2019), Table 1: five classes from one 80x80 stamp.
 
 Each layer is convolution -> ReLU -> batch normalisation, as in the authors' code; batch normalisation stops
 before module 4. Table 1 prints a width of 128 for the 1x1 branch of module 4, which contradicts its own 512
 output channels; the authors' code has 160, which gives 512, and so has this network. Module 1 has 240 and
 module 5 544 output channels by their widths, where the table prints 256 and 512: the widths are kept.
+
+The authors' released graph, which their weight files belong to, is another one: module 3 concatenates its 3x3
+branch twice, its 5x5 branch is not used, and batch normalisation, meant for the channels, runs over the image's x.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from catmorph.models import MODELS, ModelSpec
+from catmorph.models import MODELS, KerasGraph, ModelSpec
+from catmorph.models.keras_defaults import EPSILON, MOMENTUM, initialise
 
-EPSILON = 1e-3
-"""Keras' default, used by the authors."""
-MOMENTUM = 0.01
-"""Weight of a new batch in the running statistics; Keras calls this momentum 0.99."""
+Norm = Callable[[int], nn.Module | None]
+"""Channels -> the layer after a convolution's ReLU, None for none."""
 
 
 class Widths(NamedTuple):
@@ -52,44 +55,91 @@ TABLE_1 = (
 )
 
 
-def _convolution(channels: int, width: int, kernel: int, *, norm: bool, same: bool = True) -> nn.Sequential:
+class WidthNorm(nn.BatchNorm2d):
+    """Batch normalisation over the x axis of (n, channel, y, x): one mean and variance for each of `pixels` columns."""
+
+    def __init__(self, pixels: int):
+        super().__init__(pixels, eps=EPSILON, momentum=MOMENTUM)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Map (n, channel, y, x) to the same shape."""
+        return super().forward(inputs.transpose(1, 3)).transpose(1, 3)
+
+
+def _convolution(channels: int, width: int, kernel: int, *, norm: nn.Module | None, same: bool = True) -> nn.Sequential:
     layer = nn.Sequential()
     layer.add_module("conv", nn.Conv2d(channels, width, kernel, padding=kernel // 2 if same else 0))
     layer.add_module("relu", nn.ReLU(inplace=True))
-    if norm:
-        layer.add_module("norm", nn.BatchNorm2d(width, eps=EPSILON, momentum=MOMENTUM))
+    if norm is not None:
+        layer.add_module("norm", norm)
     return layer
 
 
 class Inception(nn.Module):
-    """One inception module: four branches at one size, concatenated as 3x3, 5x5, pool, 1x1."""
+    """One inception module: four branches at one size, concatenated as 3x3, 5x5, pool, 1x1.
 
-    def __init__(self, channels: int, widths: Widths, *, norm: bool):
+    Parameters
+    ----------
+    channels : int
+        Channels in.
+    widths : Widths
+        Output channels of the convolutions.
+    norm : callable
+        What stands after each convolution's ReLU.
+    doubled : bool
+        The 3x3 branch stands where the 5x5 branch should be, which is not there.
+    """
+
+    def __init__(self, channels: int, widths: Widths, *, norm: Norm, doubled: bool = False):
         super().__init__()
-        self.reduce3 = _convolution(channels, widths.reduce3, 1, norm=norm)
-        self.conv3 = _convolution(widths.reduce3, widths.conv3, 3, norm=norm)
-        self.reduce5 = _convolution(channels, widths.reduce5, 1, norm=norm)
-        self.conv5 = _convolution(widths.reduce5, widths.conv5, 5, norm=norm)
+
+        def convolution(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
+            return _convolution(inputs, outputs, kernel, norm=norm(outputs))
+
+        self.doubled = doubled
+        self.out = widths.out + (widths.conv3 - widths.conv5 if doubled else 0)
+        self.reduce3 = convolution(channels, widths.reduce3, 1)
+        self.conv3 = convolution(widths.reduce3, widths.conv3, 3)
+        if not doubled:
+            self.reduce5 = convolution(channels, widths.reduce5, 1)
+            self.conv5 = convolution(widths.reduce5, widths.conv5, 5)
         self.pool = nn.MaxPool2d(3, stride=1, padding=1)
-        self.convp = _convolution(channels, widths.pool, 1, norm=norm)
-        self.conv1 = _convolution(channels, widths.conv1, 1, norm=norm)
+        self.convp = convolution(channels, widths.pool, 1)
+        self.conv1 = convolution(channels, widths.conv1, 1)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Map (n, channels, y, x) to (n, widths.out, y, x)."""
-        branches = (
-            self.conv3(self.reduce3(inputs)),
-            self.conv5(self.reduce5(inputs)),
-            self.convp(self.pool(inputs)),
-            self.conv1(inputs),
-        )
-        return torch.cat(branches, dim=1)
+        """Map (n, channels, y, x) to (n, self.out, y, x)."""
+        three = self.conv3(self.reduce3(inputs))
+        five = three if self.doubled else self.conv5(self.reduce5(inputs))
+        return torch.cat((three, five, self.convp(self.pool(inputs)), self.conv1(inputs)), dim=1)
+
+
+def _channel_norm(channels: int) -> nn.Module:
+    return nn.BatchNorm2d(channels, eps=EPSILON, momentum=MOMENTUM)
+
+
+def _width_norm(pixels: int) -> Norm:
+    return lambda channels: WidthNorm(pixels)
+
+
+def _no_norm(channels: int) -> None:
+    return None
+
+
+CHANNEL_NORMS: dict[str, Norm] = dict.fromkeys(
+    ("conv1", "conv2", "inception1", "inception2", "inception3"), _channel_norm
+)
+WIDTH_NORMS = {name: _width_norm(pixels) for name, pixels in zip(CHANNEL_NORMS, (74, 32, 16, 16, 8), strict=True)}
+"""Stage -> channels -> its batch normalisation; the released graph's are as long as the maps are wide."""
+DOUBLED = "inception3"
+"""Module of the released graph whose 3x3 branch is concatenated twice."""
 
 
 class ClashInception(nn.Module):
     """Table 1 of Perez-Carrasco et al. (2019): (n, channels, 80, 80) to logits (n, classes).
 
     The 256 x 2 x 2 maps before the dense layers are flattened in the order (channel, y, x). Every width is
-    divided by `divisor`, except the numbers of channels and classes.
+    divided by `divisor`, except the numbers of channels and classes. `released` is the graph of the authors' weights.
     """
 
     inception1: Inception
@@ -99,23 +149,26 @@ class ClashInception(nn.Module):
     inception5: Inception
     inception6: Inception
 
-    def __init__(self, classes: int, channels: int, divisor: int = 1):
+    def __init__(self, classes: int, channels: int, divisor: int = 1, released: bool = False):
         super().__init__()
         width, features = 128 // divisor, 1024 // divisor
-        self.conv1 = _convolution(channels, 64 // divisor, 7, norm=True, same=False)
-        self.conv2 = _convolution(64 // divisor, width, 6, norm=True, same=False)
+        norms = WIDTH_NORMS if released else CHANNEL_NORMS
+        self.conv1 = _convolution(channels, 64 // divisor, 7, norm=norms["conv1"](64 // divisor), same=False)
+        self.conv2 = _convolution(64 // divisor, width, 6, norm=norms["conv2"](width), same=False)
         for number, table in enumerate(TABLE_1, start=1):
-            widths = table.divided(divisor)
-            self.add_module(f"inception{number}", Inception(width, widths, norm=number < 4))
-            width = widths.out
+            name = f"inception{number}"
+            doubled = released and name == DOUBLED
+            module = Inception(width, table.divided(divisor), norm=norms.get(name, _no_norm), doubled=doubled)
+            self.add_module(name, module)
+            width = module.out
         self.pool = nn.MaxPool2d(2)
         self.average = nn.AvgPool2d(2)
-        self.conv3 = _convolution(width, 256 // divisor, 1, norm=False)
+        self.conv3 = _convolution(width, 256 // divisor, 1, norm=None)
         self.dense1 = nn.Linear(features, features)
         self.dense2 = nn.Linear(features, features)
         self.dropout = nn.Dropout(0.5)
         self.head = nn.Linear(features, classes)
-        self.apply(_initialise)
+        self.apply(initialise)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Map stamps (n, channel, y, x) to logits (n, class)."""
@@ -130,17 +183,23 @@ class ClashInception(nn.Module):
         return self.head(features)
 
 
-def _initialise(layer: nn.Module) -> None:
-    # Keras' defaults: Glorot's uniform kernels, zero biases.
-    if isinstance(layer, nn.Conv2d | nn.Linear):
-        nn.init.xavier_uniform_(layer.weight)
-        if layer.bias is not None:
-            nn.init.zeros_(layer.bias)
-
-
 STAGES = (
     "conv1", "conv2", *(f"inception{number}" for number in range(1, 7)), "conv3", "dense1", "dense2", "head"
 )  # fmt: skip
+
+
+
+def _keras_layers() -> tuple[str, ...]:
+    """Return the layers of the released graph in Keras' order: by depth, within one as concatenated."""
+    names = ["conv1.conv", "conv1.norm", "conv2.conv", "conv2.norm"]
+    for number in range(1, 7):
+        stage = f"inception{number}"
+        kinds = ("conv", "norm") if stage in WIDTH_NORMS else ("conv",)
+        dead = ("reduce5", "conv5") if stage == DOUBLED else ()
+        for branches in (("reduce3", "reduce5"), ("conv3", "conv5", "convp", "conv1")):
+            names += [f"{stage}.{one}.{kind}" for kind in kinds for one in branches if one not in dead]
+    return (*names, "conv3.conv", "dense1", "dense2", "head")
+
 
 MODELS.register("clash-inception")(
     ModelSpec(
@@ -170,5 +229,24 @@ MODELS.register("clash-inception-narrow")(
         source="clash-inception, narrowed",
         licence="BSD-3-Clause",
         notes="not published; for quick experiments and tests",
+    )
+)
+MODELS.register("clash-inception-released")(
+    ModelSpec(
+        name="clash-inception-released",
+        title="Inception network of the released CLASH weights",
+        builder=partial(ClashInception, released=True),
+        stages=STAGES,
+        channels=1,
+        pixels=80,
+        classes=5,
+        scheme="clash",
+        source="Perez-Carrasco et al. 2019, the graph that their published weights belong to",
+        licence="BSD-3-Clause (written from a description; no code or weights of its authors)",
+        notes="module 3 concatenates its 3x3 branch twice; batch normalisation runs over the image's x axis. For "
+        "the published weights; train clash-inception",
+        keras=KerasGraph(
+            layers=_keras_layers(), flattened="dense1", maps=(256, 2, 2), channels_first=True, normalise="bytescale"
+        ),
     )
 )

@@ -84,7 +84,7 @@ def read_header(file: BinaryIO, path: Path) -> dict[str, Any]:
     start = file.read(64)
     length = struct.unpack("<Q", start[:8])[0] if len(start) >= 8 else 0
     if start[8:9] != b"{":
-        raise CheckpointError(f"is {_kind(start, size)}, not a safetensors checkpoint", where=path, hint=HINT)
+        raise CheckpointError(f"is {kind_of_file(start, size)}, not a safetensors checkpoint", where=path, hint=HINT)
     if length > HEADER_LIMIT:
         raise CheckpointError(f"declares a header of {length} bytes, more than {HEADER_LIMIT}", where=path, hint=HINT)
     if length > size - 8:
@@ -126,7 +126,8 @@ def _truncated(wanted: int, size: int, path: Path) -> CheckpointError:
     return CheckpointError(f"is cut short: {size} of {wanted} bytes", where=path, hint="copy it again")
 
 
-def _kind(start: bytes, size: int) -> str:
+def kind_of_file(start: bytes, size: int) -> str:
+    """Say what a file of `size` bytes is by its first 64, for an error message."""
     if size == 0:
         return "empty"
     for magic, kind in FOREIGN:
