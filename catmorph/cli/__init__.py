@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("production:status", "Show what is done, stale or missing, and what failed."),
     "clean": ("production:clean", "Remove what the recipe does not need any more."),
     "models": ("models:models", "List, show and create networks and checkpoints."),
+    "labels": ("labels:labels", "Draw stamps to label, show them, count the votes, and report on labels."),
     "train": ("training:train", "Train a checkpoint from labelled stamps."),
     "simulate": ("simulate:simulate", "Simulate clusters, mosaics, catalogs and votes."),
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
 from catmorph.recipe.base import Section
@@ -19,3 +21,21 @@ class LabelsSection(Section):
         "stamps cut from the mosaics"
     )
     minimum_votes: int = Field(5, ge=1, description="subjects with fewer votes get no label")
+    workflow: str | None = Field(
+        None, description="Zooniverse workflow (its number) whose classifications count; needed where an export has "
+        "several"
+    )
+    task: str | None = Field(
+        None, description="task of that workflow that asks for the class, such as `T0`; needed where there are several"
+    )
+    subject_key: str = Field(
+        "#stamp", description="metadata of a Zooniverse subject that names its stamp; leading # ! / % do not matter"
+    )
+    answers: dict[str, str] = Field(
+        {}, description="answer -> class of the scheme, for answers that are no class's name, label or title; an empty "
+        "class leaves the answer out"
+    )
+    stretches: tuple[Annotated[float, Field(gt=0, le=100)], ...] = Field(
+        (95.0, 99.5), min_length=1, max_length=4, description="per cent of the pixels between black and white, one "
+        "panel of a subject each"
+    )

@@ -1,0 +1,169 @@
+"""What a label table holds: class means, votes, agreement, the baseline to beat and the floor nobody can pass."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from catmorph.errors import UsageError
+from catmorph.evaluation.metrics import authors_rmse, mean_label, rmse, vote_noise
+from catmorph.labels.tables import SHOWN, LabelTable
+from catmorph.release.text import text_table
+from catmorph.schemes import Scheme
+from catmorph.templates import fill_some, matcher, pattern_problem
+
+UNANIMOUS = 1.0 - 1e-6
+
+
+@dataclass(frozen=True)
+class Names:
+    """What stamp names say: sources counted by (field, id), stamps of each view, and names that say nothing."""
+
+    sources: int | None
+    fields: dict[str, int]
+    views: dict[str, int]
+    unread: tuple[str, ...]
+
+
+def rename_columns(scheme: Scheme, columns: Mapping[str, str]) -> Scheme:
+    """Return `scheme` with the label table's own column names for some classes.
+
+    Raises
+    ------
+    UsageError
+        When a class is unknown, or a column would be that of two classes.
+    """
+    for name in columns:
+        scheme.index(name)
+    classes = tuple(one.model_copy(update={"label": columns.get(one.name, one.label)}) for one in scheme.classes)
+    twice = [label for label, count in Counter(one.label for one in classes).items() if count > 1]
+    if twice:
+        raise UsageError(f"column {twice[0]!r} is that of several classes")
+    return scheme.model_copy(update={"classes": classes})
+
+
+def read_names(names: Sequence[str], pattern: str, views: Iterable[str] = ()) -> Names:
+    """Read fields, ids and views back out of stamp names by a pattern of {field}, {id} and {view}.
+
+    With `views`, a name must have one of them, so that a field may hold what separates it from the view's. A
+    source is a (field, id); where the pattern has no {id}, sources are not counted.
+
+    Raises
+    ------
+    UsageError
+        When the pattern uses another placeholder.
+    """
+    problem = pattern_problem(pattern, ("field", "id", "view"))
+    if problem:
+        raise UsageError(problem)
+    views = tuple(views) if "{view" in pattern else ()
+    patterns = {view: matcher(fill_some(pattern, {"view": view})) for view in views} or {"": matcher(pattern)}
+    found, unread = [], []
+    for name in names:
+        groups = _groups(name, patterns)
+        if groups is None:
+            unread.append(name)
+        else:
+            found.append(groups)
+    counted = Counter(one["view"] for one in found if one.get("view"))
+    order = {view: number for number, view in enumerate(views)}
+    return Names(
+        sources=len({(one.get("field"), one["id"]) for one in found}) if "{id" in pattern else None,
+        fields=dict(sorted(Counter(one["field"] for one in found if "field" in one).items())),
+        views=dict(sorted(counted.items(), key=lambda item: (order.get(item[0], -1), item[0]))),
+        unread=tuple(unread),
+    )
+
+
+def report(table: LabelTable, scheme: Scheme, names: Names, assumed_votes: float | None = None) -> dict[str, Any]:
+    """Return what the table holds as plain numbers.
+
+    RMSE by both definitions, over all stamps and classes, and by stamp (what the authors of Perez-Carrasco et al.
+    2019 compute): of always answering the mean label, and of the noise of the votes alone, f (1 - f) / (N - 1)
+    with the table's votes, or with `assumed_votes` where it has none.
+    """
+    fractions = table.fractions.astype(np.float64)
+    best = fractions.argmax(axis=1)
+    top = np.sort(fractions, axis=1)
+    tied = np.isclose(top[:, -1], top[:, -2], atol=1e-6)
+    result: dict[str, Any] = {
+        "stamps": len(table),
+        "sources": names.sources,
+        "fields": names.fields,
+        "views": names.views,
+        "names_not_read": len(names.unread),
+        "names_not_read_first": list(names.unread[:SHOWN]),
+        "classes": {
+            one.name: {"mean": float(fractions[:, k].mean()), "majority": int((best[~tied] == k).sum()),
+                       "unanimous": int((fractions[:, k] >= UNANIMOUS).sum())}
+            for k, one in enumerate(scheme.classes)
+        },
+        "tied": int(tied.sum()),
+        "unanimous_share": float((fractions.max(axis=1) >= UNANIMOUS).mean()),
+    }  # fmt: skip
+    baseline = mean_label(fractions, len(fractions))
+    result["mean_label_rmse"] = rmse(baseline, fractions)
+    result["mean_label_rmse_authors"] = authors_rmse(baseline, fractions)
+    return {**result, **_votes(table, fractions, assumed_votes)}
+
+
+def _votes(table: LabelTable, fractions: np.ndarray, assumed: float | None) -> dict[str, Any]:
+    result: dict[str, Any] = {"votes": None, "votes_assumed": None}
+    if table.votes is not None:
+        votes = np.asarray(table.votes, dtype=np.float64)
+        result["votes"] = {"total": float(votes.sum()), "least": float(votes.min()),
+                           "median": float(np.median(votes)), "most": float(votes.max())}  # fmt: skip
+    elif assumed is not None:
+        votes, result["votes_assumed"] = np.full(len(fractions), float(assumed)), assumed
+    else:
+        return {**result, "vote_noise_rmse": None, "vote_noise_rmse_authors": None}
+    floors = [None if np.isnan(floor) else floor for floor in vote_noise(fractions, votes)]
+    return {**result, "vote_noise_rmse": floors[0], "vote_noise_rmse_authors": floors[1]}
+
+
+def report_lines(found: Mapping[str, Any], scheme: Scheme) -> list[str]:
+    """Return the report as lines for the terminal."""
+    sources = "" if found["sources"] is None else f" of {found['sources']:,} sources"
+    lines = [f"{found['stamps']:,} stamps{sources}, {len(found['fields'])} fields, {len(found['views'])} views"]
+    if found["names_not_read"]:
+        more = " ..." if found["names_not_read"] > SHOWN else ""
+        lines.append(f"{found['names_not_read']} names do not follow the pattern: "
+                     f"{', '.join(found['names_not_read_first'])}{more}")
+    lines += ["", *text_table(("class", "mean", "majority", "unanimous"), [
+        (one.title, f"{values['mean']:.4f}", values["majority"], values["unanimous"])
+        for one, values in zip(scheme.classes, found["classes"].values(), strict=True)
+    ])]  # fmt: skip
+    lines += [f"{found['tied']} tied, {100 * found['unanimous_share']:.1f}% unanimous", ""]
+    if found["views"]:
+        lines += [*text_table(("view", "stamps"), list(found["views"].items())), ""]
+    lines += text_table(("RMSE", "global", "authors'"), [
+        ("always the mean label", *_pair(found, "mean_label_rmse")),
+        ("noise of the votes", *_pair(found, "vote_noise_rmse")),
+    ])  # fmt: skip
+    return [*lines, _votes_line(found)]
+
+
+def _pair(found: Mapping[str, Any], key: str) -> tuple[str, str]:
+    first, second = (found[name] for name in (key, f"{key}_authors"))
+    return ("-" if first is None else f"{first:.4f}"), ("-" if second is None else f"{second:.4f}")
+
+
+def _votes_line(found: Mapping[str, Any]) -> str:
+    if found["votes"]:
+        return "votes: {total:,.0f}, {least:g} to {most:g} a stamp, median {median:g}".format(**found["votes"])
+    if found["votes_assumed"]:
+        return f"votes: not in the table, {found['votes_assumed']:g} a stamp assumed"
+    return "votes: not in the table; --votes N gives the noise of N votes a stamp"
+
+
+def _groups(name: str, patterns: Mapping[str, re.Pattern[str]]) -> dict[str, str] | None:
+    for view, pattern in patterns.items():
+        match = pattern.match(name)
+        if match:
+            return {**match.groupdict(), **({"view": view} if view else {})}
+    return None

@@ -1,0 +1,116 @@
+"""Votes: who gave which class to which stamp, and what was left out, with the reason and the row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from catmorph.errors import CatalogError, UsageError, suggest
+from catmorph.labels.ballots import (
+    DUPLICATE,
+    NO_ANSWER,
+    NO_STAMP,
+    NO_USER,
+    UNKNOWN_ANSWER,
+    UNUSED_ANSWER,
+    WRONG_LENGTH,
+    Cast,
+    LeftOut,
+    Vote,
+    Votes,
+)
+from catmorph.labels.cells import find_column, plain_cell, read_rows
+from catmorph.labels.zooniverse import ExportOptions, is_export, read_export
+from catmorph.schemes import Scheme
+
+
+def read_votes(path: Path, scheme: Scheme, answers: Mapping[str, str], options: ExportOptions) -> Votes:
+    """Read a Zooniverse classification export or a plain table with columns stamp, user and answer (or class).
+
+    Of several votes of one user on one stamp the earliest counts (by ``created_at`` where there is such a column,
+    else by row). Users without login are told apart by the name that the export gives them.
+
+    Parameters
+    ----------
+    answers : mapping
+        Answer -> name of a class of `scheme`, or empty to leave the answer out. Any other answer must be the name,
+        label or title of a class; neither case nor space matters.
+
+    Raises
+    ------
+    CatalogError
+        When the file is neither, or cannot be read.
+    UsageError
+        When `answers` names no class, or an export has several workflows or tasks and none is chosen.
+    """
+    classes = answer_classes(scheme, answers)
+    lines = read_rows(path, "table of votes")
+    header = [name.strip() for name in next(lines)]
+    rows: list[Cast | LeftOut] = (
+        read_export(path, header, lines, options) if is_export(header) else _read_plain(path, header, lines)
+    )
+    used, left_out = [], [row for row in rows if isinstance(row, LeftOut)]
+    seen: set[tuple[str, str]] = set()
+    for cast in sorted((row for row in rows if isinstance(row, Cast)), key=lambda row: (row.time, row.row)):
+        number = classes.get(_folded(cast.answer))
+        key = (cast.stamp, cast.user)
+        if number is None or number < 0:
+            reason = UNKNOWN_ANSWER if number is None else UNUSED_ANSWER
+        elif key in seen:
+            reason = DUPLICATE
+        else:
+            seen.add(key)
+            used.append(Vote(cast.stamp, cast.user, number, cast.row))
+            continue
+        left_out.append(LeftOut(cast.row, reason, cast.stamp, cast.user, cast.answer))
+    return Votes(path, len(rows), sorted(used, key=lambda vote: vote.row), sorted(left_out, key=lambda one: one.row))
+
+
+def answer_classes(scheme: Scheme, answers: Mapping[str, str]) -> dict[str, int]:
+    """Return folded answer -> index of its class, -1 for answers to leave out.
+
+    Raises
+    ------
+    UsageError
+        When `answers` names a class that the scheme does not have, or gives one answer to two classes.
+    """
+    found = {
+        _folded(text): number
+        for number, one in enumerate(scheme.classes) for text in (one.title, one.label, one.name)
+    }  # fmt: skip
+    given: dict[str, int] = {}
+    for answer, name in answers.items():
+        if name and name not in scheme.class_names:
+            raise UsageError(f"answer {answer!r} is given to {name!r}, which is no class of scheme {scheme.name!r}",
+                             where="labels.answers", hint=suggest(name, scheme.class_names))
+        number = scheme.index(name) if name else -1
+        if given.setdefault(_folded(answer), number) != number:
+            raise UsageError(f"answer {answer!r} is given to two classes", where="labels.answers")
+    return {**found, **given}
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.split()).casefold()
+
+
+def _read_plain(path: Path, header: list[str], lines: Iterator[list[str]]) -> list[Cast | LeftOut]:
+    answer_name = "answer" if "answer" in header or "class" not in header else "class"
+    if "stamp" not in header:
+        raise CatalogError("is neither a Zooniverse classification export (no columns annotations and subject_data) "
+                           "nor a table of votes (no column 'stamp')", where=path,
+                           hint="a table of votes has the columns stamp, user and answer")
+    stamp, user, answer = (find_column(header, name, path) for name in ("stamp", "user", answer_name))
+    time = header.index("created_at") if "created_at" in header else None
+    rows: list[Cast | LeftOut] = []
+    for number, cells in enumerate(lines, start=1):
+        if len(cells) != len(header):
+            rows.append(LeftOut(number, WRONG_LENGTH))
+            continue
+        said = tuple(plain_cell(cells[column]).strip() for column in (stamp, user, answer))
+        reason = next((why for why, text in zip((NO_STAMP, NO_USER, NO_ANSWER), said, strict=True) if not text), None)
+        if reason:
+            rows.append(LeftOut(number, reason, *said))
+        else:
+            moment = cells[time].strip() if time is not None else ""
+            rows.append(Cast(number, said[0], said[1], said[2], moment))
+    return rows
