@@ -6,17 +6,22 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
 
-from catmorph.errors import CatmorphError
+from catmorph.errors import CatmorphError, CheckpointError, UsageError
+from catmorph.inference.combine import combine
 from catmorph.recipe import load_recipe
 from catmorph.schemes import load_scheme
 from catmorph.stamps.build import chosen_views
 from catmorph.stamps.normalise import normalise
 from catmorph.stamps.store import open_shard
 from catmorph.workspace import Chunk, RunFolder
+
+if TYPE_CHECKING:
+    from catmorph.models.checkpoint import Checkpoint
 
 
 def open_run(
@@ -101,7 +106,8 @@ def open_stamps(run: RunFolder, view: str) -> Iterator[Stamps]:
 
 
 def classify(
-    stamps: np.ndarray, checkpoint: str | os.PathLike[str], *, device: str = "auto", precision: str = "auto"
+    stamps: np.ndarray, checkpoint: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], *, device: str = "auto",
+    precision: str = "auto", temperature: float | Literal["card"] = 1.0, test_time: str = "none",
 ) -> np.ndarray:
     """Return class probabilities of stamps.
 
@@ -109,20 +115,55 @@ def classify(
     ----------
     stamps : array (n, channel, y, x)
         Pixels as cut, NaN where invalid; they are normalised as the checkpoint's card says.
-    checkpoint : path
+    checkpoint : path or sequence of path
+        Several are an ensemble: the mean of their probabilities is returned.
+    temperature : float or "card"
+        What the logits are divided by; "card" takes that of each checkpoint's card.
+    test_time : {"none", "d4"}
+        Test-time augmentation, see `catmorph.inference.predict.Predictor`.
 
     Returns
     -------
     array (n, class)
         float64, classes in the order of the card's scheme.
+
+    Raises
+    ------
+    CheckpointError
+        When a checkpoint cannot be opened, has other classes than the first, or its card no temperature.
     """
-    from catmorph.inference.predict import Predictor
     from catmorph.models.checkpoint import load_checkpoint
 
-    opened = load_checkpoint(checkpoint)
-    predictor = Predictor(opened, device=device, precision=precision)
-    logits = predictor.logits(normalise(np.asarray(stamps, dtype=np.float32), opened.card.normalise))
-    return load_scheme(opened.card.scheme).probabilities(logits)
+    paths = [checkpoint] if isinstance(checkpoint, str | os.PathLike) else list(checkpoint)
+    if not paths:
+        raise UsageError("no checkpoint is given")
+    opened = [load_checkpoint(path) for path in paths]
+    first = opened[0].card
+    for one in opened:
+        if (one.card.scheme, one.card.classes) != (first.scheme, first.classes):
+            raise CheckpointError(f"answers in scheme {one.card.scheme!r} with classes {', '.join(one.card.classes)}; "
+                                  f"the first checkpoint in {first.scheme!r} with {', '.join(first.classes)}",
+                                  where=one.path)
+    used = [_temperature(one, temperature) for one in opened]
+    pixels = np.asarray(stamps, dtype=np.float32)
+    logits = [_logits(one, pixels, device, precision, test_time) for one in opened]
+    return combine(load_scheme(first.scheme), logits, used).probabilities
+
+
+def _temperature(checkpoint: Checkpoint, wanted: float | Literal["card"]) -> float:
+    if wanted != "card":
+        return wanted
+    if checkpoint.card.temperature is None:
+        raise CheckpointError("its card has no temperature", where=checkpoint.path,
+                              hint="fit one with `catmorph evaluate --calibrate`, or give a number")
+    return checkpoint.card.temperature
+
+
+def _logits(checkpoint: Checkpoint, stamps: np.ndarray, device: str, precision: str, test_time: str) -> np.ndarray:
+    from catmorph.inference.predict import Predictor
+
+    predictor = Predictor(checkpoint, device=device, precision=precision, test_time=test_time)
+    return predictor.logits(normalise(stamps, checkpoint.card.normalise))
 
 
 def open_release(run: RunFolder) -> pd.DataFrame:

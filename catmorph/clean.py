@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from catmorph.files import TEMPORARY_PREFIX
+from catmorph.inference.members import all_members, member_logits
 from catmorph.workspace import RunFolder
 
 FOLDERS = ("stamps", "logits")
@@ -20,7 +21,8 @@ class Leftovers:
     Attributes
     ----------
     products : tuple of Path
-        Shards and logits of views, classifiers or cells that the recipe and the chunk plan have no more.
+        Shards and logits of views, classifiers, members of ensembles or cells that the recipe and the chunk plan
+        have no more.
     markers : tuple of Path
         Ledger entries of those, or of products that are gone.
     partial : tuple of Path
@@ -73,9 +75,9 @@ def _needed(run: RunFolder) -> Iterable[Path]:
     chunks = run.chunks()
     for view in run.recipe.all_views:
         yield from (run.shard_path(view, chunk) for chunk in chunks)
-    for name in run.recipe.classifiers:
-        for view in run.recipe.classifier_views(name):
-            yield from (run.logits_path(name, view, chunk) for chunk in chunks)
+    for member in all_members(run.recipe):
+        for view in run.recipe.classifier_views(member.classifier):
+            yield from (member_logits(run, member, view, chunk) for chunk in chunks)
 
 
 def _files(folder: Path, names: Iterable[str]) -> list[Path]:

@@ -9,6 +9,8 @@ from typing import Any
 
 from catmorph.files import read_json
 from catmorph.inference import classify as inference
+from catmorph.inference.identity import PASSES
+from catmorph.inference.members import all_members
 from catmorph.record import manifest_path
 from catmorph.sources.ingest import ingest_state, planned_chunks
 from catmorph.stamps import build
@@ -17,20 +19,25 @@ from catmorph.workspace import Chunk, RunFolder
 
 @dataclass
 class StageForecast:
-    """What one stage would do: products to make and to keep, (source, view)s to work on, and why."""
+    """What one stage would do: products to make and to keep, (source, view)s to work on, and why.
+
+    `work` counts a (source, view) for each network, `passes` also for each time that the network sees its stamp.
+    """
 
     stage: str
     make: int = 0
     keep: int = 0
     work: int = 0
+    passes: int = 0
     why: Counter[str] = field(default_factory=Counter)
     seconds: float | None = None
 
-    def add(self, why: str, work: int) -> None:
+    def add(self, why: str, work: int, passes: int = 1) -> None:
         """Count one product; an empty `why` means that it is kept."""
         if why:
             self.make += 1
             self.work += work
+            self.passes += work * passes
             self.why[why] += 1
         else:
             self.keep += 1
@@ -41,6 +48,8 @@ class StageForecast:
         text = f"{self.stage}: {self.make} to make, {self.keep} up to date"
         if self.work:
             text += f"; {self.work:,} (source, view)s"
+        if self.passes > self.work:
+            text += f", {self.passes:,} stamps with those of test-time augmentation"
         if self.seconds is not None:
             text += f", about {self.seconds:,.0f} s at the last rate"
         return f"{text}; {why}" if why else text
@@ -59,7 +68,7 @@ def forecast(run: RunFolder) -> list[StageForecast]:
     rates = _last_rates(run)
     for stage in stages:
         if stage.work and stage.stage in rates:
-            stage.seconds = stage.work / rates[stage.stage]
+            stage.seconds = stage.passes / rates[stage.stage]
     return stages
 
 
@@ -75,17 +84,21 @@ def _cutouts(run: RunFolder, chunks: Sequence[Chunk]) -> tuple[StageForecast, se
 
 def _classify(run: RunFolder, chunks: Sequence[Chunk], to_cut: set[tuple[str, str]]) -> StageForecast:
     result = StageForecast("classify")
-    for name in run.recipe.classifiers:
-        for task in inference.recorded_tasks(run, name, chunks):
+    for member in all_members(run.recipe):
+        passes = PASSES[run.recipe.classifiers[member.classifier].test_time]
+        for task in inference.recorded_tasks(run, member, chunks):
             cut = (task.view, task.chunk.key) in to_cut
             why = "stamps are cut again" if cut else inference.task_state(run, task).why
-            result.add(why, task.chunk.count)
+            result.add(why, task.chunk.count, passes)
     return result
 
 
 def _last_rates(run: RunFolder) -> dict[str, float]:
-    """Return (source, view)s a second of each stage, from the last run that did some."""
+    """Return (source, view)s a second of each stage, from the last run that did some.
+
+    Where networks run, it is the stamps they see that count.
+    """
     record: Any = read_json(manifest_path(run))
     stages = record.get("stages", []) if isinstance(record, dict) else []
-    return {stage["stage"]: stage["worked"] / stage["seconds"] for stage in stages
+    return {stage["stage"]: (stage.get("passes") or stage["worked"]) / stage["seconds"] for stage in stages
             if stage.get("worked") and stage.get("seconds")}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -117,6 +117,10 @@ _TICK_NANOSECONDS = 50_000_000
 """Times of files advance in steps: of 4 to 10 ms in Linux."""
 
 
+_DERIVED = "derived"
+"""Key of the cache that holds what was computed from files; all others are absolute paths."""
+
+
 def stamp_of(path: Path) -> list[int]:
     """Return what tells a changed file without reading it: size, time of change in nanoseconds, inode."""
     stat = os.stat(path)
@@ -134,7 +138,9 @@ class Identities:
 
     def __init__(self, cache: Path):
         self.cache = cache
-        self._known: dict[str, list[Any]] = read_sealed(cache) or {}
+        kept = read_sealed(cache) or {}
+        self._derived: dict[str, str] = kept.pop(_DERIVED, {})
+        self._known: dict[str, list[Any]] = kept
         self._changed = False
         self._seen: dict[str, list[int]] = {}
 
@@ -162,6 +168,24 @@ class Identities:
             self._changed = True
         return value
 
+    def derived(self, path: Path, name: str, compute: Callable[[Path], str]) -> str:
+        """Return what `compute` makes of the bytes of `path`, remembered as `name` of their sha256.
+
+        ``unreadable: ...`` where the file cannot be read; what `compute` raises goes on its way.
+        """
+        whole = self.of(path)
+        if whole.startswith("unreadable"):
+            return whole
+        key = f"{name} of {whole}"
+        if key not in self._derived:
+            value = compute(path)
+            # Only what was made of the very bytes whose sha256 is known may be remembered.
+            if str(path) not in self._known or stamp_of(path) != self._known[str(path)][:3]:
+                return value
+            self._derived[key] = value
+            self._changed = True
+        return self._derived[key]
+
     def changed_unseen(self) -> list[str]:
         """Hash every remembered file again; return those of other bytes, but the same size, time and inode."""
         return [path for path, (*stamp, value) in self._known.items()
@@ -170,5 +194,5 @@ class Identities:
     def save(self) -> None:
         """Write what was learnt since the last time."""
         if self._changed:
-            write_sealed(self.cache, self._known)
+            write_sealed(self.cache, {**self._known, _DERIVED: self._derived} if self._derived else self._known)
             self._changed = False

@@ -17,6 +17,7 @@ from catmorph.errors import CatmorphError, UsageError
 from catmorph.failures import write_failures
 from catmorph.files import digest, remove_partial_files
 from catmorph.inference import classify as inference
+from catmorph.inference.members import Member, all_members
 from catmorph.ledger import State
 from catmorph.progress import progress
 from catmorph.quality import Flag
@@ -32,6 +33,8 @@ from catmorph.workspace import RunFolder
 
 STAMPS_A_SECOND = 3000
 """Rough rate of one core, to tell whether worker processes pay."""
+
+_NOT_FINITE = Flag.NOT_FINITE.name or ""
 
 
 @dataclass
@@ -53,7 +56,9 @@ class StageReport:
     warnings : list of str
         What a user should look at.
     worked : int
-        (source, view)s of the products made now.
+        (source, view)s of the products made now; of an ensemble, those of each member.
+    passes : int
+        How many stamps the networks have seen for that: more than `worked` with test-time augmentation.
     damaged : list of str
         Products whose bytes are not those that were written, and what is wrong with them.
     """
@@ -67,6 +72,7 @@ class StageReport:
     why: Counter[str] = field(default_factory=Counter)
     warnings: list[str] = field(default_factory=list)
     worked: int = 0
+    passes: int = 0
     damaged: list[str] = field(default_factory=list)
 
     def note_why(self, product: Path, why: str) -> None:
@@ -85,7 +91,8 @@ class StageReport:
     def facts(self) -> dict[str, Any]:
         """Return the report as plain values, for the log and run.json."""
         return {
-            "made": self.made, "kept": self.kept, "worked": self.worked, "counts": dict(self.counts),
+            "made": self.made, "kept": self.kept, "worked": self.worked, "passes": self.passes,
+            "counts": dict(self.counts),
             "flags": dict(self.flags), "failures": dict(self.failures), "why": dict(self.why),
             "warnings": list(self.warnings),
         }
@@ -263,35 +270,49 @@ def run_classify(
     run: RunFolder, bands: Iterable[str] = (), *, device: str = "auto", precision: str | None = None,
     shown: bool = False,
 ) -> StageReport:
-    """Classify the stamps of the views called `bands` (default: all) with every classifier of the recipe."""
+    """Classify the stamps of the views called `bands` (default: all) with every network of the recipe, one by one."""
     report = StageReport("classify")
     if not run.recipe.classifiers:
         raise UsageError("the recipe names no classifier", hint="add [classifiers.NAME] with a checkpoint")
     views = build.chosen_views(run, bands)
-    for name in run.recipe.classifiers:
-        predictor = inference.load_predictor(run, name, device=device, precision=precision)
-        todo = []
-        for task in inference.logits_tasks(run, name, views, predictor.fingerprint):
-            state = inference.task_state(run, task)
-            if state.done:
-                report.kept += 1
-                _count_logits(report, state.marker["classified"], state.marker["blocked"], state.marker["flags"])
-            else:
-                todo.append(task)
-                report.note_why(task.product, state.why)
-        report.warn_of_damage()
-        for result in progress(inference.classify(run, predictor, todo), total=len(todo), label=name, shown=shown):
-            report.made += 1
-            report.warnings += [result.note] if result.note else []
-            report.worked += result.classified
-            _count_logits(report, result.classified, result.blocked, result.flags)
+    for member in all_members(run.recipe):
+        _classify_by(run, member, views, report, device=device, precision=precision, shown=shown)
     return report
+
+
+def _classify_by(
+    run: RunFolder, member: Member, views: Iterable[str], report: StageReport, *, device: str, precision: str | None,
+    shown: bool,
+) -> None:
+    """Classify with one network, and add what it did to the report."""
+    predictor = inference.load_predictor(run, member, device=device, precision=precision)
+    todo, before = [], report.flags[_NOT_FINITE]
+    for task in inference.logits_tasks(run, member, views, predictor.fingerprint):
+        state = inference.task_state(run, task)
+        if state.done:
+            report.kept += 1
+            _count_logits(report, state.marker["classified"], state.marker["blocked"], state.marker["flags"])
+        else:
+            todo.append(task)
+            report.note_why(task.product, state.why)
+    report.warn_of_damage()
+    results = inference.classify(run, predictor, todo)
+    for result in progress(results, total=len(todo), label=member.label, shown=shown):
+        report.made += 1
+        report.warnings += [result.note] if result.note else []
+        report.worked += result.classified
+        report.passes += result.classified * predictor.passes
+        _count_logits(report, result.classified, result.blocked, result.flags)
+    spoilt = report.flags[_NOT_FINITE] - before
+    if spoilt and member.name:
+        report.warnings.append(f"{member.checkpoint}: its output is not finite for {spoilt} (source, view)s; the "
+                               f"ensemble {member.classifier!r} has no probabilities for them")
 
 
 def _count_logits(report: StageReport, classified: int, blocked: int, flags: dict[str, int]) -> None:
     report.counts.update({"classified": classified, "blocked": blocked})
     # The others are those of the stamps, which the stage before has told.
-    report.flags.update({name: count for name, count in flags.items() if name == Flag.NOT_FINITE.name})
+    report.flags.update({name: count for name, count in flags.items() if name == _NOT_FINITE})
 
 
 def run_release(run: RunFolder, formats: Iterable[str] = ()) -> ExportResult:
@@ -320,14 +341,14 @@ def refuse_outdated(run: RunFolder) -> None:
     Mosaics are not looked at: they may be gone once the stamps are cut.
     """
     refuse_damaged_sources(run)
-    for name in run.recipe.classifiers:
-        tasks = inference.recorded_tasks(run, name)
+    for member in all_members(run.recipe):
+        tasks = inference.recorded_tasks(run, member)
         states = [(task.product, inference.task_state(run, task)) for task in tasks]
         bad = [(product, state) for product, state in states if not state.done]
         if bad:
             raise _outdated(*bad[0], f"{len(bad)} of {len(tasks)}")
         if len({task.parts.values["classifier"] for task in tasks}) > 1:
-            raise CatmorphError(f"logits of {name!r} were made on different devices or in different precision",
+            raise CatmorphError(f"logits of {member.label!r} were made on different devices or in different precision",
                                 where=run.path, hint="run `catmorph run` or `catmorph classify`")
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from catmorph.errors import CatmorphError, ProblemsError
 from catmorph.inference.classify import load_predictor
+from catmorph.inference.members import Member, members, temperatures
 from catmorph.recipe import Recipe
 from catmorph.release.bundle import check_release
 from catmorph.release.tally import Rules
@@ -75,9 +76,21 @@ def quick_findings(run: RunFolder, *, device: str = "auto", precision: str | Non
         found.problems.append("the recipe names no classifier; add [classifiers.NAME] with a checkpoint")
     found.attempt(Rules.of, recipe)
     for name in recipe.classifiers:
-        found.attempt(load_predictor, run, name, device=device, precision=precision)
+        _check_networks(run, name, found, device=device, precision=precision)
     found.attempt(_check_writable, run)
     return found
+
+
+def _check_networks(run: RunFolder, name: str, found: Findings, *, device: str, precision: str | None) -> None:
+    """Open every member of classifier `name`; each must fit, be another network, and have its temperature."""
+    known: dict[str, Member] = {}
+    for member in members(run.recipe, name):
+        predictor = found.attempt(load_predictor, run, member, device=device, precision=precision)
+        twin = known.setdefault(predictor.network, member) if predictor else member
+        if twin is not member:
+            found.problems.append(f"{member.checkpoint}: holds the same network as {twin.checkpoint}; "
+                                  f"name it once in classifiers.{name}.checkpoint")
+    found.attempt(temperatures, run.recipe, name)
 
 
 def refuse_problems(run: RunFolder, *, device: str = "auto", precision: str | None = None) -> None:

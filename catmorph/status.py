@@ -8,6 +8,7 @@ from typing import Any
 
 from catmorph.errors import CatmorphError, printable
 from catmorph.inference import classify as inference
+from catmorph.inference.members import all_members
 from catmorph.ledger import State
 from catmorph.sources.ingest import ingest_state
 from catmorph.stamps import build
@@ -54,11 +55,12 @@ class Status:
 
     def text(self) -> str:
         """Return it as a table for people."""
-        lines = [self.folder, f"{'stage':<10} {'view':<16} {'done':>6} {'stale':>6} {'missing':>8}  why / flags"]
+        wide = max(16, *(len(row.view) for row in self.rows))
+        lines = [self.folder, f"{'stage':<10} {'view':<{wide}} {'done':>6} {'stale':>6} {'missing':>8}  why / flags"]
         for row in self.rows:
             why = "; ".join(f"{text} ({count})" for text, count in row.why.most_common(3))
             flags = ", ".join(f"{name} {count}" for name, count in sorted(row.flags.items()))
-            lines.append(f"{row.stage:<10} {row.view:<16} {row.states['done']:>6} {row.states['stale']:>6} "
+            lines.append(f"{row.stage:<10} {row.view:<{wide}} {row.states['done']:>6} {row.states['stale']:>6} "
                          f"{row.states['missing']:>8}  {' / '.join(filter(None, (why, flags)))}".rstrip())
         lines += [f"failed: {mosaic}: {reason}" for mosaic, reason in sorted(self.failures.items())]
         return "\n".join(map(printable, lines))
@@ -88,12 +90,14 @@ def status_of(run: RunFolder) -> Status:
 
 def _classifier_rows(run: RunFolder) -> list[Row]:
     rows: list[Row] = []
-    for name in run.recipe.classifiers:
-        views = run.recipe.classifier_views(name)
-        by_view = {view: Row("classify", view if len(run.recipe.classifiers) == 1 else f"{name}/{view}")
-                   for view in views}
+    several = len(run.recipe.classifiers) > 1
+    for member in all_members(run.recipe):
+        before = f"{member.classifier}/" if several else ""
+        after = f" ({member.name})" if member.name else ""
+        views = run.recipe.classifier_views(member.classifier)
+        by_view = {view: Row("classify", f"{before}{view}{after}") for view in views}
         try:
-            for task in inference.recorded_tasks(run, name):
+            for task in inference.recorded_tasks(run, member):
                 by_view[task.view].add(inference.task_state(run, task))
         except CatmorphError as error:
             for row in by_view.values():

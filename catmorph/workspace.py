@@ -122,9 +122,9 @@ class RunFolder:
         """The stamps of `chunk` in `view`."""
         return self.path / "stamps" / view / f"{chunk.key}.h5"
 
-    def logits_path(self, classifier: str, view: str, chunk: Chunk) -> Path:
-        """The logits of `chunk` in `view` by `classifier`."""
-        return self.path / "logits" / classifier / view / f"{chunk.key}.parquet"
+    def logits_path(self, classifier: str, view: str, chunk: Chunk, member: str = "") -> Path:
+        """The logits of `chunk` in `view` by `classifier`, or by the member of the ensemble with folder `member`."""
+        return self.path / "logits" / classifier / view / member / f"{chunk.key}.parquet"
 
     def chunks(self) -> list[Chunk]:
         """Return the chunk plan, in the order of the rows of ``sources.parquet``."""

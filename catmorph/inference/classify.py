@@ -1,4 +1,4 @@
-"""The `classify` stage: shards -> logits, one Parquet file a (classifier, view, chunk)."""
+"""The `classify` stage: shards -> logits, one Parquet file a (network, view, chunk)."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from catmorph.errors import CatmorphError
 from catmorph.files import atomic, digest
 from catmorph.inference.identity import possible_fingerprints
+from catmorph.inference.members import Member, member_logits, network_of
 from catmorph.ledger import Parts, State
 from catmorph.models.card import check_fits
 from catmorph.models.header import load_card
@@ -39,7 +40,7 @@ READ_AHEAD = 512
 class LogitsTask:
     """One logits file to be made from one shard."""
 
-    classifier: str
+    member: Member
     view: str
     chunk: Chunk
     shard: Path
@@ -58,8 +59,8 @@ class LogitsReport:
     note: str = ""
 
 
-def load_predictor(run: RunFolder, name: str, *, device: str = "auto", precision: str | None = None) -> Predictor:
-    """Open the checkpoint of classifier `name`, check that it fits the recipe, and ready it for inference.
+def load_predictor(run: RunFolder, member: Member, *, device: str = "auto", precision: str | None = None) -> Predictor:
+    """Open the checkpoint of `member`, check that it fits the recipe, and ready it for inference.
 
     Raises
     ------
@@ -70,43 +71,45 @@ def load_predictor(run: RunFolder, name: str, *, device: str = "auto", precision
     from catmorph.inference.predict import Predictor
     from catmorph.models.checkpoint import load_checkpoint
 
-    section = run.recipe.classifiers[name]
-    checkpoint = load_checkpoint(section.checkpoint)
-    check_fits(checkpoint.card, run.recipe, run.recipe.classifier_views(name), where=section.checkpoint)
-    return Predictor(checkpoint, device=device, precision=precision or section.precision, batch=section.batch)
+    section = run.recipe.classifiers[member.classifier]
+    checkpoint = load_checkpoint(member.checkpoint)
+    check_fits(checkpoint.card, run.recipe, run.recipe.classifier_views(member.classifier), where=member.checkpoint)
+    return Predictor(checkpoint, device=device, precision=precision or section.precision, batch=section.batch,
+                     test_time=section.test_time)
 
 
 def logits_tasks(
-    run: RunFolder, name: str, views: Iterable[str], predictor_fingerprint: str, chunks: Sequence[Chunk] | None = None
+    run: RunFolder, member: Member, views: Iterable[str], predictor_fingerprint: str,
+    chunks: Sequence[Chunk] | None = None,
 ) -> list[LogitsTask]:
-    """Return a task for every (view, chunk) of classifier `name`, whether its file is there or not."""
-    chosen = [view for view in run.recipe.classifier_views(name) if view in set(views)]
+    """Return a task for every (view, chunk) of `member`, whether its file is there or not."""
+    chosen = [view for view in run.recipe.classifier_views(member.classifier) if view in set(views)]
     chunks = run.chunks() if chunks is None else chunks
-    return [_task(run, name, view, chunk, predictor_fingerprint) for view in chosen for chunk in chunks]
+    return [_task(run, member, view, chunk, predictor_fingerprint) for view in chosen for chunk in chunks]
 
 
-def _task(run: RunFolder, name: str, view: str, chunk: Chunk, fingerprint: str) -> LogitsTask:
+def _task(run: RunFolder, member: Member, view: str, chunk: Chunk, fingerprint: str) -> LogitsTask:
     shard = run.shard_path(view, chunk)
     marker = run.ledger.read(shard) or {}
     parts = Parts({
         "stamps": marker.get("fingerprint"), "unreadable mosaics": marker.get("failures", []),
         "[normalise]": run.recipe.normalise.model_dump(mode="json"), "classifier": fingerprint, "code": CODE_VERSION,
     })
-    return LogitsTask(name, view, chunk, shard, run.logits_path(name, view, chunk), parts)
+    return LogitsTask(member, view, chunk, shard, member_logits(run, member, view, chunk), parts)
 
 
-def recorded_tasks(run: RunFolder, name: str, chunks: Sequence[Chunk] | None = None) -> list[LogitsTask]:
-    """Return the tasks of classifier `name` as its logits were made: on any device, in any precision.
+def recorded_tasks(run: RunFolder, member: Member, chunks: Sequence[Chunk] | None = None) -> list[LogitsTask]:
+    """Return the tasks of `member` as its logits were made: on any device, in any precision.
 
     Raises
     ------
     CheckpointError
         When the checkpoint cannot be opened or its card does not fit the recipe.
     """
-    section, views = run.recipe.classifiers[name], run.recipe.classifier_views(name)
-    check_fits(load_card(section.checkpoint), run.recipe, views, where=section.checkpoint)
-    possible = possible_fingerprints(run.identities.of(Path(section.checkpoint)), batch=section.batch)
-    return [_as_recorded(run, task, possible) for task in logits_tasks(run, name, views, possible[0], chunks)]
+    section, views = run.recipe.classifiers[member.classifier], run.recipe.classifier_views(member.classifier)
+    check_fits(load_card(member.checkpoint), run.recipe, views, where=member.checkpoint)
+    possible = possible_fingerprints(network_of(run, member), batch=section.batch, test_time=section.test_time)
+    return [_as_recorded(run, task, possible) for task in logits_tasks(run, member, views, possible[0], chunks)]
 
 
 def _as_recorded(run: RunFolder, task: LogitsTask, possible: tuple[str, ...]) -> LogitsTask:
@@ -192,7 +195,7 @@ def _cut_again(run: RunFolder, task: LogitsTask, marker: dict[str, Any]) -> Logi
         raise CatmorphError("is damaged, and its mosaics are not those it was cut from", where=task.shard,
                             hint="run `catmorph run` or `catmorph cutouts`, which cut it again")
     build.cut_chunk(cut)
-    return _task(run, task.classifier, task.view, task.chunk, task.parts.values["classifier"])
+    return _task(run, task.member, task.view, task.chunk, task.parts.values["classifier"])
 
 
 def _blocks(shard: Shard, section: NormaliseSection) -> Iterator[tuple[bool, np.ndarray]]:

@@ -10,11 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from catmorph.errors import UsageError
+from catmorph.errors import UsageError, suggest
 from catmorph.inference.batches import Packer
-from catmorph.inference.identity import classifier_fingerprint
+from catmorph.inference.combine import average_logits
+from catmorph.inference.identity import PASSES, classifier_fingerprint
 from catmorph.models.checkpoint import Checkpoint, build_from
 from catmorph.models.device import resolve_device, resolve_precision
+from catmorph.schemes import load_scheme
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -39,6 +41,10 @@ class Predictor:
         AVX512-BF16 or AMX). The first layer and the head stay in float32.
     batch : int
         Stamps of the fixed batch, at least 16.
+    test_time : {"none", "d4"}
+        d4: the network sees each stamp in the eight symmetries of the square (rotations by 90 degrees and mirror
+        images), each in a batch of the same shape; the logits are those of the mean probabilities, see
+        `catmorph.inference.combine.average_logits`.
 
     Raises
     ------
@@ -48,13 +54,18 @@ class Predictor:
         When the weights do not fit the network the card names.
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: str = "auto", precision: str = "auto", batch: int = 256):
+    def __init__(
+        self, checkpoint: Checkpoint, device: str = "auto", precision: str = "auto", batch: int = 256,
+        test_time: str = "none",
+    ):
         if batch < SMALLEST_BATCH:
             raise UsageError(f"a batch of {batch} is too small: at least {SMALLEST_BATCH}")
         self.card, self.batch = checkpoint.card, batch
         self.device = resolve_device(device)
         self.precision = resolve_precision(precision, self.device)
-        self._digest = checkpoint.digest
+        if test_time not in PASSES:
+            raise UsageError(f"unknown test-time augmentation {test_time!r}", hint=suggest(test_time, PASSES))
+        self.network, self.test_time = checkpoint.network or checkpoint.digest, test_time
         module = build_from(checkpoint).eval().requires_grad_(False)
         if self.device == "cpu":
             _steady_dense(module)
@@ -75,7 +86,13 @@ class Predictor:
     @property
     def fingerprint(self) -> str:
         """sha256 of everything here that decides the bits of the logits."""
-        return classifier_fingerprint(self._digest, precision=self.precision, batch=self.batch, device=self.device)
+        return classifier_fingerprint(self.network, precision=self.precision, batch=self.batch, device=self.device,
+                                      test_time=self.test_time)
+
+    @property
+    def passes(self) -> int:
+        """How often the network sees each stamp."""
+        return PASSES[self.test_time]
 
     def logits(self, inputs: np.ndarray) -> np.ndarray:
         """Predict normalised stamps.
@@ -117,8 +134,21 @@ class Predictor:
         # cuDNN's float32 would round to 10 bits (TF32) and could choose its algorithm by timing.
         steady = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
         with torch.inference_mode(), steady:
-            inputs = torch.from_numpy(batch).to(self.device).contiguous(memory_format=torch.channels_last)
-            return self._module(inputs).float().cpu().numpy()
+            inputs = torch.from_numpy(batch).to(self.device)
+            if self.test_time == "none":
+                return self._forward(inputs)
+            each = np.stack([self._forward(one) for one in symmetries(inputs)])
+        return average_logits(load_scheme(self.card.scheme), each).astype(np.float32)
+
+    def _forward(self, inputs: Tensor) -> np.ndarray:
+        return self._module(inputs.contiguous(memory_format=torch.channels_last)).float().cpu().numpy()
+
+
+def symmetries(stamps: Tensor) -> Iterator[Tensor]:
+    """Yield stamps (n, channel, y, x) in the eight symmetries of the square, first as they are."""
+    for turned in (stamps, stamps.flip(-1)):
+        for quarters in range(4):
+            yield torch.rot90(turned, quarters, dims=(-2, -1))
 
 
 class _Dense(nn.Module):

@@ -21,16 +21,21 @@ from catmorph.files import write_bytes
 from catmorph.models import MODELS, build
 from catmorph.models.card import Card
 from catmorph.models.header import METADATA_KEY, card_text, join_header, open_checkpoint, parse_card, read_header
+from catmorph.models.identity import network_digest
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """An opened checkpoint: its card, its weights (float32, by layer) and the sha256 of its file."""
+    """An opened checkpoint: its card, its weights (float32, by layer) and the sha256 of its file.
+
+    `network` is the digest of what decides its logits, see `catmorph.models.identity`.
+    """
 
     path: Path
     card: Card
     state: dict[str, Tensor]
     digest: str
+    network: str = ""
 
 
 def save_checkpoint(
@@ -95,7 +100,8 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """
     path = Path(path)
     with open_checkpoint(path) as file:
-        card = parse_card(read_header(file, path), path)
+        header = read_header(file, path)
+        card, begin = parse_card(header, path), file.tell()
         file.seek(0)
         data = file.read()
     try:
@@ -103,7 +109,8 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     except SafetensorError as error:
         raise CheckpointError(f"is damaged: {error}", where=path, hint="copy or train it again") from error
     state = {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
-    return Checkpoint(path=path, card=card, state=state, digest=hashlib.sha256(data).hexdigest())
+    network = network_digest(card, header, hashlib.sha256(memoryview(data)[begin:]).hexdigest())
+    return Checkpoint(path=path, card=card, state=state, digest=hashlib.sha256(data).hexdigest(), network=network)
 
 
 def build_from(checkpoint: Checkpoint) -> nn.Module:

@@ -164,10 +164,15 @@ def _answer(result: ChunkResult, column: OutputColumn, key: Key, run: RunFolder)
     view, scheme = result.views[key], load_scheme(run.recipe.scheme)
     if column.role == "probability":
         return pa.array(view.probabilities[:, scheme.index(column.source)], from_pandas=True)
+    if column.role == "spread":
+        assert view.spread is not None
+        return pa.array(view.spread[:, scheme.index(column.source)], from_pandas=True)
     if column.role == "class":
         return answer_names(scheme, view.probabilities)
     if column.role == "entropy":
         return pa.array(entropy_bits(scheme, view.probabilities), from_pandas=True)
+    if column.role == "mutual_information":
+        return pa.array(view.mutual_information, from_pandas=True)
     return pa.array(view.flags.astype(np.int32))
 
 

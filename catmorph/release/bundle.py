@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from catmorph.files import atomic, digest, digest_json, read_json, write_bytes, write_json
+from catmorph.inference.members import Member, member_logits, members, network_of, temperatures
 from catmorph.recipe import Recipe
 from catmorph.recipe.loading import PATH_KEYS
 from catmorph.release.assemble import Account, account, counted, release_layout, wide_batches
@@ -178,20 +179,30 @@ def _cut_paths(values: Any, keys: Sequence[str]) -> None:
 
 
 def _classifier(run: RunFolder, name: str) -> dict[str, Any]:
-    """Return the checkpoint's sha256, and the fingerprints under which the logits were made."""
-    section = run.recipe.classifiers[name]
-    identity = run.identities.of(Path(section.checkpoint))
-    chunks = run.chunks()
-    paths = [
-        run.logits_path(name, view, chunk) for view in run.recipe.classifier_views(name) for chunk in chunks
-    ]
-    markers = [run.ledger.read(path) or {} for path in paths]
+    """Return how the networks of a classifier become its probabilities, and what each of them is."""
+    used = temperatures(run.recipe, name)
+    return {
+        "test_time": run.recipe.classifiers[name].test_time,
+        "members": [
+            {**_member(run, member), "temperature": temperature}
+            for member, temperature in zip(members(run.recipe, name), used, strict=True)
+        ],
+    }
+
+
+def _member(run: RunFolder, member: Member) -> dict[str, Any]:
+    """Return the digests of a checkpoint and its logits, and the fingerprints under which those were made."""
+    identity = run.identities.of(member.checkpoint)
+    readable = not identity.startswith("unreadable")
+    views, chunks = run.recipe.classifier_views(member.classifier), run.chunks()
+    markers = [run.ledger.read(member_logits(run, member, view, chunk)) or {} for view in views for chunk in chunks]
     made_by = {marker.get("parts", {}).get("classifier") for marker in markers}
     return {
-        "checkpoint_sha256": None if identity.startswith("unreadable") else identity,
+        "checkpoint": member.checkpoint.name,
+        "checkpoint_sha256": identity if readable else None,
+        "network_sha256": network_of(run, member) if readable else None,
         "fingerprints": sorted(one for one in made_by if one),
         "logits_sha256": digest_json([marker.get("sha256") for marker in markers]),
-        "temperature": section.temperature,
     }
 
 

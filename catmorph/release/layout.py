@@ -14,7 +14,7 @@ from catmorph.recipe import Recipe, ReleaseColumn
 from catmorph.schemes import Scheme, load_scheme
 from catmorph.templates import fill
 
-Role = Literal["source", "probability", "class", "entropy", "flags"]
+Role = Literal["source", "probability", "spread", "class", "entropy", "mutual_information", "flags"]
 
 FIXED_SOURCES = ("field", "id", "ra", "dec", "size_arcsec", "magnitude")
 """Columns that every sources.parquet has and a leading column may show."""
@@ -54,7 +54,7 @@ class OutputColumn:
     name : str
         Its name in the released table.
     role : str
-        ``source``, ``probability``, ``class``, ``entropy`` or ``flags``.
+        ``source``, ``probability``, ``spread``, ``class``, ``entropy``, ``mutual_information`` or ``flags``.
     source : str
         Column of sources.parquet, or class of the label scheme, that it shows.
     type : pyarrow.DataType
@@ -217,6 +217,9 @@ def _released_type(source: str, sources: pa.Schema | None) -> pa.DataType:
 
 def _answers(recipe: Recipe, scheme: Scheme, key: Key) -> list[OutputColumn]:
     columns = [_probability(recipe, scheme, key, name) for name in scheme.class_names]
+    ensemble = len(recipe.classifiers[key.classifier].checkpoints) > 1
+    if ensemble:
+        columns += [_spread(recipe, scheme, key, column) for column in columns]
     which = "most probable class" if scheme.kind == "softmax" else "questions answered yes (P >= 0.5)"
     band = _seen(recipe, key)
     columns.append(_extra(recipe, key, "class", pa.string(), "src.morph.type", f"{which} {band}"))
@@ -231,6 +234,18 @@ def _answers(recipe: Recipe, scheme: Scheme, key: Key) -> list[OutputColumn]:
             unit="bit",
         )
     )
+    if ensemble:
+        columns.append(
+            _extra(
+                recipe,
+                key,
+                "mutual_information",
+                pa.float32(),
+                "stat.value;src.morph.type",
+                f"entropy of the mean less the mean of the networks' entropies {band}",
+                unit="bit",
+            )
+        )
     columns.append(
         _extra(recipe, key, "flags", pa.int32(), "meta.code.qual", f"quality flags, a bit each, {band}")
     )
@@ -239,17 +254,37 @@ def _answers(recipe: Recipe, scheme: Scheme, key: Key) -> list[OutputColumn]:
 
 def _probability(recipe: Recipe, scheme: Scheme, key: Key, class_name: str) -> OutputColumn:
     one = scheme.classes[scheme.index(class_name)]
-    values = {"classifier": key.classifier, "view": key.view, "class": one.name, "code": one.code}
+    several = len(recipe.classifiers[key.classifier].checkpoints)
+    mean = f", mean of {several} networks" if several > 1 else ""
     return OutputColumn(
-        name=fill(recipe.release.probability, values),
+        name=fill(recipe.release.probability, _class_values(scheme, key, class_name)),
         role="probability",
         source=one.name,
         type=pa.float32(),
         decimals=recipe.release.decimals,
         ucd="stat.probability;src.morph.type",
-        description=f"probability of {one.title} {_seen(recipe, key)}",
+        description=f"probability of {one.title} {_seen(recipe, key)}{mean}",
         key=key,
     )
+
+
+def _spread(recipe: Recipe, scheme: Scheme, key: Key, probability: OutputColumn) -> OutputColumn:
+    values = {**_class_values(scheme, key, probability.source), "probability": probability.name}
+    return OutputColumn(
+        name=fill(recipe.release.spread, values),
+        role="spread",
+        source=probability.source,
+        type=pa.float32(),
+        ucd="stat.stdev;stat.probability",
+        description=f"standard deviation of {probability.name} among the networks",
+        key=key,
+    )
+
+
+def _class_values(scheme: Scheme, key: Key, class_name: str) -> dict[str, str]:
+    """Return what the names of a class's columns may be made of."""
+    one = scheme.classes[scheme.index(class_name)]
+    return {"classifier": key.classifier, "view": key.view, "class": one.name, "code": one.code}
 
 
 def _extra(

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from scipy.special import entr
 
 from catmorph.errors import CatmorphError
+from catmorph.inference.combine import Prediction, combine, entropy
+from catmorph.inference.members import Member, member_logits, members, temperatures
 from catmorph.quality import blocked, describe
 from catmorph.release.layout import Key, release_keys
 from catmorph.schemes import Scheme, load_scheme
@@ -29,12 +30,18 @@ class ViewResult:
     flags : ndarray of uint32, shape (n,)
         Bits of `catmorph.quality.Flag`.
     probabilities : ndarray of float32, shape (n, classes)
-        NaN where blocked. Everything else (class, entropy, counts) is computed from these, so that it can
-        be computed again from the release.
+        NaN where blocked; of an ensemble the mean over its members. Class, entropy and counts are computed from
+        these, so that they can be computed again from the release.
+    spread : ndarray of float32, shape (n, classes), or None
+        Standard deviation of an ensemble's probabilities, NaN where blocked; None for a single network.
+    mutual_information : ndarray of float32, shape (n,), or None
+        Of an ensemble, bits, NaN where blocked; see `catmorph.inference.combine.Prediction`.
     """
 
     flags: np.ndarray
     probabilities: np.ndarray
+    spread: np.ndarray | None = None
+    mutual_information: np.ndarray | None = None
 
     @property
     def classified(self) -> np.ndarray:
@@ -67,16 +74,17 @@ def read_results(
     Raises
     ------
     CatmorphError
-        For a logits file that is missing, damaged or not about its chunk's sources.
+        For a logits file that is missing, damaged or not about its chunk's sources, or a checkpoint without the
+        temperature that the recipe takes from its card.
     """
     keys = release_keys(run.recipe)
     chunks = run.chunks() if chunks is None else chunks
     _refuse_missing(run, chunks, keys)
-    scheme = load_scheme(run.recipe.scheme)
+    reader = _Reader(run, load_scheme(run.recipe.scheme), flags_only)
     for chunk in chunks:
         sources = run.read_sources(chunk)
         ids = sources["id"].combine_chunks().cast(pa.string())
-        views = {key: _read_view(run, scheme, key, chunk, ids, flags_only) for key in keys}
+        views = {key: reader.read(key, chunk, ids) for key in keys}
         yield ChunkResult(chunk, sources, views, _released(run.recipe.release.require, views, len(ids)))
 
 
@@ -115,11 +123,7 @@ def answer_names(scheme: Scheme, probabilities: np.ndarray) -> pa.Array:
 
 def entropy_bits(scheme: Scheme, probabilities: np.ndarray) -> np.ndarray:
     """Return the Shannon entropy in bits, float32 of shape (n,); sigmoid schemes: summed over questions."""
-    wide = probabilities.astype(np.float64)
-    nats = entr(wide).sum(axis=1)
-    if scheme.kind == "sigmoid":
-        nats += entr(1.0 - wide).sum(axis=1)
-    return (nats / np.log(2.0)).astype(np.float32)
+    return entropy(scheme, probabilities).astype(np.float32)
 
 
 def describe_flags(views: Mapping[Key, ViewResult], row: int) -> str:
@@ -134,16 +138,17 @@ def describe_flags(views: Mapping[Key, ViewResult], row: int) -> str:
 
 
 def _refuse_missing(run: RunFolder, chunks: Sequence[Chunk], keys: tuple[Key, ...]) -> None:
-    first, count = None, 0
-    for key in keys:
-        for chunk in chunks:
-            path = run.logits_path(key.classifier, key.view, chunk)
-            if not path.exists():
-                first, count = first or path, count + 1
-    if first:
+    paths = [
+        member_logits(run, member, key.view, chunk)
+        for key in keys
+        for member in members(run.recipe, key.classifier)
+        for chunk in chunks
+    ]
+    missing = [path for path in paths if not path.exists()]
+    if missing:
         raise CatmorphError(
-            f"this logits file is missing ({count} of {len(keys) * len(chunks)} are)",
-            where=first,
+            f"this logits file is missing ({len(missing)} of {len(paths)} are)",
+            where=missing[0],
             hint=_AGAIN,
         )
 
@@ -156,40 +161,58 @@ def _released(require: str, views: Mapping[Key, ViewResult], count: int) -> np.n
     return combine.reduce(classified, axis=0)
 
 
-def _read_view(
-    run: RunFolder, scheme: Scheme, key: Key, chunk: Chunk, ids: pa.Array, flags_only: bool
-) -> ViewResult:
-    path = run.logits_path(key.classifier, key.view, chunk)
-    names = () if flags_only else scheme.class_names
-    table = _read_columns(path, ["id", "flags", *names])
-    if not table["id"].combine_chunks().cast(pa.string()).equals(ids):
-        raise CatmorphError(
-            f"holds other sources than field {chunk.field!r}, cell {chunk.cell}, has now",
-            where=path,
-            hint=_AGAIN,
-        )
-    flags = table["flags"].to_numpy().astype(np.uint32)
-    logits = np.empty((len(ids), len(names)), dtype=np.float32)
-    for index, name in enumerate(names):
-        logits[:, index] = table[name].to_numpy()
-    return ViewResult(flags, _probabilities(run, scheme, key, flags, logits, path))
+class _Reader:
+    """Reads the logits of chunks; the temperatures are looked up once."""
+
+    def __init__(self, run: RunFolder, scheme: Scheme, flags_only: bool):
+        self._run, self._scheme = run, scheme
+        self._names = () if flags_only else scheme.class_names
+        self._members = {name: members(run.recipe, name) for name in run.recipe.classifiers}
+        self._temperatures = {name: temperatures(run.recipe, name) for name in run.recipe.classifiers}
+
+    def read(self, key: Key, chunk: Chunk, ids: pa.Array) -> ViewResult:
+        """Return what the members of a classifier say together; a flag of one of them counts for all."""
+        each = [self._one(member, key, chunk, ids) for member in self._members[key.classifier]]
+        flags = np.bitwise_or.reduce([one for one, _ in each])
+        logits = [one for _, one in each]
+        if not self._names:
+            return ViewResult(flags, logits[0])
+        for one in logits:
+            one[blocked(flags)] = np.nan
+        return _view_result(flags, combine(self._scheme, logits, self._temperatures[key.classifier]))
+
+    def _one(self, member: Member, key: Key, chunk: Chunk, ids: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+        path = member_logits(self._run, member, key.view, chunk)
+        table = _read_columns(path, ["id", "flags", *self._names])
+        if not table["id"].combine_chunks().cast(pa.string()).equals(ids):
+            raise CatmorphError(
+                f"holds other sources than field {chunk.field!r}, cell {chunk.cell}, has now",
+                where=path,
+                hint=_AGAIN,
+            )
+        flags = table["flags"].to_numpy().astype(np.uint32)
+        logits = np.empty((len(ids), len(self._names)), dtype=np.float32)
+        for index, name in enumerate(self._names):
+            logits[:, index] = table[name].to_numpy()
+        bad = ~np.isfinite(logits).all(axis=1) & ~blocked(flags)
+        if bad.any():
+            row = int(np.flatnonzero(bad)[0]) + 1
+            raise CatmorphError(
+                f"row {row} has no finite logits and no flag that says why", where=path, hint=_AGAIN
+            )
+        return flags, logits
 
 
-def _probabilities(
-    run: RunFolder, scheme: Scheme, key: Key, flags: np.ndarray, logits: np.ndarray, path: Path
-) -> np.ndarray:
-    stopped = blocked(flags)
-    bad = ~np.isfinite(logits).all(axis=1) & ~stopped
-    if bad.any():
-        row = int(np.flatnonzero(bad)[0]) + 1
-        raise CatmorphError(
-            f"row {row} has no finite logits and no flag that says why", where=path, hint=_AGAIN
-        )
-    logits[stopped] = np.nan
-    if not logits.shape[1]:
-        return logits
-    temperature = run.recipe.classifiers[key.classifier].temperature
-    return scheme.probabilities(logits.astype(np.float64) / temperature).astype(np.float32)
+def _view_result(flags: np.ndarray, prediction: Prediction) -> ViewResult:
+    def single(values: np.ndarray | None) -> np.ndarray | None:
+        return None if values is None else values.astype(np.float32)
+
+    return ViewResult(
+        flags,
+        prediction.probabilities.astype(np.float32),
+        single(prediction.spread),
+        single(prediction.mutual_information),
+    )
 
 
 def _read_columns(path: Path, columns: list[str]) -> pa.Table:

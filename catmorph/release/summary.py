@@ -13,7 +13,9 @@ import pyarrow.parquet as pq
 
 from catmorph.errors import CatmorphError
 from catmorph.files import write_bytes, write_json
+from catmorph.inference.members import members, temperatures
 from catmorph.quality import FAULTS
+from catmorph.recipe import Recipe
 from catmorph.release.assemble import omission
 from catmorph.release.layout import Key, release_keys
 from catmorph.release.results import ChunkResult, read_results
@@ -130,11 +132,21 @@ def _values(run: RunFolder, rules: Rules, counts: _Counts) -> dict[str, Any]:
         "threshold": rules.threshold,
         "confidence": rules.confidence,
         "merger": _merger(rules),
+        "classifiers": {name: _classifier(recipe, name) for name in recipe.classifiers},
         "account": _account(run, counts, kinds, reasons),
         "faults": _faults(run, counts, kinds),
         "failures": _failures(run),
         "views": _views(rules, counts.views),
         "fields": [_field(rules, counts, name) for name in sorted(counts.fields)],
+    }
+
+
+def _classifier(recipe: Recipe, name: str) -> dict[str, Any]:
+    """Return how the logits of a classifier's networks became probabilities."""
+    return {
+        "networks": len(members(recipe, name)),
+        "temperatures": list(temperatures(recipe, name)),
+        "test_time": recipe.classifiers[name].test_time,
     }
 
 

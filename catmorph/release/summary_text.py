@@ -133,7 +133,19 @@ def _notes(values: dict[str, Any]) -> list[str]:
             f"{merger['label']}: probability of {merger['class']} of {merger['threshold']:g} or more, with "
             f"{values['confidence']:.0%} binomial intervals."
         )
-    return notes
+    return [*notes, *filter(None, (_network_note(name, one) for name, one in values["classifiers"].items()))]
+
+
+def _network_note(name: str, classifier: dict[str, Any]) -> str:
+    """Say what makes the probabilities of a classifier other than the softmax of one network's answer."""
+    used = classifier["temperatures"]
+    parts = [f"mean of {classifier['networks']} networks"] if classifier["networks"] > 1 else []
+    if set(used) != {1.0}:
+        shown = used if len(set(used)) > 1 else used[:1]
+        parts.append(f"temperature {', '.join(f'{one:.4g}' for one in shown)}")
+    if classifier["test_time"] != "none":
+        parts.append(f"test-time augmentation {classifier['test_time']}")
+    return f"Probabilities of {name}: {'; '.join(parts)}." if parts else ""
 
 
 def _name(view: dict[str, Any]) -> str:
