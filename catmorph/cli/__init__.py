@@ -33,6 +33,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "models": ("models:models", "List, show and create networks and checkpoints."),
     "labels": ("labels:labels", "Draw stamps to label, show them, count the votes, and report on labels."),
     "train": ("training:train", "Train a checkpoint from labelled stamps."),
+    "evaluate": ("evaluation:evaluate", "Compare a checkpoint with human votes."),
+    "experiment": ("experiment:experiment", "Do a grid of trainings, with tables and a figure."),
     "simulate": ("simulate:simulate", "Simulate clusters, mosaics, catalogs and votes."),
 }
 """Command name -> (module:object in this package, what it does); modules are imported when needed."""

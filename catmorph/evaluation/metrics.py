@@ -6,6 +6,11 @@ from typing import Any
 
 import numpy as np
 
+SMALLEST = 1e-7
+"""Smallest probability in a logarithm: about what float32 tells from 1."""
+ROUNDING = 1e-6
+"""Fractions are kept in float32."""
+
 
 def rmse(predicted: np.ndarray, fractions: np.ndarray) -> float:
     """Return the root of the mean square error over all stamps and classes."""
@@ -34,6 +39,46 @@ def confusion(predicted: np.ndarray, fractions: np.ndarray) -> np.ndarray:
     classes = fractions.shape[1]
     pairs = np.argmax(fractions, axis=1) * classes + np.argmax(predicted, axis=1)
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+
+
+def cross_entropy(predicted: np.ndarray, fractions: np.ndarray, kind: str = "softmax") -> float:
+    """Return the mean over the stamps of `cross_entropies`, in nats."""
+    return float(np.mean(cross_entropies(predicted, fractions, kind)))
+
+
+def cross_entropies(predicted: np.ndarray, fractions: np.ndarray, kind: str = "softmax") -> np.ndarray:
+    """Return each stamp's cross-entropy of the votes under the prediction, in nats, shape (n,).
+
+    For classes that exclude each other -sum f ln p; for independent questions (``sigmoid``) the mean over the
+    classes of -f ln p - (1 - f) ln(1 - p). Probabilities below 1e-7 count as 1e-7, so that one sure mistake
+    does not make the mean infinite.
+    """
+    fractions = np.asarray(fractions, dtype=np.float64)
+    predicted = np.asarray(predicted, dtype=np.float64)
+    yes = np.log(np.maximum(predicted, SMALLEST))
+    if kind == "softmax":
+        return -np.sum(fractions * yes, axis=1)
+    no = np.log(np.maximum(1 - predicted, SMALLEST))
+    return -np.mean(fractions * yes + (1 - fractions) * no, axis=1)
+
+
+def agreed(fractions: np.ndarray, agreement: float, kind: str = "softmax") -> np.ndarray:
+    """Tell where people agree: shape (n,) for classes that exclude each other, (n, class) for independent ones.
+
+    They agree where one class has a vote fraction of at least `agreement`; on an independent question also
+    where its fraction is at most ``1 - agreement``.
+    """
+    fractions = np.asarray(fractions, dtype=np.float64)
+    if kind == "softmax":
+        return fractions.max(axis=1) >= agreement - ROUNDING
+    return np.maximum(fractions, 1 - fractions) >= agreement - ROUNDING
+
+
+def ties(fractions: np.ndarray) -> int:
+    """Count the stamps whose most voted class is not the only one with that fraction."""
+    fractions = np.asarray(fractions, dtype=np.float64)
+    best = fractions.max(axis=1, keepdims=True)
+    return int(np.count_nonzero((fractions >= best - ROUNDING).sum(axis=1) > 1))
 
 
 def mean_label(fractions: np.ndarray, count: int) -> np.ndarray:
@@ -88,14 +133,17 @@ def summary(
     }
     if votes is not None and np.any(votes >= 2):
         result["vote_noise_rmse"], result["vote_noise_rmse_authors"] = vote_noise(fractions, votes)
-    return _rounded(result)
+    return rounded(result)
+
+
+def rounded(value: Any) -> Any:
+    """Return `value` with every float, however deep in dicts and lists, rounded to six decimals."""
+    if isinstance(value, dict):
+        return {key: rounded(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(inner) for inner in value]
+    return round(float(value), 6) if isinstance(value, float) else value
 
 
 def _squares(predicted: np.ndarray, fractions: np.ndarray) -> np.ndarray:
     return np.square(np.asarray(predicted, dtype=np.float64) - np.asarray(fractions, dtype=np.float64))
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _rounded(inner) for key, inner in value.items()}
-    return round(value, 6) if isinstance(value, float) else value

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from itertools import pairwise
+
+from pydantic import Field, field_validator
 
 from catmorph.recipe.base import Section
 
@@ -20,3 +22,10 @@ class EvaluationSection(Section):
     confidence: float = Field(0.95, gt=0, lt=1, description="level of the intervals")
     resamples: int = Field(1000, ge=100, le=100000, description="bootstrap resamples, by source")
     seed: int = Field(0, ge=0, description="seed of the bootstrap")
+
+    @field_validator("magnitude_edges", "size_edges")
+    @classmethod
+    def _increasing(cls, edges: tuple[float, ...]) -> tuple[float, ...]:
+        if edges and (len(edges) < 2 or any(high <= low for low, high in pairwise(edges))):
+            raise ValueError("edges must be two or more increasing numbers")
+        return edges

@@ -1,0 +1,81 @@
+"""The command that evaluates a checkpoint."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from catmorph.cli.common import Session, device_option, run_options, worker_option
+from catmorph.cli.labelled import gather
+
+
+@click.command(epilog="Example: catmorph evaluate net.safetensors labels.csv -r training.toml --calibrate")
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("labels", type=click.Path(path_type=Path), required=False)
+@click.option("--subset", type=click.Choice(["test", "validation", "training", "all"]),
+              help="Stamps to evaluate, by the split file beside the checkpoint [default: test; all where there is no "
+              "split file that fits].")
+@click.option("--calibrate", is_flag=True, help="Fit a temperature on the validation subset, tell what it does on the "
+              "test subset, and put it into the checkpoint's card.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR",
+              help="Folder to write into [default: CHECKPOINT with .evaluation instead of its suffix].")
+@click.option("--no-card", is_flag=True, help="Leave the checkpoint's card as it is.")
+@worker_option
+@device_option("Where the network runs")
+@run_options(json=True)
+def evaluate(
+    session: Session, checkpoint: Path, labels: Path | None, subset: str | None, calibrate: bool, out: Path | None,
+    no_card: bool, workers: int, scheduler: str | None, device: str,
+) -> None:
+    """Compare a checkpoint with human votes.
+
+    CHECKPOINT classifies the stamps of the recipe that LABELS (default: the recipe's labels.table) has votes of;
+    stamps that are not cut yet are cut first. Writes metrics.json, evaluation.md, evaluation.html,
+    predictions.csv and figures/ (PNG and PDF), and puts the key numbers into the checkpoint's card.
+    """
+    from catmorph.evaluation.run import evaluate as evaluate_checkpoint
+    from catmorph.models.header import load_card
+
+    load_card(checkpoint)  # a file that is no checkpoint is told before stamps are cut
+    if labels is not None:
+        changed = session.recipe.labels.model_copy(update={"table": str(labels.absolute())})
+        session.recipe = session.recipe.model_copy(update={"labels": changed})
+    with session.run.lock():
+        data = gather(session, workers=workers, scheduler=scheduler)
+        result = evaluate_checkpoint(
+            checkpoint, data, session.recipe, subset=subset, calibrate=calibrate, out=out, update_card=not no_card,
+            device=device, shown=session.shows_progress,
+        )
+    for text in result.warnings:
+        session.warn(text)
+    if session.json:
+        click.echo(json.dumps(result.metrics, indent=2, sort_keys=True))
+        return
+    for line in _lines(result.metrics):
+        session.say(line)
+    for path in result.files:
+        if path.parent == result.files[-1].parent:
+            click.echo(path)
+
+
+def _lines(metrics: dict[str, Any]) -> list[str]:
+    overall, calibration = metrics["overall"], metrics["calibration"]
+    lines = [f"{overall['stamps']:,} stamps of {overall['sources']:,} sources: {metrics['subset']['note']}"]
+    titles = (("rmse", "RMSE"), ("rmse_authors", "RMSE, authors' definition"), ("cross_entropy", "cross-entropy"),
+              ("accuracy", "accuracy"), ("macro_f1", "macro F1"), ("ece", "expected calibration error"))
+    lines += [f"{title}: {_with_interval(overall[name])}" for name, title in titles]
+    if calibration:
+        before, after = (_with_interval(calibration[when]["ece"]) for when in ("before", "after"))
+        lines.append(f"temperature {calibration['temperature']:g}: expected calibration error {before} before, "
+                     f"{after} after")
+    return lines
+
+
+def _with_interval(record: dict[str, Any]) -> str:
+    if record["value"] is None:
+        return f"undefined ({record['reason']})"
+    text = f"{record['value']:.4f}"
+    return text if record["interval"] is None else text + " [{:.4f}, {:.4f}]".format(*record["interval"])
