@@ -11,7 +11,7 @@ import click
 
 from catmorph.cli.common import Session, run_options
 from catmorph.cli.production import band_option
-from catmorph.errors import UsageError
+from catmorph.errors import UsageError, printable, suggest
 
 if TYPE_CHECKING:
     from catmorph.recipe import LabelsSection
@@ -113,11 +113,14 @@ def aggregate(
     CLASSIFICATIONS is a Zooniverse classification export, or a CSV table with the columns stamp, user and answer.
     Every row is used or left out with a reason; of several votes of one user on one stamp the first counts.
     """
-    from catmorph.labels.aggregate import account, count_votes, write_labels
+    from catmorph.labels.aggregate import account, count_votes, output_files, write_labels
+    from catmorph.labels.ballots import UNKNOWN_ANSWER
     from catmorph.labels.votes import read_votes
     from catmorph.labels.zooniverse import ExportOptions
 
     scheme, section = _scheme(session, scheme_name)
+    if votes_path.resolve() in {path.resolve() for path in output_files(output).values()}:
+        raise UsageError("the votes would be overwritten", where=votes_path, hint="choose another -o/--output")
     given = {**section.answers, **_pairs(answers, "--answer", "ANSWER=CLASS")}
     options = ExportOptions(workflow or section.workflow, task or section.task, section.subject_key)
     counted = count_votes(read_votes(votes_path, scheme, given, options), scheme,
@@ -139,6 +142,10 @@ def aggregate(
         click.echo(output)
     for line in lines:
         session.say(line)
+    unknown = counted.reasons().get(UNKNOWN_ANSWER)
+    if unknown:
+        session.warn(f"{len(unknown)} answers are no class, the fractions are those of the other votes; "
+                     "give them classes in [labels.answers] or with --answer")
     tied = int(counted.tied.sum())
     session.say(f"{len(counted.names)} stamps labelled"
                 + (f", {tied} tied: the first of their classes is the majority" if tied else ""))
@@ -185,7 +192,7 @@ def report(
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return
     for line in report_lines(found, scheme):
-        click.echo(line)
+        click.echo(printable(line))
 
 
 def _scheme(session: Session, name: str | None) -> tuple[Scheme, LabelsSection]:
@@ -201,8 +208,6 @@ def _scheme(session: Session, name: str | None) -> tuple[Scheme, LabelsSection]:
 
 
 def _known_views(session: Session, bands: Sequence[str]) -> None:
-    from catmorph.errors import suggest
-
     for view in bands:
         if view not in session.recipe.all_views:
             raise UsageError(f"unknown band or view {view!r}", hint=suggest(view, session.recipe.all_views))

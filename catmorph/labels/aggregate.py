@@ -112,9 +112,10 @@ def count_votes(votes: Votes, scheme: Scheme, *, minimum_votes: int, ties: Ties 
     )
 
 
-def companion(path: Path, what: str) -> Path:
-    """Return the name of a file beside the label table: ``labels.csv`` has ``labels.votes.csv``."""
-    return path.with_name(f"{path.stem}.{what}.csv")
+def output_files(path: Path) -> dict[str, Path]:
+    """Return the files of a label table by what they hold: beside ``labels.csv`` lies ``labels.votes.csv``."""
+    beside = {what: path.with_name(f"{path.stem}.{what}.csv") for what in ("votes", "refused", "left-out")}
+    return {"labels": path, **beside}
 
 
 def write_labels(path: Path, labels: Labels, scheme: Scheme, *, mode: bool = False) -> dict[str, Path]:
@@ -129,7 +130,7 @@ def write_labels(path: Path, labels: Labels, scheme: Scheme, *, mode: bool = Fal
     mode : bool
         Give 1 to the class of most votes and 0 to the others, instead of fractions.
     """
-    files = {what: companion(path, what) for what in ("votes", "refused", "left-out")} | {"labels": path}
+    files = output_files(path)
     _write_votes(files["votes"], labels, scheme)
     write_table(files["refused"], ["ID", "votes", "reason", *scheme.class_names], (
         [text_cell(name), str(counts.sum()), text_cell(reason), *map(str, counts)]

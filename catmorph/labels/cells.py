@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
-import io
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TextIO
 
 from catmorph.errors import CatalogError, suggest
 from catmorph.files import write_bytes
@@ -24,7 +24,7 @@ def text_cell(text: object) -> str:
     ``-30_f160w_5`` stay as they are: of letters, digits, signs and ``_ . :`` alone, no formula can do anything.
     """
     plain = str(text).replace("\0", "")
-    safe = plain if _HARMLESS.fullmatch(plain) else guarded(plain)
+    safe = "'" + plain if _GUARDED.match(plain) else plain if _HARMLESS.fullmatch(plain) else guarded(plain)
     return f'"{safe}"' if "#" in safe and quoted(safe) == safe else quoted(safe)
 
 
@@ -58,12 +58,16 @@ def read_rows(path: Path, what: str) -> Iterator[list[str]]:
     """
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
     try:
-        text = path.read_bytes().decode("utf-8-sig", errors="replace")
+        with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
+            yield from _rows(file, path, what)
     except FileNotFoundError:
         raise CatalogError(f"no such {what}", where=path) from None
     except OSError as error:
         raise CatalogError(f"cannot be read: {error.strerror}", where=path) from error
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
+
+
+def _rows(file: TextIO, path: Path, what: str) -> Iterator[list[str]]:
+    reader = csv.reader(file, strict=True, skipinitialspace=True)
     empty = True
     try:
         for row in reader:

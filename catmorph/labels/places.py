@@ -34,8 +34,8 @@ class StampPlace:
     row: int
 
 
-def stamp_places(run: RunFolder, view: str) -> Iterator[StampPlace]:
-    """Yield the unblocked stamps of `view`, chunk by chunk.
+def stamp_places(run: RunFolder, view: str) -> Iterator[list[StampPlace]]:
+    """Yield the unblocked stamps of `view`, a list for each chunk.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def stamp_places(run: RunFolder, view: str) -> Iterator[StampPlace]:
         When a shard is missing, damaged or of other sources than its chunk.
     """
     for chunk in run.chunks():
-        yield from _of_chunk(run, view, chunk)
+        yield list(_of_chunk(run, view, chunk))
 
 
 def _of_chunk(run: RunFolder, view: str, chunk: Chunk) -> Iterator[StampPlace]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,16 +68,26 @@ def draw_sample(
         When a shard is missing or damaged.
     """
     check_edges(edges, per_view)
+    bins = _bins(per_view, edges)
     rows: list[SampleRow] = []
     lacking: list[str] = []
     available: dict[str, int] = {}
+    outside = 0
     for view in views or run.recipe.all_views:
-        places = sorted(stamp_places(run, view), key=lambda place: _rank(seed, place))
-        available[view] = len(places)
-        chosen = _stratified(view, places, per_view, edges, lacking) if edges else places[:per_view]
-        if not edges and len(chosen) < per_view:
-            lacking.append(f"{view}: only {len(chosen)} of {per_view} stamps")
-        rows += [_row(place) for place in chosen]
+        drawn = _Drawn(seed, bins)
+        for places in stamp_places(run, view):
+            drawn.take(places)
+        available[view], outside = drawn.available, outside + drawn.outside
+        chosen = sorted((one for kept in drawn.kept for one in kept), key=lambda item: item[0])
+        rows += [_row(place) for _, place in chosen]
+        lacking += [
+            f"{view}{one.text}: only {len(kept)} of {one.wanted} stamps"
+            for one, kept in zip(bins, drawn.kept, strict=True) if len(kept) < one.wanted
+        ]  # fmt: skip
+    if outside:
+        lacking.append(f"{outside} stamps have no magnitude in a bin and could not be drawn")
+    if not rows:
+        raise UsageError(f"there is no stamp to draw: {lacking[-1]}", where=run.path)
     refuse_shared_names([row.stamp for row in rows], run.recipe.labels.stamp)
     return Sample(rows, available, lacking)
 
@@ -120,28 +131,56 @@ def check_edges(edges: Sequence[float], per_view: int) -> None:
         raise UsageError(f"{len(edges) - 1} magnitude bins cannot share {per_view} stamps", hint="raise --per-view")
 
 
-def _rank(seed: int, place: StampPlace) -> tuple[bytes, str, str]:
+@dataclass(frozen=True)
+class _Bin:
+    """Magnitudes from `low` to below `high`, and how many stamps they give."""
+
+    low: float
+    high: float
+    wanted: int
+    text: str = ""
+
+    def holds(self, magnitude: float) -> bool:
+        return self.low <= magnitude < self.high
+
+
+def _bins(per_view: int, edges: Sequence[float]) -> list[_Bin]:
+    """Return the bins; without edges a single one for all magnitudes and none."""
+    share, more = divmod(per_view, max(len(edges) - 1, 1))
+    # The last bin has its upper edge, too.
+    highs = [*edges[1:-1], np.nextafter(edges[-1], np.inf)] if edges else []
+    return [
+        _Bin(low, high, share + (number < more), f", magnitude {low:g} to {edge:g}")
+        for number, (low, high, edge) in enumerate(zip(edges[:-1], highs, edges[1:], strict=True))
+    ] or [_Bin(-np.inf, np.inf, per_view)]
+
+
+class _Drawn:
+    """The stamps of a view with the smallest numbers so far, for each bin; memory does not grow with the view."""
+
+    def __init__(self, seed: int, bins: list[_Bin]):
+        self._seed, self._bins = seed, bins
+        self.kept: list[list[tuple[_Rank, StampPlace]]] = [[] for _ in bins]
+        self.available = self.outside = 0
+
+    def take(self, places: list[StampPlace]) -> None:
+        """Take in the stamps of one more chunk."""
+        self.available += len(places)
+        everything = len(self._bins) == 1 and not self._bins[0].text
+        for number, one in enumerate(self._bins):
+            fitting = places if everything else [place for place in places if one.holds(place.magnitude)]
+            ranked = [(_rank(self._seed, place), place) for place in fitting]
+            self.kept[number] = heapq.nsmallest(one.wanted, self.kept[number] + ranked, key=lambda item: item[0])
+            self.outside -= len(fitting)
+        self.outside += len(places)
+
+
+_Rank = tuple[bytes, str, str, int]
+
+
+def _rank(seed: int, place: StampPlace) -> _Rank:
     key = "\0".join((str(seed), place.view, place.field, place.id))
-    return hashlib.sha256(key.encode()).digest(), place.field, place.id
-
-
-def _stratified(
-    view: str, places: list[StampPlace], per_view: int, edges: Sequence[float], lacking: list[str]
-) -> list[StampPlace]:
-    magnitudes = np.array([place.magnitude for place in places], dtype=np.float64)
-    bins = np.searchsorted(edges, magnitudes, side="right") - 1
-    bins[magnitudes == edges[-1]] = len(edges) - 2
-    bins[np.isnan(magnitudes)] = -1
-    share, more = divmod(per_view, len(edges) - 1)
-    chosen: list[int] = []
-    for number in range(len(edges) - 1):
-        wanted = share + (number < more)
-        found = np.flatnonzero(bins == number)[:wanted]
-        chosen += found.tolist()
-        if len(found) < wanted:
-            lacking.append(f"{view}, magnitude {edges[number]:g} to "
-                           f"{edges[number + 1]:g}: only {len(found)} of {wanted} stamps")
-    return [places[index] for index in sorted(chosen)]
+    return hashlib.sha256(key.encode()).digest(), place.field, place.id, place.row
 
 
 def _row(place: StampPlace) -> SampleRow:

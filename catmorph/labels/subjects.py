@@ -128,7 +128,8 @@ def _find(run: RunFolder, sample: Sequence[SampleRow]) -> list[StampPlace]:
     wanted = {(row.view, row.field, row.id) for row in sample}
     found = {
         (place.view, place.field, place.id): place
-        for view in views for place in stamp_places(run, view) if (place.view, place.field, place.id) in wanted
+        for view in views for places in stamp_places(run, view) for place in places
+        if (place.view, place.field, place.id) in wanted
     }  # fmt: skip
     missing = [row.stamp for row in sample if (row.view, row.field, row.id) not in found]
     if missing:

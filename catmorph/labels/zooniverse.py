@@ -10,6 +10,7 @@ answer, of a question with several answers a list of them, and of a combined tas
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -53,6 +54,18 @@ class _Columns:
     subject_data: int
 
 
+@dataclass(frozen=True)
+class _Said:
+    """What a row says: `problem` where it names no stamp, `answers` by task, None where they are broken."""
+
+    workflow: str
+    user: str
+    stamp: str
+    problem: str
+    time: str
+    answers: dict[str, tuple[str, ...]] | None
+
+
 def is_export(header: list[str]) -> bool:
     """Return whether a header is that of a classification export."""
     return {"annotations", "subject_data"} <= set(header)
@@ -71,22 +84,17 @@ def read_export(
         When several workflows or tasks occur and none is chosen, or the chosen one does not occur.
     """
     columns = _columns(header, path)
-    rows = [cells if len(cells) == len(header) else None for cells in lines]
-    whole = [cells for cells in rows if cells is not None]
-    workflow = _the_one(Counter(cells[columns.workflow].strip() for cells in whole), options.workflow, "workflow", path)
-    parsed = [_annotations(cells[columns.annotations]) if cells and cells[columns.workflow].strip() == workflow
-              else None for cells in rows]
-    tasks = Counter(task for entries in parsed if entries for task in {str(entry["task"]) for entry in entries})
+    said = [_said(cells, columns, options.subject_key) if len(cells) == len(header) else None for cells in lines]
+    whole = [one for one in said if one is not None]
+    workflow = _the_one(Counter(one.workflow for one in whole), options.workflow, "workflow", path)
+    tasks = Counter(task for one in whole if one.workflow == workflow and one.answers for task in one.answers)
     task = _the_one(tasks, options.task, "task", path)
-    found: list[Cast | LeftOut] = []
-    for number, (cells, entries) in enumerate(zip(rows, parsed, strict=True), start=1):
-        if cells is None:
-            found.append(LeftOut(number, WRONG_LENGTH))
-        elif cells[columns.workflow].strip() != workflow:
-            found.append(LeftOut(number, OTHER_WORKFLOW, user=cells[columns.user_name]))
-        else:
-            found.append(_row(number, cells, entries, columns, task, options.subject_key))
-    return found
+    return [
+        LeftOut(number, WRONG_LENGTH) if one is None
+        else LeftOut(number, OTHER_WORKFLOW, one.stamp, one.user) if one.workflow != workflow
+        else _row(number, one, task)
+        for number, one in enumerate(said, start=1)
+    ]  # fmt: skip
 
 
 def _columns(header: list[str], path: Path) -> _Columns:
@@ -107,50 +115,54 @@ def _the_one(found: Counter[str], chosen: str | None, what: str, path: Path) -> 
     return next(iter(found), None)
 
 
-def _row(
-    number: int, cells: list[str], entries: list[dict[str, Any]] | None, columns: _Columns, task: str | None, key: str
-) -> Cast | LeftOut:
+def _said(cells: list[str], columns: _Columns, key: str) -> _Said:
     user = cells[columns.user_name].strip()
     if not user and columns.user_ip >= 0 and cells[columns.user_ip].strip():
         user = f"not-logged-in-{cells[columns.user_ip].strip()}"
-    stamp, reason = _stamp(cells[columns.subject_data], key)
-    answer = ""
-    if entries is None:
-        reason = reason or BROKEN_ANNOTATIONS
-    elif not reason:
-        answer, reason = _answer(entries, task)
-    if not reason and not user:
+    stamp, problem = _stamp(cells[columns.subject_data], key)
+    time = cells[columns.created_at].strip() if columns.created_at >= 0 else ""
+    workflow = cells[columns.workflow].strip()
+    return _Said(sys.intern(workflow), sys.intern(user), sys.intern(stamp), problem, time,
+                 _answers(cells[columns.annotations]))
+
+
+def _row(number: int, said: _Said, task: str | None) -> Cast | LeftOut:
+    given = (said.answers or {}).get(task or "")
+    answer = "; ".join(given or ())
+    reason = said.problem
+    if not reason and said.answers is None:
+        reason = BROKEN_ANNOTATIONS
+    elif not reason and given is None:
+        reason = NO_TASK
+    elif not reason and len(given or ()) != 1:
+        reason = SEVERAL_ANSWERS if given else NO_ANSWER
+    elif not reason and not said.user:
         reason = NO_USER
     if reason:
-        return LeftOut(number, reason, stamp, user, answer)
-    return Cast(number, stamp, user, answer, cells[columns.created_at].strip() if columns.created_at >= 0 else "")
+        return LeftOut(number, reason, said.stamp, said.user, answer)
+    return Cast(number, said.stamp, said.user, answer, said.time)
 
 
-def _annotations(text: str) -> list[dict[str, Any]] | None:
-    """Return the entries of all tasks, those of a combined task beside the others; None for broken JSON."""
+def _answers(text: str) -> dict[str, tuple[str, ...]] | None:
+    """Return the answers to each task, those in a combined task beside the others; None for broken JSON."""
     try:
         entries = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(entries, list) or not all(isinstance(one, dict) and "task" in one for one in entries):
+    if not _are_entries(entries):
         return None
-    flat: list[dict[str, Any]] = []
+    found: dict[str, tuple[str, ...]] = {}
     for entry in entries:
         inner = entry.get("value")
-        combined = isinstance(inner, list) and inner and all(isinstance(one, dict) and "task" in one for one in inner)
-        flat += inner if combined else [entry]
-    return flat
+        for one in inner if inner and _are_entries(inner) else [entry]:
+            task = sys.intern(str(one["task"]))
+            texts = map(sys.intern, _texts(one.get("value")))
+            found[task] = tuple(dict.fromkeys((*found.get(task, ()), *texts)))
+    return found
 
 
-def _answer(entries: list[dict[str, Any]], task: str | None) -> tuple[str, str]:
-    """Return the answer to `task` and an empty reason, or what there is and why it does not count."""
-    given = [entry.get("value") for entry in entries if str(entry["task"]) == task]
-    if not given:
-        return "", NO_TASK
-    texts = list(dict.fromkeys(text for value in given for text in _texts(value)))
-    if not texts:
-        return "", NO_ANSWER
-    return ("; ".join(texts), SEVERAL_ANSWERS) if len(texts) > 1 else (texts[0], "")
+def _are_entries(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, dict) and "task" in one for one in value)
 
 
 def _texts(value: Any) -> Iterator[str]:
