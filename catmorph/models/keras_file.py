@@ -76,10 +76,19 @@ def open_keras(path: Path) -> Iterator[KerasFile]:
         raise CheckpointError(f"cannot be read: {error.strerror or error}", where=path) from error
     if not start.startswith(HDF5):
         raise CheckpointError(f"is {kind_of_file(start, size)}, not an HDF5 file", where=path, hint=HINT)
-    # What h5py raises for damaged files; what the caller does with the open file is read from it as well.
+    with _refusing_damage(path):
+        opened = h5py.File(path, "r")
+    with opened:
+        with _refusing_damage(path):
+            found = _file(path, opened)
+        yield found
+
+
+@contextmanager
+def _refusing_damage(path: Path) -> Iterator[None]:
+    """Turn what h5py raises for damaged files into an error that says so."""
     try:
-        with h5py.File(path, "r") as opened:
-            yield _file(path, opened)
+        yield
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"is damaged: {printable(str(error))[:200]}", where=path, hint=DAMAGED) from error
 
@@ -90,9 +99,10 @@ def read_array(path: Path, layer: KerasLayer, role: str) -> np.ndarray:
     Raises
     ------
     CheckpointError
-        When a number in it is not finite.
+        When it cannot be read, or a number in it is not finite.
     """
-    values = np.asarray(layer.arrays[role][()], dtype=np.float32)
+    with _refusing_damage(path):
+        values = np.asarray(layer.arrays[role][()], dtype=np.float32)
     if not np.isfinite(values).all():
         raise CheckpointError(f"layer {layer.name!r} has a {role} that is not finite", where=path)
     return values

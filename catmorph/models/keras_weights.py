@@ -143,7 +143,7 @@ def read_weights(file: KerasFile, module: nn.Module, graph: KerasGraph, origin: 
             if role == "kernel":
                 maps = graph.maps if path == graph.flattened and not origin.channels_first else None
                 values = _kernel(values, state[f"{path}.{tensor}"].shape, origin, maps)
-            state[f"{path}.{tensor}"] = torch.from_numpy(np.ascontiguousarray(values))
+            state[f"{path}.{tensor}"] = torch.from_numpy(np.array(values, order="C"))
     return state
 
 
