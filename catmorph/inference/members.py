@@ -96,6 +96,11 @@ def temperatures(recipe: Recipe, classifier: str) -> tuple[float, ...]:
     return tuple(found)
 
 
+def all_temperatures(recipe: Recipe) -> dict[str, tuple[float, ...]]:
+    """Return the `temperatures` of every classifier."""
+    return {classifier: temperatures(recipe, classifier) for classifier in recipe.classifiers}
+
+
 def _card_temperature(member: Member) -> float:
     temperature = load_card(member.checkpoint).temperature
     if temperature is None:

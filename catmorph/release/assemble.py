@@ -18,6 +18,7 @@ from catmorph.release.cells import ascii_text
 from catmorph.release.layout import Key, Layout, OutputColumn, build_layout, check_layout
 from catmorph.release.results import (
     ChunkResult,
+    Temperatures,
     answer_names,
     describe_flags,
     entropy_bits,
@@ -126,15 +127,17 @@ def counted(layout: Layout, widths: dict[str, int]) -> Layout:
     return replace(layout, columns=columns)
 
 
-def wide_batches(run: RunFolder, layout: Layout) -> Iterator[pa.RecordBatch]:
+def wide_batches(run: RunFolder, layout: Layout, used: Temperatures | None = None) -> Iterator[pa.RecordBatch]:
     """Yield the released rows in the layout's columns, field by field; the order does not depend on the chunks.
+
+    `used` are the temperatures, as in `catmorph.release.results.read_results`.
 
     A field of up to 100,000 sources comes in one batch, by id (whole numbers by value); a larger one chunk by
     chunk, in the order of the sky, so that memory stays bounded.
     """
     for _, group in groupby(run.chunks(), key=lambda chunk: chunk.field):
         chunks = list(group)
-        results = read_results(run, chunks=chunks)
+        results = read_results(run, chunks=chunks, used=used)
         if sum(chunk.count for chunk in chunks) <= SORTED_ROWS:
             yield from _sorted_batch(run, layout, list(results))
         else:

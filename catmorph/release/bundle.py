@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from catmorph.files import atomic, digest, digest_json, read_json, write_bytes, write_json
-from catmorph.inference.members import Member, member_logits, members, network_of, temperatures
+from catmorph.inference.members import Member, all_temperatures, member_logits, members, network_of
 from catmorph.recipe import Recipe
 from catmorph.recipe.loading import PATH_KEYS
 from catmorph.release.assemble import Account, account, counted, release_layout, wide_batches
 from catmorph.release.formats import FORMATS, Format, producer
 from catmorph.release.layout import Layout, OutputColumn, build_layout
+from catmorph.release.results import Temperatures
 from catmorph.release.text import markdown_table, markdown_text
 from catmorph.workspace import RunFolder
 
@@ -58,11 +59,13 @@ def export(run: RunFolder, formats: Sequence[str] = ()) -> ExportResult:
     layout = release_layout(run)
     for writer in writers.values():
         writer.check(layout)
+    # Looked up once: a card may be written anew meanwhile.
+    used = all_temperatures(run.recipe)
     rows = account(run, layout)
     layout = counted(layout, rows.widths)
-    files = {name: _write(run, writer, layout, rows.released) for name, writer in writers.items()}
+    files = {name: _write(run, writer, layout, rows.released, used) for name, writer in writers.items()}
     write_bytes(run.release_folder() / "columns.md", column_dictionary(layout).encode())
-    _write_provenance(run, rows, files.values())
+    _write_provenance(run, rows, files.values(), used)
     return ExportResult(files, rows, layout)
 
 
@@ -114,23 +117,23 @@ def _dictionary_row(column: OutputColumn, plain: bool) -> list[str]:
     ]
 
 
-def _write(run: RunFolder, writer: Format, layout: Layout, total_rows: int) -> Path:
+def _write(run: RunFolder, writer: Format, layout: Layout, total_rows: int, used: Temperatures) -> Path:
     path = run.release_folder() / f"{layout.name}.{writer.suffix}"
     if not writer.full:
         layout = replace(layout, columns=layout.plain)
     with atomic(path) as temporary:
-        writer.write(temporary, layout, wide_batches(run, layout), total_rows)
+        writer.write(temporary, layout, wide_batches(run, layout, used), total_rows)
     return path
 
 
-def _write_provenance(run: RunFolder, rows: Account, written: Iterable[Path]) -> None:
+def _write_provenance(run: RunFolder, rows: Account, written: Iterable[Path], used: Temperatures) -> None:
     """Write provenance.json and remove the files of the one before that are of another state of the survey."""
     path = run.release_folder() / "provenance.json"
     facts = {
         "producer": producer(),
         "recipe": recipe_without_paths(run.recipe),
         "versions": package_versions(),
-        "classifiers": {name: _classifier(run, name) for name in run.recipe.classifiers},
+        "classifiers": {name: _classifier(run, name, used[name]) for name in run.recipe.classifiers},
         "sources": digest(run.sources_path()),
         "counts": rows.counts(),
     }
@@ -178,9 +181,8 @@ def _cut_paths(values: Any, keys: Sequence[str]) -> None:
             values[key] = [Path(text).name for text in values[key]]
 
 
-def _classifier(run: RunFolder, name: str) -> dict[str, Any]:
+def _classifier(run: RunFolder, name: str, used: Sequence[float]) -> dict[str, Any]:
     """Return how the networks of a classifier become its probabilities, and what each of them is."""
-    used = temperatures(run.recipe, name)
     return {
         "test_time": run.recipe.classifiers[name].test_time,
         "members": [

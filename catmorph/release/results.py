@@ -12,11 +12,14 @@ import pyarrow.parquet as pq
 
 from catmorph.errors import CatmorphError
 from catmorph.inference.combine import Prediction, combine, entropy
-from catmorph.inference.members import Member, member_logits, members, temperatures
+from catmorph.inference.members import Member, all_temperatures, member_logits, members
 from catmorph.quality import blocked, describe
 from catmorph.release.layout import Key, release_keys
 from catmorph.schemes import Scheme, load_scheme
 from catmorph.workspace import Chunk, RunFolder
+
+Temperatures = Mapping[str, Sequence[float]]
+"""Classifier -> what the logits of each of its members are divided by."""
 
 _AGAIN = "run `catmorph classify`"
 
@@ -60,7 +63,11 @@ class ChunkResult:
 
 
 def read_results(
-    run: RunFolder, *, flags_only: bool = False, chunks: Sequence[Chunk] | None = None
+    run: RunFolder,
+    *,
+    flags_only: bool = False,
+    chunks: Sequence[Chunk] | None = None,
+    used: Temperatures | None = None,
 ) -> Iterator[ChunkResult]:
     """Yield the results of `chunks`, by default of all in the order of the plan.
 
@@ -70,6 +77,8 @@ def read_results(
         The run folder.
     flags_only : bool
         Read ids and flags alone; probabilities have shape (n, 0).
+    used : mapping, optional
+        Temperatures of each classifier's members, by default those that recipe and cards say now.
 
     Raises
     ------
@@ -80,7 +89,8 @@ def read_results(
     keys = release_keys(run.recipe)
     chunks = run.chunks() if chunks is None else chunks
     _refuse_missing(run, chunks, keys)
-    reader = _Reader(run, load_scheme(run.recipe.scheme), flags_only)
+    used = all_temperatures(run.recipe) if used is None else used
+    reader = _Reader(run, load_scheme(run.recipe.scheme), flags_only, used)
     for chunk in chunks:
         sources = run.read_sources(chunk)
         ids = sources["id"].combine_chunks().cast(pa.string())
@@ -162,13 +172,12 @@ def _released(require: str, views: Mapping[Key, ViewResult], count: int) -> np.n
 
 
 class _Reader:
-    """Reads the logits of chunks; the temperatures are looked up once."""
+    """Reads the logits of chunks."""
 
-    def __init__(self, run: RunFolder, scheme: Scheme, flags_only: bool):
-        self._run, self._scheme = run, scheme
+    def __init__(self, run: RunFolder, scheme: Scheme, flags_only: bool, used: Temperatures):
+        self._run, self._scheme, self._temperatures = run, scheme, used
         self._names = () if flags_only else scheme.class_names
         self._members = {name: members(run.recipe, name) for name in run.recipe.classifiers}
-        self._temperatures = {name: temperatures(run.recipe, name) for name in run.recipe.classifiers}
 
     def read(self, key: Key, chunk: Chunk, ids: pa.Array) -> ViewResult:
         """Return what the members of a classifier say together; a flag of one of them counts for all."""

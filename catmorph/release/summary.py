@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,12 +13,12 @@ import pyarrow.parquet as pq
 
 from catmorph.errors import CatmorphError
 from catmorph.files import write_bytes, write_json
-from catmorph.inference.members import members, temperatures
+from catmorph.inference.members import all_temperatures
 from catmorph.quality import FAULTS
 from catmorph.recipe import Recipe
 from catmorph.release.assemble import omission
 from catmorph.release.layout import Key, release_keys
-from catmorph.release.results import ChunkResult, read_results
+from catmorph.release.results import ChunkResult, Temperatures, read_results
 from catmorph.release.summary_text import summary_markdown, summary_table
 from catmorph.release.tally import Rules, Tally, count_view, fraction
 from catmorph.workspace import RunFolder
@@ -113,15 +113,16 @@ def summarize(run: RunFolder) -> Summary:
     """
     rules = Rules.of(run.recipe)
     counts = _Counts(release_keys(run.recipe), len(rules.scheme.classes))
-    for result in read_results(run):
+    used = all_temperatures(run.recipe)
+    for result in read_results(run, used=used):
         counts.add(rules, result)
-    summary = Summary(_values(run, rules, counts))
+    summary = Summary(_values(run, rules, counts, used))
     write_json(run.release_folder() / "summary.json", summary.values)
     write_bytes(run.release_folder() / "summary.md", summary.markdown().encode())
     return summary
 
 
-def _values(run: RunFolder, rules: Rules, counts: _Counts) -> dict[str, Any]:
+def _values(run: RunFolder, rules: Rules, counts: _Counts, used: Temperatures) -> dict[str, Any]:
     kinds, reasons = _rejections(run)
     recipe = run.recipe
     return {
@@ -132,7 +133,7 @@ def _values(run: RunFolder, rules: Rules, counts: _Counts) -> dict[str, Any]:
         "threshold": rules.threshold,
         "confidence": rules.confidence,
         "merger": _merger(rules),
-        "classifiers": {name: _classifier(recipe, name) for name in recipe.classifiers},
+        "classifiers": {name: _classifier(recipe, name, used[name]) for name in recipe.classifiers},
         "account": _account(run, counts, kinds, reasons),
         "faults": _faults(run, counts, kinds),
         "failures": _failures(run),
@@ -141,11 +142,11 @@ def _values(run: RunFolder, rules: Rules, counts: _Counts) -> dict[str, Any]:
     }
 
 
-def _classifier(recipe: Recipe, name: str) -> dict[str, Any]:
+def _classifier(recipe: Recipe, name: str, used: Sequence[float]) -> dict[str, Any]:
     """Return how the logits of a classifier's networks became probabilities."""
     return {
-        "networks": len(members(recipe, name)),
-        "temperatures": list(temperatures(recipe, name)),
+        "networks": len(recipe.classifiers[name].checkpoints),
+        "temperatures": list(used),
         "test_time": recipe.classifiers[name].test_time,
     }
 
