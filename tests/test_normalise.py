@@ -1,10 +1,15 @@
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
+from astropy.io import fits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from PIL import Image as PillowImage
 
 from catmorph.recipe import NormaliseSection
+from catmorph.stamps.cut import Placement, cut_stamp
 from catmorph.stamps.normalise import METHODS, normalise
 
 FILLS = ("zero", "median", "minimum")
@@ -126,3 +131,67 @@ def test_a_flat_stamp_becomes_zero(method):
 def test_an_empty_array_stays_empty():
     empty = np.empty((0, 3, 8, 8), dtype=np.float32)
     assert normalise(empty, NormaliseSection()).shape == (0, 3, 8, 8)
+
+
+# --- the preprocessing of the CLASH authors ---------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Image:
+    """A whole image as a mosaic to cut from."""
+
+    values: np.ndarray
+
+    @property
+    def shape(self):
+        return self.values.shape
+
+    def window(self, rows, columns):
+        return self.values[rows, columns].astype(np.float32)
+
+
+def cut_whole(image, pixels):
+    """Cut a whole square image as one stamp, as `catmorph cutouts` does."""
+    side = image.shape[0]
+    placement = Placement(((side - 1) / 2,) * 2, np.eye(2) * side / pixels, pixels)
+    return cut_stamp(Image(image), placement, "bilinear").pixels
+
+
+def as_the_authors(image, pixels):
+    """Do as the authors' code with an array of one stamp: 8 bits over the image's own minimum and maximum, PIL's
+    bilinear, and the extremes of the result to 0 and 1. Returns what each step gives.
+    """
+    image = image.astype(np.float64)
+    scaled = (image - image.min()) * (255 / (image.max() - image.min()))
+    bytes_ = (scaled + 0.5).astype(np.uint8)
+    resized = np.asarray(PillowImage.fromarray(bytes_).resize((pixels, pixels), PillowImage.Resampling.BILINEAR))
+    resized = resized.astype(np.float64)
+    return bytes_, resized, (resized - resized.min()) / (resized.max() - resized.min())
+
+
+def check_against_the_authors(image):
+    """Return by how many 255ths the input of the network differs from the authors', at most and on average."""
+    section = NormaliseSection(method="bytescale")
+    bytes_, resized, wanted = as_the_authors(image, 80)
+    # Without a resize the two are the same numbers.
+    whole = normalise(image[None, None].astype(np.float32), section)[0, 0]
+    assert np.array_equal(np.round(whole * 255), bytes_)
+    found = normalise(cut_whole(image, 80)[None, None], section)[0, 0]
+    difference = 255 * np.abs(found - wanted)
+    # Theirs is rounded before and after the resize and stretched then, ours is rounded once.
+    assert difference.max() < 2
+    assert difference.mean() < 0.6
+    return difference.max(), difference.mean(), 255 * np.abs(found - resized / 255).max()
+
+
+def test_bytescale_is_the_authors_preprocessing_of_a_stamp_alone():
+    for image in galaxies(4, side=48)[:, 0]:
+        check_against_the_authors(image)
+
+
+def test_bytescale_of_a_stamp_of_the_authors(real_data):
+    image = fits.getdata(real_data / "clash" / "a611_f475w_860.fits")
+    assert image.shape == (48, 48)
+    most, mean, without = check_against_the_authors(image)
+    # The numbers of docs/models.md.
+    assert (round(float(most), 1), round(float(mean), 1), round(float(without))) == (1.5, 0.4, 4)

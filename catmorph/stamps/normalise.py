@@ -94,7 +94,8 @@ def _minmax(
 def _bytescale(
     filled: np.ndarray, ordered: np.ndarray, count: np.ndarray, valid: np.ndarray, section: NormaliseSection
 ) -> np.ndarray:
-    # scipy.misc.bytescale, which the authors of the CLASH catalog used: 255 steps, rounded half up.
+    # scipy.misc.bytescale, which the authors of the CLASH catalog used: 255 steps, rounded half up. They did it before
+    # the resize and stretched the result to 0..1 again: the same within 2/255.
     scaled = _minmax(filled, ordered, count, valid, section)
     return np.floor(scaled * np.float32(255) + np.float32(0.5)) / np.float32(255)
 
