@@ -260,6 +260,12 @@ def test_no_file_and_no_stamp_with_enough_votes(tmp_path):
     assert sorted(one.name for one in tmp_path.iterdir()) == ["v.csv"]
 
 
+def test_classes_that_do_not_exclude_each_other_are_refused(tmp_path):
+    votes = read_votes(plain(tmp_path / "v.csv", [("a", "u", "Disk")]), SCHEME, {}, ExportOptions())
+    with pytest.raises(UsageError, match="the classes of scheme 'clash' do not exclude each other"):
+        count_votes(votes, SCHEME.model_copy(update={"kind": "sigmoid"}), minimum_votes=1)
+
+
 # --- mode, ties, agreement --------------------------------------------------------------------------------
 
 

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from catmorph.errors import UsageError
 from catmorph.labels.ballots import LeftOut, Vote, Votes
 from catmorph.labels.cells import number_cell, text_cell, write_table
 from catmorph.labels.tables import SHOWN
@@ -85,7 +86,15 @@ def count_votes(votes: Votes, scheme: Scheme, *, minimum_votes: int, ties: Ties 
 
     Stamps with fewer than `minimum_votes`, and tied ones where `ties` is ``refuse``, get no label; their votes are
     among the rows left out. The result does not depend on the order of the rows.
+
+    Raises
+    ------
+    UsageError
+        When the scheme asks several questions at once: a vote is for one of classes that exclude each other.
     """
+    if scheme.kind != "softmax":
+        raise UsageError(f"the classes of scheme {scheme.name!r} do not exclude each other: one vote cannot choose",
+                         hint="aggregate each question by itself, with a scheme of its answers")
     names = sorted({vote.stamp for vote in votes.used})
     numbers = {name: number for number, name in enumerate(names)}
     counts = np.zeros((len(names), len(scheme.classes)), dtype=np.int64)
