@@ -123,6 +123,21 @@ def test_errors_of_sample(cut, survey, tmp_path):
     assert not (tmp_path / "s.csv").exists()
 
 
+def test_stamps_of_other_sources_are_refused(cut, tmp_path):
+    other = cut.copy(tmp_path / "other")
+    catalog = other.folder / "catalogs" / "alpha.cat"
+    lines = catalog.read_text().splitlines()
+    rows = [number for number, line in enumerate(lines) if line.split()[:1] == ["1"]]
+    assert len(rows) >= 1
+    for number in rows:
+        lines[number] = lines[number].replace("1", "9", 1)
+    catalog.write_text("\n".join(lines) + "\n")
+    assert other("ingest", "-r", "tiny.toml").status == 0
+    done = other("labels", "sample", "-r", "tiny.toml")
+    assert done.status == 1
+    assert "holds other sources than its chunk has now; run `catmorph cutouts`" in done.err
+
+
 @given(st.lists(st.tuples(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r"), min_size=1,
                                   max_size=8).filter(lambda text: text == text.strip(" ")),
                           st.floats(allow_infinity=False)), min_size=1))  # fmt: skip

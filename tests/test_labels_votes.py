@@ -131,6 +131,36 @@ def test_a_user_counts_once_for_a_stamp_and_the_first_vote_counts(tmp_path):
     assert [one.row for one in labels.left_out] == [1, 6, 7]
 
 
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["T0", "Disk", "#stamp", "x", "\ud800"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
+        st.sampled_from(["task", "value", "label", "9", "#stamp", "select_label"]), inner, max_size=4),
+    max_leaves=12,
+)  # fmt: skip
+
+
+@given(cells=st.lists(st.tuples(JSON, JSON), min_size=1, max_size=6))
+def test_any_json_is_a_vote_or_left_out(cells, tmp_path_factory):
+    path = tmp_path_factory.getbasetemp() / "any.csv"
+    rows = [export_row(0, "ann", "Disk")]
+    rows += [export_row(n, f"u{n}", "", annotations=json.dumps(one), subject_data=json.dumps(other))
+             for n, (one, other) in enumerate(cells, start=1)]  # fmt: skip
+    rows += [export_row(50 + n, f"u{n}", "", annotations=json.dumps([{"task": "T0", "value": one}]))
+             for n, (one, _) in enumerate(cells, start=1)]  # fmt: skip
+    labels = counted(write_export(path, rows), options=ExportOptions(task="T0"))
+    assert sorted([*(vote.row for vote in labels.votes), *(one.row for one in labels.left_out)]) == [
+        *range(1, len(rows) + 1)
+    ]
+    assert all(one.reason for one in labels.left_out)
+    write_labels(path.with_name("any-labels.csv"), labels, SCHEME)
+
+
+def test_byte_order_marks_and_other_encodings(tmp_path):
+    path = write_export(tmp_path / "c.csv", [export_row(1, "caf\u00e9", "Disk"), export_row(2, "ann", "Disk")])
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace("\u00e9".encode(), b"\xe9"))
+    assert [vote.user for vote in counted(path).votes] == ["caf\ufffd", "ann"]
+
+
 def test_workflow_and_task_are_chosen_where_there_are_several(tmp_path):
     rows = [export_row(n, f"u{n}", "Disk") for n in range(5)]
     rows += [export_row(10 + n, f"u{n}", "Spheroid", workflow="13") for n in range(5)]
