@@ -3,6 +3,7 @@ import math
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -290,7 +291,20 @@ def test_show_an_architecture():
     assert shown["running_statistics"] == 3616
     assert shown["input"] == [1, 80, 80]
     assert shown["scheme"] == "clash"
+    assert shown["stages"][2] == "inception1"
+    assert shown["keras_weights"] is False
     assert "parameters: 5127853\n" in run("show", "clash-inception").stdout
+
+
+@pytest.mark.parametrize("name", MODELS.names())
+def test_the_table_of_the_documentation_is_right(name):
+    spec = MODELS.get(name)
+    parameters, running = count_parameters(build(name, seed=0))
+    row = (
+        f"| `{name}` | {spec.channels}, {spec.pixels} x {spec.pixels} | {spec.classes}, `{spec.scheme}` | "
+        f"{parameters:,} | {running:,} | {'yes ' if spec.keras else ''}|"
+    )
+    assert row in (Path(__file__).parents[1] / "docs" / "models.md").read_text().splitlines()
 
 
 def test_create_writes_an_untrained_checkpoint_that_says_so(tmp_path):

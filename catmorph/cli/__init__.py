@@ -30,7 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "gallery": ("release:gallery", "Draw stamps with their labels."),
     "status": ("production:status", "Show what is done, stale or missing, and what failed."),
     "clean": ("production:clean", "Remove what the recipe does not need any more."),
-    "models": ("models:models", "List, show and create networks and checkpoints."),
+    "models": ("models:models", "List, show, create and import networks and checkpoints."),
     "labels": ("labels:labels", "Draw stamps to label, show them, count the votes, and report on labels."),
     "train": ("training:train", "Train a checkpoint from labelled stamps."),
     "evaluate": ("evaluation:evaluate", "Compare a checkpoint with human votes."),

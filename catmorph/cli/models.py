@@ -14,7 +14,7 @@ from catmorph.errors import printable
 
 @click.group(epilog="Example: catmorph models show checkpoints/clash-inception.safetensors")
 def models() -> None:
-    """List, show and create networks and checkpoints."""
+    """List, show, create and import networks and checkpoints."""
 
 
 @models.command("list", epilog="Example: catmorph models list --json")
@@ -121,6 +121,8 @@ def _architecture(name: str) -> dict[str, Any]:
         "input": [spec.channels, spec.pixels, spec.pixels],
         "classes": spec.classes,
         "scheme": spec.scheme,
+        "stages": list(spec.stages),
+        "keras_weights": spec.keras is not None,
         "source": spec.source,
         "licence": spec.licence,
         "notes": spec.notes,
