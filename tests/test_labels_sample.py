@@ -117,6 +117,9 @@ def test_errors_of_sample(cut, survey, tmp_path):
     assert "--by-magnitude 'a,b' is no list of numbers" in cut("labels", "sample", *common, "--by-magnitude", "a,b").err
     unknown = cut("labels", "sample", *common, "--band", "F161W")
     assert "unknown band or view 'F161W'; did you mean 'F160W'?" in unknown.err
+    wrong = cut("labels", "sample", *common, "--set", "labels.stamp={cluster}_{id}")
+    assert "labels.stamp: pattern '{cluster}_{id}' uses {cluster}, valid: field, id, view" in wrong.err
+    assert "labels.stretches" in cut("labels", "sample", *common, "--set", "labels.stretches=[101]").err
     done = cut("labels", "sample", *common, "--set", "labels.stamp={field}_{id}")
     assert done.status == 2
     assert "labels.stamp = '{field}_{id}' gives " in done.err

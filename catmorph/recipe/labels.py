@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from catmorph.recipe.base import Section
+from catmorph.templates import pattern_problem
 
 
 class LabelsSection(Section):
@@ -39,3 +40,11 @@ class LabelsSection(Section):
         (95.0, 99.5), min_length=1, max_length=4, description="per cent of the pixels between black and white, one "
         "panel of a subject each"
     )
+
+    @field_validator("stamp")
+    @classmethod
+    def _placeholders(cls, value: str) -> str:
+        problem = pattern_problem(value, ("field", "id", "view"))
+        if problem:
+            raise ValueError(problem)
+        return value
