@@ -113,7 +113,7 @@ def match_labels(table: LabelTable, names: Sequence[str]) -> LabelMatch:
             f"no label fits a stamp: labels are named like {table.names[0] if len(table) else 'none'!r}, "
             f"stamps like {example!r}",
             where=table.path,
-            hint="set training.label_id",
+            hint="set labels.stamp",
         )
     stamps, labels = (np.array(part, dtype=np.int64) for part in zip(*found, strict=True))
     known = set(names)
