@@ -117,9 +117,11 @@ def _drawing(key: str, title: str, caption: str, draw: Callable[[], Figure]) -> 
         mpl.rcParams.update(_STYLE)
         figure = draw()
         png, pdf = io.BytesIO(), io.BytesIO()
-        tight: dict[str, Any] = {"bbox_inches": "tight", "pad_inches": 0.08}
+        canvas = FigureCanvasAgg(figure)
+        figure.draw_without_rendering()
+        tight: dict[str, Any] = {"bbox_inches": figure.get_tightbbox(canvas.get_renderer()).padded(0.08)}
         # Without these entries a file says nothing of versions and times.
-        FigureCanvasAgg(figure).print_figure(png, format="png", dpi=_DPI, metadata={"Software": None}, **tight)
+        canvas.print_figure(png, format="png", dpi=_DPI, metadata={"Software": None}, **tight)
         FigureCanvasPdf(figure).print_figure(
             pdf, format="pdf", metadata={"CreationDate": None, "Producer": None, "Creator": None}, **tight
         )
@@ -127,7 +129,10 @@ def _drawing(key: str, title: str, caption: str, draw: Callable[[], Figure]) -> 
 
 
 def _figure(width: float, height: float) -> Figure:
-    return Figure(figsize=(width, height), layout="constrained")
+    """Return a figure with margins for labels; what reaches beyond them is not cut when it is printed."""
+    figure = Figure(figsize=(width, height))
+    figure.subplots_adjust(left=0.6 / width, right=1 - 0.1 / width, bottom=0.6 / height, top=1 - 0.55 / height)
+    return figure
 
 
 def _line(index: int) -> dict[str, Any]:
@@ -237,8 +242,9 @@ def _with_interval(record: dict[str, Any]) -> str:
 def _panels(count: int, side: float = 2.4) -> tuple[Figure, list[Axes]]:
     columns = min(count, 3 if count <= 6 else 5)
     rows = -(-count // columns)
-    figure = _figure(side * columns + 0.7, side * rows + 0.7)
-    grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    figure = _figure(side * columns + 0.7, side * (1.2 * rows - 0.2) + 1.15)
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True,
+                           gridspec_kw={"wspace": 0.08, "hspace": 0.22})
     for unused in grid.flat[count:]:
         unused.set_axis_off()
     for above in grid.flat[max(0, count - columns) : count]:
@@ -265,8 +271,9 @@ def _predicted(shown: Shown) -> Figure:
         numbers = shown.overall["classes"][shown.names[index]]
         axes.set_title(f"{shown.titles[index]}: RMSE {numbers['rmse']['value']:.3f}", fontsize=8)
         axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), box_aspect=1, xticks=_TICKS, yticks=_TICKS)
-    figure.colorbar(image, ax=panels, label="stamps", fraction=0.03, pad=0.02, format=_plain)
-    figure.supxlabel("human probability (vote fraction)", fontsize=9)
+    bar = figure.add_axes((1.01, 0.25, 0.015, 0.5))
+    figure.colorbar(image, cax=bar, label="stamps", format=_plain)
+    figure.supxlabel("human probability (vote fraction)", fontsize=9, y=0.03)
     figure.supylabel("predicted probability", fontsize=9)
     figure.suptitle(shown.sample, fontsize=9)
     return figure
@@ -284,7 +291,7 @@ def _inside(values: np.ndarray) -> np.ndarray:
 
 def _reliability(shown: Shown) -> Figure:
     figure = _figure(4.2, 5.0)
-    axes, below = figure.subplots(2, 1, sharex=True, height_ratios=[3.2, 1])
+    axes, below = figure.subplots(2, 1, sharex=True, height_ratios=[3.2, 1], gridspec_kw={"hspace": 0.06})
     axes.plot([0, 1], [0, 1], color=_GREY, linewidth=0.8, linestyle="--")
     states = [("as it is", shown.overall)]
     if shown.metrics["calibration"]:
@@ -317,7 +324,7 @@ def _class_reliability(shown: Shown) -> Figure:
         axes.scatter(x, y, s=areas, color=COLOURS[0], zorder=3)
         axes.set_title(f"{title}: ECE {shown.overall['classes'][name]['ece']['value']:.3f}", fontsize=8)
         axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), box_aspect=1, xticks=_TICKS, yticks=_TICKS)
-    figure.supxlabel("mean predicted probability", fontsize=9)
+    figure.supxlabel("mean predicted probability", fontsize=9, y=0.03)
     figure.supylabel("mean vote fraction", fontsize=9)
     figure.suptitle(shown.sample, fontsize=9)
     return figure
@@ -329,9 +336,9 @@ _GROUP_ROWS = (("rmse", "RMSE"), ("accuracy", "accuracy"), ("ece", "ECE"))
 def _groups(shown: Shown) -> Figure:
     groupings = [one for one in shown.metrics["groups"] if one["groups"]]
     widths = [max(3, len(one["groups"])) for one in groupings]
-    figure = _figure(1.2 + 0.42 * sum(widths), 5.6)
+    figure = _figure(0.9 + 0.45 * sum(widths), 5.6)
     grid = figure.subplots(len(_GROUP_ROWS), len(groupings), squeeze=False, sharex="col", sharey="row",
-                           width_ratios=widths)
+                           width_ratios=widths, gridspec_kw={"wspace": 0.12, "hspace": 0.08})
     for column, grouping in enumerate(groupings):
         for row, (key, label) in enumerate(_GROUP_ROWS):
             axes = grid[row, column]

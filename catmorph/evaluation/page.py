@@ -245,10 +245,10 @@ def _thresholds(shown: Shown, drawings: tuple[Drawing, ...]) -> Section:
         (f"{row['threshold']:.2f}", _or_binomial(row["kept"]), _or_binomial(row["accuracy"]), _value(row["macro_f1"]))
         for row in shown.overall["thresholds"] if row["threshold"] in KEPT_THRESHOLDS
     ]
-    text = ("Accuracy and macro F1 of the stamps whose largest probability is at least the threshold. Intervals are by "
-            "source; where a proportion is 0 or 1, where resamples tell nothing, binomial (Wilson).")
-    return Section("Probability thresholds", (text,), ("threshold", "kept fraction", "accuracy", "macro F1"), tuple(rows),
-                   drawings)
+    text = ("Accuracy and macro F1 of the stamps whose largest probability is at least the threshold. Intervals are "
+            "by source; where a proportion is 0 or 1, where resamples tell nothing, binomial (Wilson).")
+    header = ("threshold", "kept fraction", "accuracy", "macro F1")
+    return Section("Probability thresholds", (text,), header, tuple(rows), drawings)
 
 
 def _binary(shown: Shown) -> Section:
