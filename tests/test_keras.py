@@ -302,6 +302,8 @@ def test_a_cut_or_foreign_file_says_what_it_is(tmp_path, small):
     for length in (len(whole) // 2, 900, 100):
         path.write_bytes(whole[:length])
         assert problem(path).startswith("is damaged: ")
+    path.write_bytes(whole[:4] + b"...." + whole[8:])
+    assert problem(path) == "is damaged: its signature is not that of HDF5; copy it again"
     path.write_bytes(b"")
     assert problem(path).startswith("is empty, not an HDF5 file; a Keras weight file is written by")
     path.write_bytes(b"\x80\x02}q\x00.")

@@ -5,16 +5,22 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from keras_files import write_recipe
 from torch import nn
 
 from catmorph.cli.models import models
 from catmorph.errors import UsageError
+from catmorph.inference.predict import Predictor
 from catmorph.models import MODELS, build, count_parameters
+from catmorph.models.card import card_for
+from catmorph.models.checkpoint import load_checkpoint, save_checkpoint
 from catmorph.models.clash import Inception, Widths
 from catmorph.models.header import load_card
+from catmorph.recipe import load_recipe
 from catmorph.schemes import load_scheme
 
 # Table 1 of Perez-Carrasco et al. (2019), written out: output (channel, y, x), then for each convolution
@@ -257,6 +263,26 @@ def test_the_narrow_network_has_the_layout_of_the_full_one_at_a_quarter_of_its_w
         assert ratios <= {1, 4}, name
     assert narrow["head.weight"].shape == (5, 256)
     assert narrow["conv1.conv.weight"].shape == (16, 1, 7, 7)
+
+
+@pytest.mark.parametrize("name", ["clash-inception-released", "dominguez-cnn", "gz2-cnn"])
+def test_a_published_network_predicts_the_same_in_production(tmp_path, name):
+    spec, module = MODELS.get(name), build(name, seed=1).eval()
+    for layer in module.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.running_mean.uniform_(-0.1, 0.1)
+            layer.running_var.uniform_(0.5, 2)
+    recipe = load_recipe(write_recipe(tmp_path / "recipe.toml", spec.scheme, spec.pixels, bands=spec.channels))
+    save_checkpoint(tmp_path / "net.safetensors", module, card_for(recipe, name, channels=spec.channels))
+    checkpoint = load_checkpoint(tmp_path / "net.safetensors")
+    stamps = np.random.default_rng(0).random((4, spec.channels, spec.pixels, spec.pixels), dtype=np.float32)
+    with torch.inference_mode():
+        wanted = module(torch.from_numpy(stamps)).numpy()
+    for precision, tolerance in (("float32", 1e-5), ("bfloat16", 0.03)):
+        predictor = Predictor(checkpoint, "cpu", precision, batch=16)
+        found = predictor.logits(stamps)
+        assert np.abs(found - wanted).max() < tolerance * np.abs(wanted).max()
+        assert np.array_equal(predictor.logits(stamps[::-1])[::-1], found)
 
 
 def test_a_seed_decides_the_weights_and_leaves_the_callers_random_state_alone():

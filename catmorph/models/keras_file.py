@@ -74,6 +74,8 @@ def open_keras(path: Path) -> Iterator[KerasFile]:
         raise CheckpointError("no such file", where=path) from None
     except OSError as error:
         raise CheckpointError(f"cannot be read: {error.strerror or error}", where=path) from error
+    if start.startswith(HDF5[:4]) and not start.startswith(HDF5):
+        raise CheckpointError("is damaged: its signature is not that of HDF5", where=path, hint=DAMAGED)
     if not start.startswith(HDF5):
         raise CheckpointError(f"is {kind_of_file(start, size)}, not an HDF5 file", where=path, hint=HINT)
     with _refusing_damage(path):
@@ -89,8 +91,10 @@ def _refusing_damage(path: Path) -> Iterator[None]:
     """Turn what h5py raises for damaged files into an error that says so."""
     try:
         yield
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"is damaged: {printable(str(error))[:200]}", where=path, hint=DAMAGED) from error
+    except (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, MemoryError) as error:
+        # A KeyError's text is in quotes.
+        reason = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+        raise CheckpointError(f"is damaged: {printable(reason)[:200]}", where=path, hint=DAMAGED) from error
 
 
 def read_array(path: Path, layer: KerasLayer, role: str) -> np.ndarray:
