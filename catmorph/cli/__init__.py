@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "models": ("models:models", "List, show, create and import networks and checkpoints."),
     "labels": ("labels:labels", "Draw stamps to label, show them, count the votes, and report on labels."),
     "train": ("training:train", "Train a checkpoint from labelled stamps."),
+    "finetune": ("training:finetune", "Train on, from the weights of another checkpoint."),
     "evaluate": ("evaluation:evaluate", "Compare a checkpoint with human votes."),
     "experiment": ("experiment:experiment", "Do a grid of trainings, with tables and a figure."),
     "simulate": ("simulate:simulate", "Simulate clusters, mosaics, catalogs and votes."),

@@ -15,11 +15,11 @@ class QuickSection(Section):
     """
 
     repeats: int = Field(3, ge=1, description="trainings at each point")
-    epochs: int = Field(20, ge=1, description="epochs at most")
-    batches_per_epoch: int = Field(15, ge=1, description="batches an epoch")
-    batch: int = Field(64, ge=2, description="stamps a batch")
+    epochs: int = Field(16, ge=1, description="epochs at most")
+    batches_per_epoch: int = Field(12, ge=1, description="batches an epoch")
+    batch: int = Field(32, ge=2, description="stamps a batch")
     patience: int = Field(8, ge=1, description="epochs without better validation loss before it stops")
-    learning_rate: float = Field(5e-4, gt=0, description="Adam's learning rate: in few steps a small one gets nowhere")
+    learning_rate: float = Field(1e-3, gt=0, description="Adam's learning rate: in few steps a small one gets nowhere")
 
 
 class ExperimentSection(Section):

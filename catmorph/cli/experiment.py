@@ -1,0 +1,191 @@
+"""The command that does grids of trainings."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from catmorph.cli.common import Session, device_option, run_options, usable_cores
+from catmorph.cli.labelled import gather
+from catmorph.errors import HeldError
+
+if TYPE_CHECKING:
+    from catmorph.experiments.plan import Grid
+    from catmorph.experiments.run import Stamps
+    from catmorph.labels import LabelledStamps
+
+
+@click.command(epilog="Example: catmorph experiment learning-curve clash.toml --from candels.safetensors --quick")
+@click.argument("name", metavar="NAME")
+@click.option("--quick", is_flag=True, help="Fewer and shorter trainings, as experiments.quick says, of a narrow "
+              "network where there is one and no --from.")
+@click.option("--from", "start", type=click.Path(path_type=Path), metavar="CHECKPOINT",
+              help="Checkpoint that fine-tuned trainings start from [default: experiments.start].")
+@click.option("--workers", type=click.IntRange(1), metavar="N",
+              help="Trainings at a time, and processes that cut stamps [default: the cores this process may use; "
+              "with a GPU 1].")
+@click.option("--threads", type=click.IntRange(1), metavar="N", default=1,
+              help="Processor threads of a training [default: 1].")
+@click.option("--keep", is_flag=True, help="Keep the checkpoint, split and learning curve of every training.")
+@click.option("--dry-run", is_flag=True, help="Only list the grid, and how many of its trainings are done.")
+@device_option("Where the networks are trained")
+@run_options(argument=True, json=True)
+def experiment(
+    session: Session, name: str, quick: bool, start: Path | None, workers: int | None, threads: int, keep: bool,
+    dry_run: bool, device: str,
+) -> int:
+    """Do a grid of trainings, with tables and a figure.
+
+    NAME is learning-curve, freezing, filter-importance, crop-size, learning-rate or repeat; RECIPE (default:
+    $CATMORPH_RECIPE, else ./catmorph.toml) has the sections [training] and [experiments]. Trainings that are done
+    are kept: the same command goes on after an interruption. Exit status 1 when a training failed; the others are
+    done all the same.
+    """
+    from catmorph.experiments.plan import plan
+    from catmorph.experiments.run import (
+        Settings,
+        common_stamps,
+        grid_folder,
+        grid_tasks,
+        refuse_failures,
+        refuse_impossible,
+        refuse_without_lightning,
+        results_of,
+        run_grid,
+    )
+    from catmorph.experiments.summary import write_all
+
+    grid = plan(name, session.recipe, quick=quick, start=start)
+    folder = grid_folder(grid)
+    if dry_run:
+        return _list(session, grid, folder, keep)
+    refuse_without_lightning()
+    settings = Settings(workers or _workers(device), threads, device, keep, session.shows_progress)
+    with _held(grid, folder):
+        stamps = common_stamps(_stamps(session, grid, folder, settings.workers))
+        grid = plan(name, session.recipe, quick=quick, start=start, views=_views(session, stamps))
+        refuse_impossible(grid, stamps)
+        account = run_grid(grid, stamps, folder, settings, session.say)
+        report = write_all(grid, results_of(grid_tasks(grid, stamps, folder, settings)), account, folder)
+    if session.json:
+        click.echo(json.dumps(report, indent=2, sort_keys=True))
+    elif not session.quiet:
+        _tell(report)
+    refuse_failures(account, folder)
+    return 0
+
+
+def _workers(device: str) -> int:
+    from catmorph.models.device import resolve_device
+
+    return 1 if resolve_device(device) == "cuda" else usable_cores()
+
+
+@contextmanager
+def _held(grid: Grid, folder: Path) -> Iterator[None]:
+    """Hold the folder of the grid as a run folder is held."""
+    from catmorph.workspace import RunFolder
+
+    try:
+        with RunFolder(folder, grid.recipe).lock():
+            yield
+    except HeldError as error:
+        raise HeldError(error.message, where=error.where, hint="wait for it") from None
+
+
+def _session(session: Session, grid: Grid, folder: Path, side: str | None) -> Session:
+    """Return the session whose run folder has stamps of `side`; those of other sides than the recipe's lie apart."""
+    from catmorph.workspace import safe_name
+
+    own = session.recipe.stamp
+    if side is None or side == f"{own.side_value:g} {own.side_unit}":
+        return session
+    workdir = folder.parent / "crops" / safe_name(side.replace(" ", "-"))
+    return replace(session, workdir=workdir, overrides=(*session.overrides, f'stamp.side="{side}"'))
+
+
+def _stamps(session: Session, grid: Grid, folder: Path, workers: int) -> Stamps:
+    found: dict[str | None, LabelledStamps] = {}
+    for side in grid.sides:
+        one = _session(session, grid, folder, side)
+        if side is not None:
+            session.say(f"stamps of {side}: {one.run.path}")
+        with one.run.lock():
+            found[side] = gather(one, workers=workers, scheduler=None)
+    return found
+
+
+def _views(session: Session, stamps: Stamps) -> tuple[str, ...]:
+    """Return the views with labelled stamps, in the recipe's order."""
+    there = {view for data in stamps.values() for view in data.view_names}
+    return tuple(view for view in session.recipe.all_views if view in there)
+
+
+def _list(session: Session, grid: Grid, folder: Path, keep: bool) -> int:
+    """Print the settings of the grid with their trainings, done and in all; nothing is written or cut."""
+    from catmorph.experiments.plan import plan
+    from catmorph.experiments.run import Settings, common_stamps, grid_tasks
+    from catmorph.experiments.tables import label
+    from catmorph.release.text import text_table
+
+    stamps = _stamps_there(session, grid, folder)
+    done: Counter[str] = Counter()
+    if stamps is not None:
+        grid = plan(grid.experiment.name, session.recipe, quick=grid.quick, start=grid.start,
+                    views=_views(session, stamps))  # fmt: skip
+        tasks = grid_tasks(grid, common_stamps(stamps), folder, Settings(keep=keep))
+        done.update(label(task.point.setting) for task in tasks if task.done() is not None)
+    totals = Counter(label(point.setting) for point in grid.points)
+    if session.json:
+        points = [{"setting": dict(one), "done": done[label(one)], "trainings": totals[label(one)]}
+                  for one in grid.settings]  # fmt: skip
+        report = {"experiment": grid.experiment.name, "quick": grid.quick, "folder": str(folder), "points": points,
+                  "trainings": {"done": done.total(), "total": totals.total()}}  # fmt: skip
+        click.echo(json.dumps(report, indent=2, sort_keys=True))
+        return 0
+    rows: list[list[object]] = [[label(one), done[label(one)], totals[label(one)]] for one in grid.settings]
+    header = [", ".join(grid.axes), "done", "trainings"]
+    click.echo("\n".join(text_table(header, [*rows, ["all", done.total(), totals.total()]])))
+    return 0
+
+
+def _stamps_there(session: Session, grid: Grid, folder: Path) -> Stamps | None:
+    """Return the labelled stamps, None where not all are cut yet."""
+    from catmorph.errors import CatmorphError, UsageError
+    from catmorph.labels import labelled_stamps
+
+    found: dict[str | None, LabelledStamps] = {}
+    for side in grid.sides:
+        run = _session(session, grid, folder, side).run
+        if run.recipe.labels.stamp_files is None and not run.plan_path().exists():
+            return None
+        try:
+            found[side], _ = labelled_stamps(run)
+        except UsageError:
+            raise
+        except CatmorphError:
+            return None
+    return found
+
+
+def _tell(report: dict[str, Any]) -> None:
+    from catmorph.release.text import text_table
+
+    rows = []
+    for point in report["points"]:
+        values = ["" if one["mean"] is None else f"{one['mean']:.4f}" + (f" +- {one['std']:.4f}" if one["std"] else "")
+                  for one in point["measures"].values()]  # fmt: skip
+        rows.append([", ".join(map(str, point["setting"].values())), point["measures"]["rmse"]["n"], *values])
+    if rows:
+        names = list(report["points"][0]["measures"])
+        click.echo("\n".join(text_table([", ".join(report["points"][0]["setting"]), "n", *names], rows)))
+    for line in report["conclusions"]:
+        click.echo(line)
+    click.echo(next(path for path in report["files"] if path.endswith("summary.md")))

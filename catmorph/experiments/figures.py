@@ -1,0 +1,214 @@
+"""The figure of each experiment, as PNG and PDF; same results, same bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
+from matplotlib.figure import Figure
+from matplotlib.transforms import ScaledTranslation
+
+from catmorph.experiments.plan import FINE_TUNED, FROM_SCRATCH, NO_FILTER, Setting
+from catmorph.experiments.tables import Results, Spread, label
+from catmorph.files import atomic
+
+DPI = 150
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#7F7F7F"
+"""Colours that the colour-blind can tell apart (Okabe & Ito)."""
+STYLE: dict[str, Any] = {
+    "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#E5E5E5",
+    "grid.linewidth": 0.6, "axes.axisbelow": True, "legend.frameon": False, "errorbar.capsize": 2.5,
+    "lines.markersize": 5, "pdf.fonttype": 42, "text.parse_math": False,
+}  # fmt: skip
+RMSE = "test RMSE (mean, standard deviation)"
+
+
+def draw(results: Results, path: Path) -> list[Path]:
+    """Draw the figure of an experiment as `path` with the endings .png and .pdf, and return the two files."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        for key, value in STYLE.items():
+            mpl.rcParams[key] = value  # type: ignore[index]
+        figure = Figure(figsize=(5.6, 3.8), layout="constrained")
+        FIGURES[results.grid.experiment.name](results, figure)
+        return save(figure, path)
+
+
+def save(figure: Figure, path: Path) -> list[Path]:
+    """Write a figure as PNG and PDF, without dates and versions."""
+    files = [path.with_suffix(".png"), path.with_suffix(".pdf")]
+    with atomic(files[0]) as temporary:
+        FigureCanvasAgg(figure).print_figure(temporary, dpi=DPI, format="png", metadata={"Software": None})
+    with atomic(files[1]) as temporary:
+        nothing = {"CreationDate": None, "Creator": None, "Producer": None}
+        FigureCanvasPdf(figure).print_figure(temporary, format="pdf", metadata=nothing)
+    return files
+
+
+def _learning_curve(results: Results, figure: Figure) -> None:
+    """RMSE against the size of the training subset (Fig. 4 of Perez-Carrasco et al. 2019)."""
+    axes = figure.subplots()
+    styles = ((FINE_TUNED, BLUE, "o", "-"), (FROM_SCRATCH, ORANGE, "s", "--"))
+    for shift, (start, colour, marker, line) in zip((-1, 1), styles, strict=True):
+        settings = [one for one in results.settings if one["start"] == start]
+        if settings:
+            sizes = np.array([one["size"] for one in settings], dtype=float)
+            # Bars of the two starts stand beside each other.
+            _bars(axes, sizes + shift * 4, [results.spread(one, "rmse") for one in settings],
+                  color=colour, marker=marker, linestyle=line, label=start)  # fmt: skip
+    _levels(axes, results)
+    axes.set_xlabel("stamps in the training subset")
+    axes.set_ylabel(RMSE)
+    axes.set_xlim(left=0)
+    axes.legend(fontsize=8)
+
+
+def _named(xlabel: str) -> Callable[[Results, Figure], None]:
+    """Return the drawing of RMSE against settings that are names."""
+
+    def drawing(results: Results, figure: Figure) -> None:
+        axes = figure.subplots()
+        settings = results.settings
+        places = np.arange(len(settings), dtype=float)
+        _bars(axes, places, [results.spread(one, "rmse") for one in settings], color=BLUE, marker="o", linestyle="")
+        _dots(axes, places, results, settings)
+        axes.set_xticks(places, [label(one) for one in settings], rotation=40, ha="right", rotation_mode="anchor")
+        axes.set_xlabel(xlabel)
+        axes.set_ylabel(RMSE)
+
+    return drawing
+
+
+def _measured(xlabel: str, *, logarithmic: bool = False) -> Callable[[Results, Figure], None]:
+    """Return the drawing of RMSE against a number."""
+
+    def drawing(results: Results, figure: Figure) -> None:
+        axes = figure.subplots()
+        settings = results.settings
+        places = np.array([float(next(iter(one.values()))) for one in settings])
+        if logarithmic:
+            axes.set_xscale("log")
+        _bars(axes, places, [results.spread(one, "rmse") for one in settings], color=BLUE, marker="o", linestyle="-")
+        _dots(axes, places, results, settings)
+        unit = results.grid.recipe.stamp.side_unit
+        axes.set_xticks(places, [label(one) for one in settings])
+        axes.minorticks_off()
+        axes.set_xlabel(xlabel.format(unit=unit))
+        axes.set_ylabel(RMSE)
+
+    return drawing
+
+
+def _filter_importance(results: Results, figure: Figure) -> None:
+    """How much the error grows without a filter; with stamps of one filter each also on those of that filter."""
+    settings = [one for one in results.settings if one["without"] != NO_FILTER]
+    filters = [str(one["without"]) for one in settings]
+    per_view = f"rmse, {filters[0]}" in results.measures if filters else False
+    figure.set_size_inches(5.6, 1.6 + 0.26 * max(len(filters), 4))
+    axes = figure.subplots()
+    places = np.arange(len(filters), dtype=float)[::-1]
+    _sideways(axes, places, [results.difference(one, "rmse") for one in settings], BLUE, "o", "all test stamps")
+    if per_view:
+        own = [results.difference(one, f"rmse, {name}") for one, name in zip(settings, filters, strict=True)]
+        _sideways(axes, places - 0.25, own, ORANGE, "s", "test stamps of that filter")
+        axes.legend(fontsize=8, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
+    axes.axvline(0, color=GREY, linewidth=0.8)
+    axes.set_yticks(places, filters)
+    axes.grid(visible=False, axis="y")
+    how = "left out of training" if per_view else "set to zero in the test stamps"
+    axes.set_ylabel(f"filter {how}")
+    axes.set_xlabel("change of the test RMSE (mean and interval of the paired differences)")
+
+
+def _repeat(results: Results, figure: Figure) -> None:
+    """The mean confusion matrix with its deviations, and the RMSE of each class."""
+    figure.set_size_inches(8.4, 3.8)
+    left, right = figure.subplots(1, 2, width_ratios=[1.15, 1])
+    (setting,) = results.settings
+    names = results.classes
+    _confusion(left, results, setting, names)
+    measures = ["rmse", *(f"rmse_by_class, {name}" for name in names)]
+    places = np.arange(len(measures), dtype=float)[::-1]
+    spreads = [results.spread(setting, measure) for measure in measures]
+    right.errorbar([one.mean for one in spreads], places, xerr=[_std(one) for one in spreads],
+                   color=BLUE, marker="o", linestyle="", zorder=3)  # fmt: skip
+    for place, measure in zip(places, measures, strict=True):
+        values = results.of(setting)[measure].to_numpy()
+        right.plot(values, np.full(len(values), place - 0.22), ".", color=GREY, markersize=3, alpha=0.7)
+    right.set_yticks(places, ["all classes", *names])
+    right.set_xlabel("test RMSE (mean, standard deviation, each training)")
+
+
+def _confusion(axes: Axes, results: Results, setting: Setting, names: Sequence[str]) -> None:
+    cells = [[results.spread(setting, f"called {model}, {human}") for model in names] for human in names]
+    means = np.array([[one.mean for one in row] for row in cells])
+    axes.imshow(means, vmin=0, vmax=1, cmap="Blues", aspect="auto")
+    axes.grid(visible=False)
+    for (y, x), mean in np.ndenumerate(means):
+        std = cells[y][x].std
+        if np.isfinite(mean):
+            text = f"{100 * mean:.0f}" + (f"\n±{100 * std:.0f}" if np.isfinite(std) else "")
+            axes.text(x, y, text, ha="center", va="center", fontsize=7.5, color="white" if mean > 0.55 else "black")
+    axes.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xlabel("most probable class")
+    axes.set_ylabel("most voted class (rows: 100%)")
+
+
+def _bars(axes: Axes, places: np.ndarray, spreads: Sequence[Spread], **style: Any) -> None:
+    axes.errorbar(places, [one.mean for one in spreads], yerr=[_std(one) for one in spreads], **{"zorder": 3} | style)
+
+
+def _sideways(
+    axes: Axes, places: np.ndarray, spreads: Sequence[Spread | None], colour: str, marker: str, text: str
+) -> None:
+    rows = [(place, one) for place, one in zip(places, spreads, strict=True) if one is not None]
+    half = [one.high - one.mean if np.isfinite(one.high) else 0.0 for _, one in rows]
+    axes.errorbar([one.mean for _, one in rows], [place for place, _ in rows], xerr=half, color=colour, marker=marker,
+                  linestyle="", label=text, zorder=3)  # fmt: skip
+
+
+def _dots(axes: Axes, places: np.ndarray, results: Results, settings: Sequence[Setting]) -> None:
+    """Show each training, a little to the right of its mean."""
+    aside = ScaledTranslation(6 / 72, 0, axes.figure.dpi_scale_trans)
+    for place, setting in zip(places, settings, strict=True):
+        values = results.of(setting)["rmse"].to_numpy()
+        axes.plot(np.full(len(values), place), values, ".", color=GREY, markersize=3, alpha=0.7,
+                  transform=axes.transData + aside)  # fmt: skip
+
+
+def _levels(axes: Axes, results: Results) -> None:
+    """Draw what a constant answer and a perfect network would reach, on average over the test subsets.
+
+    A level far above the results would squeeze them, and is left out.
+    """
+    highest = 1.3 * max(results.spread(one, "rmse").mean for one in results.settings)
+    for measure, text in (("mean_label_rmse", "always the mean label"), ("vote_noise_rmse", "noise of the votes")):
+        if measure in results.table.columns:
+            level = float(results.table[measure].mean())
+            if level > highest:
+                continue
+            axes.axhline(level, color=GREY, linewidth=0.9, linestyle=":")
+            axes.annotate(text, (1, level), xycoords=("axes fraction", "data"), xytext=(-2, 2),
+                          textcoords="offset points", ha="right", fontsize=7.5, color="#555555")  # fmt: skip
+
+
+def _std(one: Spread) -> float:
+    return one.std if np.isfinite(one.std) else 0.0
+
+
+FIGURES: dict[str, Callable[[Results, Figure], None]] = {
+    "learning-curve": _learning_curve,
+    "freezing": _named("frozen before this stage"),
+    "filter-importance": _filter_importance,
+    "crop-size": _measured("side of the stamps ({unit})"),
+    "learning-rate": _measured("learning rate", logarithmic=True),
+    "repeat": _repeat,
+}
+"""The drawing of each experiment."""

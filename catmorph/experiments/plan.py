@@ -1,0 +1,279 @@
+"""Which trainings an experiment is made of: its points, their seeds and settings."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from catmorph.errors import UsageError, suggest
+from catmorph.models import MODELS
+from catmorph.models.header import load_card
+from catmorph.recipe import Recipe, TrainingSection
+from catmorph.workspace import safe_name
+
+Value = str | int | float
+"""What a setting of a grid is: a size, a rate, the name of a stage ..."""
+Setting = Mapping[str, Value]
+"""Axis -> value."""
+
+FINE_TUNED, FROM_SCRATCH = "fine-tuned", "from scratch"
+NOTHING = "nothing"
+"""The point of `freezing` without a frozen stage."""
+NO_FILTER = "no filter"
+"""The point of `filter-importance` with every filter; no view can be called so."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One training of a grid.
+
+    Attributes
+    ----------
+    setting : mapping
+        What is varied, axis -> value.
+    repeat : int
+        Number of the split or repeat, from 0; trainings of one number share their seed whatever the setting.
+    changes : mapping
+        Keys of [training] that differ from the grid's.
+    side : str, optional
+        Side of the stamps, as ``stamp.side``; default: the recipe's.
+    """
+
+    setting: Setting
+    repeat: int
+    changes: Mapping[str, Any]
+    side: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the training, as part of file names."""
+        text = "-".join([*map(str, self.setting.values()), f"{self.repeat:02d}"])
+        return safe_name(text.replace(" ", "_").replace("+", ""))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """An experiment on one recipe: its trainings, in order, and what they share."""
+
+    experiment: Experiment
+    recipe: Recipe
+    section: TrainingSection
+    quick: bool
+    points: tuple[Point, ...]
+
+    @property
+    def start(self) -> Path | None:
+        """The checkpoint that fine-tuned trainings start from."""
+        return Path(self.section.start) if self.section.start else None
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """The names of what is varied."""
+        return self.experiment.axes
+
+    @property
+    def settings(self) -> list[Setting]:
+        """The settings, in order, each once."""
+        return [dict(pairs) for pairs in dict.fromkeys(tuple(point.setting.items()) for point in self.points)]
+
+    @property
+    def sides(self) -> tuple[str | None, ...]:
+        """The sides of stamps that are needed, each once."""
+        return tuple(dict.fromkeys(point.side for point in self.points))
+
+    def section_of(self, point: Point) -> TrainingSection:
+        """Return the settings of one training, its seed included."""
+        seed = training_seed(self.recipe.experiments.seed, point.repeat)
+        return self.section.model_copy(update={**point.changes, "seed": seed})
+
+    def recipe_of(self, point: Point) -> Recipe:
+        """Return the recipe whose stamps one training sees."""
+        if point.side is None:
+            return self.recipe
+        return self.recipe.model_copy(update={"stamp": self.recipe.stamp.model_copy(update={"side": point.side})})
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A kind of grid.
+
+    `repeats` names the key of [experiments] with the trainings a point; `points` gives the settings, with the
+    changes of each; `reference` the setting that another is compared with.
+    """
+
+    name: str
+    title: str
+    axes: tuple[str, ...]
+    repeats: str
+    points: Callable[[Shape], Iterator[Point]]
+    reference: Callable[[Grid, Setting], Setting | None]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the points of an experiment depend on."""
+
+    recipe: Recipe
+    section: TrainingSection
+    views: tuple[str, ...]
+    quick: bool
+
+    @property
+    def channels(self) -> int:
+        """Channels of a stamp: the bands of a view."""
+        return len(next(iter(self.recipe.all_views.values())))
+
+
+def training_seed(seed: int, repeat: int) -> int:
+    """Return the seed of the trainings with number `repeat`, whatever else is varied.
+
+    It decides split, initialisation and augmentation: trainings of one number differ in nothing but the setting,
+    and are compared pairwise.
+    """
+    return int.from_bytes(hashlib.sha256(f"{seed} {repeat}".encode()).digest()[:4], "little") >> 1
+
+
+def plan(
+    name: str, recipe: Recipe, *, quick: bool = False, start: Path | None = None, views: Sequence[str] = ()
+) -> Grid:
+    """Return the grid of experiment `name` on `recipe`.
+
+    Parameters
+    ----------
+    quick : bool
+        The smaller grid of ``experiments.quick``.
+    start : path, optional
+        Checkpoint that fine-tuned trainings start from; default: ``experiments.start``, else ``training.start``.
+    views : sequence of str, optional
+        Views with labelled stamps; default: all of the recipe.
+
+    Raises
+    ------
+    UsageError
+        For an unknown experiment, a recipe without [training], or an experiment that needs a checkpoint to start
+        from, several views, or mosaics, where there are none.
+    """
+    if name not in EXPERIMENTS:
+        raise UsageError(f"unknown experiment {name!r}", hint=suggest(name, EXPERIMENTS))
+    experiment = EXPERIMENTS[name]
+    section = _section(recipe, quick, start)
+    shape = Shape(recipe, section, tuple(views) or tuple(recipe.all_views), quick)
+    repeats = getattr(recipe.experiments, experiment.repeats)
+    if quick:
+        repeats = min(repeats, recipe.experiments.quick.repeats)
+    points = tuple(
+        Point(point.setting, repeat, point.changes, point.side)
+        for point in experiment.points(shape) for repeat in range(repeats)
+    )  # fmt: skip
+    return Grid(experiment, recipe, section, quick, points)
+
+
+def _section(recipe: Recipe, quick: bool, start: Path | None) -> TrainingSection:
+    """Return what all trainings share: [training], with the start, its network and the quick limits."""
+    section = recipe.training
+    if section is None:
+        raise UsageError("the recipe has no [training] section", hint="the trainings of a grid are as it says")
+    found = start or recipe.experiments.start or section.start
+    changes: dict[str, Any] = {"start": str(found) if found else None}
+    if found:
+        changes["model"] = load_card(found).model
+    elif quick and f"{section.model}-narrow" in MODELS.names():
+        changes["model"] = f"{section.model}-narrow"
+    if quick:
+        limits = recipe.experiments.quick
+        for key in ("epochs", "batches_per_epoch", "batch", "patience"):
+            changes[key] = min(getattr(section, key), getattr(limits, key))
+        changes["learning_rate"] = limits.learning_rate
+    return section.model_copy(update=changes)
+
+
+def _learning_curve(shape: Shape) -> Iterator[Point]:
+    starts = {FINE_TUNED: shape.section.start, FROM_SCRATCH: None}
+    for size in sorted(set(shape.recipe.experiments.sizes)):
+        for start, checkpoint in starts.items():
+            # What is frozen is frozen at what a checkpoint holds.
+            changes = {"size": size, "start": checkpoint} | ({} if checkpoint else {"freeze_before": None})
+            if start == FROM_SCRATCH or checkpoint:
+                yield Point({"size": size, "start": start}, 0, changes)
+
+
+def _freezing(shape: Shape) -> Iterator[Point]:
+    if not shape.section.start:
+        raise UsageError("freezing needs a checkpoint to start from", hint="give --from or set experiments.start")
+    stages = MODELS.get(shape.section.model).stages
+    chosen = shape.recipe.experiments.stages
+    for stage in chosen:
+        if stage not in stages[1:]:
+            raise UsageError(f"experiments.stages: {shape.section.model} has no stage {stage!r} to freeze before",
+                             hint=suggest(stage, stages[1:]))
+    chosen = chosen or tuple(stage for stage in stages if stage.startswith("inception")) or stages[1:]
+    if shape.quick:
+        chosen = _thinned(chosen)
+    for stage in (NOTHING, *chosen):
+        yield Point({"frozen before": stage}, 0, {"freeze_before": None if stage == NOTHING else stage})
+
+
+def _filter_importance(shape: Shape) -> Iterator[Point]:
+    yield Point({"without": NO_FILTER}, 0, {})
+    if shape.channels > 1:
+        return  # One training tells of every filter: each is set to zero in its test stamps.
+    if len(shape.views) < 2:
+        raise UsageError(f"filter-importance needs several filters: the labelled stamps are all of {shape.views[0]}")
+    for view in shape.views:
+        yield Point({"without": view}, 0, {"leave_out": (view,)})
+
+
+def _crop_size(shape: Shape) -> Iterator[Point]:
+    if shape.recipe.labels.stamp_files is not None:
+        raise UsageError("crop-size cuts stamps anew, and labels.stamp_files gives stamps that are cut already",
+                         hint="name catalog and mosaics, and no stamp files")
+    unit = shape.recipe.stamp.side_unit
+    sides = tuple(sorted(set(shape.recipe.experiments.crop_sizes)))
+    for side in _thinned(sides) if shape.quick else sides:
+        yield Point({"side": side}, 0, {}, side=f"{side:g} {unit}")
+
+
+def _learning_rate(shape: Shape) -> Iterator[Point]:
+    for rate in sorted(set(shape.recipe.experiments.learning_rates)):
+        yield Point({"learning rate": rate}, 0, {"learning_rate": rate})
+
+
+def _repeat(shape: Shape) -> Iterator[Point]:
+    yield Point({"trainings": "all"}, 0, {})
+
+
+def _thinned(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the first, the last and the middle one."""
+    return tuple(dict.fromkeys((values[0], values[len(values) // 2], values[-1])))
+
+
+def _from_scratch(grid: Grid, setting: Setting) -> Setting:
+    return {**setting, "start": FROM_SCRATCH}
+
+
+def _own_side(grid: Grid, setting: Setting) -> Setting:
+    return dict.fromkeys(setting, grid.recipe.stamp.side_value)
+
+
+def _own_rate(grid: Grid, setting: Setting) -> Setting | None:
+    return {"learning rate": grid.recipe.training.learning_rate} if grid.recipe.training else None
+
+
+EXPERIMENTS = {
+    one.name: one
+    for one in (
+        Experiment("learning-curve", "Size of the training subset", ("size", "start"), "splits", _learning_curve,
+                   _from_scratch),
+        Experiment("freezing", "Stages that are frozen", ("frozen before",), "repeats", _freezing,
+                   lambda grid, setting: {"frozen before": NOTHING}),
+        Experiment("filter-importance", "Filters left out", ("without",), "splits", _filter_importance,
+                   lambda grid, setting: {"without": NO_FILTER}),
+        Experiment("crop-size", "Side of the stamps", ("side",), "splits", _crop_size, _own_side),
+        Experiment("learning-rate", "Learning rate", ("learning rate",), "splits", _learning_rate, _own_rate),
+        Experiment("repeat", "Repeated trainings", ("trainings",), "repeats", _repeat, lambda grid, setting: None),
+    )
+}  # fmt: skip
+"""The experiments, by name."""

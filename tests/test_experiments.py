@@ -1,0 +1,338 @@
+"""Grids of trainings: what they are made of, and that they end with the same tables however they are done."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+from experiment_data import recipe_in, stamps, start_in
+
+from catmorph.errors import CatmorphError, UsageError
+from catmorph.experiments import prepared
+from catmorph.experiments.plan import EXPERIMENTS, plan, training_seed
+from catmorph.experiments.run import (
+    Settings,
+    common_stamps,
+    grid_folder,
+    grid_tasks,
+    refuse_failures,
+    refuse_impossible,
+    results_of,
+    run_grid,
+    time_left,
+)
+from catmorph.experiments.summary import write_all
+from catmorph.files import read_sealed
+from catmorph.recipe import load_recipe
+
+CPU = Settings(device="cpu")
+PRODUCTS = ("trainings.csv", "table.csv", "table.md", "differences.csv", "summary.md", "learning-curve.png",
+            "learning-curve.pdf")  # fmt: skip
+
+
+def perform(grid, data, settings=CPU, say=lambda text: None):
+    """Do a grid as the command does, and return its folder, account and report."""
+    folder = grid_folder(grid)
+    given = dict.fromkeys(grid.sides, data)
+    account = run_grid(grid, given, folder, settings, say)
+    report = write_all(grid, results_of(grid_tasks(grid, given, folder, settings)), account, folder)
+    return folder, account, report
+
+
+def products(folder):
+    return {name: (folder / name).read_bytes() for name in PRODUCTS}
+
+
+@pytest.fixture(scope="module")
+def data():
+    return stamps()
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    return start_in(tmp_path_factory.mktemp("start"))
+
+
+@pytest.fixture(scope="module")
+def done(data, start, tmp_path_factory):
+    """A learning curve: two sizes, fine-tuned and from scratch, two splits."""
+    grid = plan("learning-curve", recipe_in(tmp_path_factory.mktemp("done")), start=start)
+    return grid, *perform(grid, data)
+
+
+# --- what a grid is made of -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    return load_recipe("configs/clash.toml", [f"training.output={tmp_path / 'net.safetensors'}"])
+
+
+@pytest.mark.parametrize(
+    ("name", "full", "quick"),
+    [("learning-curve", 160, 48), ("freezing", 140, 12), ("filter-importance", 170, 51), ("crop-size", 50, 9),
+     ("learning-rate", 40, 12), ("repeat", 20, 3)],
+)  # fmt: skip
+def test_the_trainings_of_each_grid(recipe, start, name, full, quick):
+    whole, small = plan(name, recipe, start=start), plan(name, recipe, start=start, quick=True)
+    assert (len(whole.points), len(small.points)) == (full, quick)
+    for grid in (whole, small):
+        assert len({point.name for point in grid.points}) == len(grid.points)
+    assert grid_folder(whole) != grid_folder(small)
+    assert small.section.epochs == 16 < whole.section.epochs
+    assert small.section.batches_per_epoch == 12 < whole.section.batches_per_epoch
+
+
+def test_every_point_of_the_paper(recipe, start):
+    assert {tuple(one.values()) for one in plan("learning-curve", recipe, start=start).settings} == {
+        (size, kind) for size in (50, 100, 200, 300, 400, 600, 800, 1000) for kind in ("fine-tuned", "from scratch")
+    }
+    freezing = [one["frozen before"] for one in plan("freezing", recipe, start=start).settings]
+    assert freezing == ["nothing", *(f"inception{number}" for number in range(1, 7))]
+    rates = [one["learning rate"] for one in plan("learning-rate", recipe).settings]
+    assert rates == [1e-5, 5e-5, 1e-4, 1e-3]
+
+
+def test_trainings_of_one_number_share_their_seed_and_nothing_else_decides_it(recipe, start):
+    grid = plan("learning-curve", recipe, start=start)
+    seeds = {}
+    for point in grid.points:
+        seeds.setdefault(point.repeat, set()).add(grid.section_of(point).seed)
+    assert [len(seeds[repeat]) for repeat in range(10)] == [1] * 10
+    assert len(set.union(*seeds.values())) == 10
+    assert seeds[3] == {training_seed(0, 3)}
+    assert training_seed(0, 3) != training_seed(1, 3)
+
+
+def test_sizes_and_starts_reach_the_training(recipe, start):
+    grid = plan("learning-curve", recipe, start=start)
+    sections = {tuple(point.setting.values()): grid.section_of(point) for point in grid.points}
+    assert sections[300, "fine-tuned"].size == sections[300, "from scratch"].size == 300
+    assert sections[300, "fine-tuned"].start == str(start)
+    assert sections[300, "from scratch"].start is None
+    assert {one.model for one in sections.values()} == {"clash-inception-narrow"}  # what the checkpoint holds
+
+
+def test_without_a_checkpoint_a_quick_grid_takes_the_narrow_network_and_nothing_is_fine_tuned(recipe):
+    whole, quick = plan("learning-curve", recipe), plan("learning-curve", recipe, quick=True)
+    assert (whole.section.model, quick.section.model) == ("clash-inception", "clash-inception-narrow")
+    assert {one["start"] for one in quick.settings} == {"from scratch"}
+
+
+def test_what_cannot_be_planned_is_refused(recipe, start, tmp_path):
+    with pytest.raises(UsageError, match=r"^unknown experiment 'learning-curves'; did you mean 'learning-curve'\?$"):
+        plan("learning-curves", recipe)
+    with pytest.raises(UsageError, match=r"^freezing needs a checkpoint to start from; give --from or set exper"):
+        plan("freezing", recipe)
+    with pytest.raises(UsageError, match=r"has no stage 'inception9' to freeze before; did you mean 'inception\d'\?$"):
+        plan("freezing", recipe_in(tmp_path, "experiments.stages=inception9"), start=start)
+    with pytest.raises(UsageError, match=r"^filter-importance needs several filters: the labelled stamps are "):
+        plan("filter-importance", recipe, views=["F160W"])
+    with pytest.raises(UsageError, match=r"^crop-size cuts stamps anew, and labels.stamp_files gives stamps"):
+        plan("crop-size", recipe_in(tmp_path, "labels.stamp_files=*.fits"))
+    with pytest.raises(UsageError, match=r"^the recipe has no \[training\] section"):
+        plan("repeat", load_recipe("configs/clash.toml"))
+
+
+def test_more_stamps_than_there_are_is_told_before_anything_is_trained(data, tmp_path):
+    grid = plan("learning-curve", recipe_in(tmp_path, "experiments.sizes=[8, 500]"))
+    with pytest.raises(UsageError, match=r"^training.size is 500, the training subset has \d+ stamps; lower"):
+        refuse_impossible(grid, {None: data})
+
+
+def test_crops_are_compared_on_the_stamps_that_all_have(data):
+    rows = np.arange(len(data))
+    common = common_stamps({"2 radii": data.take(rows[3:]), "4 radii": data.take(rows[::-1][5:])})
+    keys = [list(zip(one.ids, one.views, strict=True)) for one in common.values()]
+    assert keys[0] == keys[1]
+    assert len(keys[0]) == len(data) - 8
+    for side in common:
+        row = keys[0].index((data.ids[20], data.views[20]))
+        assert np.array_equal(common[side].inputs[row], data.inputs[20])
+
+
+# --- prepared stamps ----------------------------------------------------------------------------------------
+
+
+def test_prepared_stamps_are_mapped_and_come_back_whole(data, tmp_path):
+    path = prepared.prepare(data, tmp_path)
+    found = prepared.opened(path)
+    assert isinstance(found.inputs.base, np.memmap)
+    for name, array in data.columns().items():
+        assert np.array_equal(getattr(found, name), array), name
+    found.inputs[:] = 0  # a worker's own copy
+    assert np.array_equal(prepared.opened(path).inputs, data.inputs)
+
+
+def test_prepared_stamps_are_known_by_every_value(data):
+    key = prepared.fingerprint(data)
+    assert key == prepared.fingerprint(stamps())
+    for name, array in data.columns().items():
+        changed = array.copy()
+        changed[0] = changed[0] + 1 if changed.dtype.kind == "f" else "other"
+        assert prepared.fingerprint(type(data)(**(data.columns() | {name: changed}))) != key, name
+
+
+def test_damaged_prepared_stamps_are_written_again(data, tmp_path):
+    path = prepared.prepare(data, tmp_path)
+    whole = (path / "inputs.npy").read_bytes()
+    before = (path / "inputs.npy").stat().st_mtime_ns
+    assert prepared.prepare(data, tmp_path) == path
+    assert (path / "inputs.npy").stat().st_mtime_ns == before
+    (path / "inputs.npy").write_bytes(whole[:-4] + b"\1\2\3\4")
+    prepared.prepare(data, tmp_path)
+    assert (path / "inputs.npy").read_bytes() == whole
+    (path / "inputs.npy").write_bytes(b"nothing")
+    with pytest.raises(CatmorphError, match=r"the prepared stamps cannot be read: .*; run again$"):
+        prepared.opened(path)
+
+
+# --- doing it -----------------------------------------------------------------------------------------------
+
+
+def test_a_grid_is_done_and_told(done):
+    _, folder, account, report = done
+    assert (account.total, account.kept, account.made, account.failures) == (8, 0, 8, {})
+    assert report["trainings"] == {"done": 8, "failed": 0, "total": 8}
+    assert set(PRODUCTS) <= {path.name for path in folder.iterdir()}
+    assert not list(folder.glob("trainings/*"))
+    assert [point["measures"]["rmse"]["n"] for point in report["points"]] == [2, 2, 2, 2]
+    assert any("stops gaining at" in line for line in report["conclusions"])
+
+
+def test_fine_tuned_and_from_scratch_have_the_same_test_stamps(done):
+    _, folder, *_ = done
+    for number in ("00", "01"):
+        found = [read_sealed(folder / "results" / f"{size}-{start}-{number}.json")
+                 for size in (8, 16) for start in ("fine-tuned", "from_scratch")]  # fmt: skip
+        assert len({one["metrics"]["mean_label_rmse"] for one in found}) == 1
+        assert [one["stamps"]["training"] for one in found] == [8, 8, 16, 16]
+        assert len({one["metrics"]["rmse"] for one in found}) == 4
+
+
+def test_the_test_rmse_of_the_views_makes_up_that_of_all(done):
+    _, folder, *_ = done
+    for path in (folder / "results").iterdir():
+        found = read_sealed(path)
+        counts, errors = zip(*((one["stamps"], one["rmse"]) for one in found["views"].values()), strict=True)
+        whole = np.sqrt(np.average(np.square(errors), weights=counts))
+        assert whole == pytest.approx(found["metrics"]["rmse"], abs=3e-6)
+
+
+def test_what_is_done_is_kept_and_what_is_damaged_or_gone_is_done_again(done, data, tmp_path):
+    grid, folder, *_ = done
+    before = products(folder)
+    results = sorted((folder / "results").iterdir())
+    untouched = {path: path.stat().st_mtime_ns for path in results[3:]}
+    results[0].unlink()
+    results[1].write_bytes(results[1].read_bytes().replace(b'"rmse": 0', b'"rmse": 1'))
+    results[2].write_bytes(b"{")
+    for name in PRODUCTS:
+        (folder / name).unlink()
+    _, account, _ = perform(grid, data)
+    assert (account.kept, account.made) == (5, 3)
+    assert products(folder) == before
+    assert {path: path.stat().st_mtime_ns for path in untouched} == untouched
+
+
+def partly(done, grid, count):
+    """Give `grid` the first results of the grid that is done: they are known by what made them, not by their place."""
+    results = grid_folder(grid) / "results"
+    results.mkdir(parents=True)
+    for path in sorted((done[1] / "results").iterdir())[:count]:
+        shutil.copy(path, results)
+
+
+def test_an_interrupted_grid_goes_on_to_the_same_tables(done, data, start, tmp_path):
+    grid = plan("learning-curve", recipe_in(tmp_path), start=start)
+    partly(done, grid, 5)
+
+    def interrupt(text):
+        if "about" in text:  # after the first training
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        perform(grid, data, say=interrupt)
+    assert len(list((grid_folder(grid) / "results").iterdir())) == 6
+    other, account, _ = perform(grid, data)
+    assert (account.kept, account.made) == (6, 2)
+    assert products(other) == products(done[1])
+
+
+def test_worker_processes_make_the_same_tables(done, data, start, tmp_path):
+    grid = plan("learning-curve", recipe_in(tmp_path), start=start)
+    partly(done, grid, 6)
+    other, account, _ = perform(grid, data, Settings(workers=2, device="cpu"))
+    assert (account.kept, account.made) == (6, 2)
+    assert products(other) == products(done[1])
+
+
+def test_other_settings_data_or_a_changed_start_are_other_trainings(done, data, tmp_path):
+    grid, folder, *_ = done
+    fresh = lambda grid, data: [task.done() is not None for task in grid_tasks(grid, {None: data}, folder, CPU)]  # noqa: E731
+    assert fresh(grid, data) == [True] * 8
+    assert fresh(grid, stamps(seed=4)) == [False] * 8
+    slower = type(grid)(grid.experiment, grid.recipe, grid.section.model_copy(update={"learning_rate": 2e-3}),
+                        grid.quick, grid.points)  # fmt: skip
+    assert fresh(slower, data) == [False] * 8
+    moved = tmp_path / "moved.safetensors"
+    shutil.copy(grid.start, moved)
+    fine_tuned = [point.setting["start"] == "fine-tuned" for point in grid.points]
+    assert fresh(plan("learning-curve", grid.recipe, start=moved), data) == [True] * 8
+    other = start_in(tmp_path)
+    other.write_bytes(other.read_bytes()[:-1] + b"?")
+    assert fresh(plan("learning-curve", grid.recipe, start=other), data) == [not one for one in fine_tuned]
+
+
+def test_a_training_that_fails_is_told_and_the_others_are_done(data, tmp_path):
+    rates = "experiments.learning_rates=[1e-3, 1e30]"
+    grid = plan("learning-rate", recipe_in(tmp_path, rates, "experiments.splits=1"))
+    folder, account, report = perform(grid, data)
+    assert list(account.failures) == ["1e30-00"]
+    assert report["trainings"] == {"done": 1, "failed": 1, "total": 2}
+    assert "## Failed trainings" in (folder / "summary.md").read_text()
+    with pytest.raises(CatmorphError, match=r"1 of 2 trainings failed, the first of them 1e30-00: .*again") as error:
+        refuse_failures(account, folder)
+    assert error.value.exit_status == 1
+    again = perform(grid, data)[1]
+    assert (again.kept, again.made, list(again.failures)) == (1, 0, ["1e30-00"])
+
+
+def test_filters_left_out_are_tested_all_the_same(data, tmp_path):
+    grid = plan("filter-importance", recipe_in(tmp_path, "experiments.splits=1"),
+                views=data.view_names)  # fmt: skip
+    folder, _, report = perform(grid, data, Settings(device="cpu", keep=True))
+    assert [point["setting"]["without"] for point in report["points"]] == ["no filter", "F160W", "F475W"]
+    found = [read_sealed(folder / "results" / f"{name}-00.json") for name in ("no_filter", "F160W", "F475W")]
+    assert [set(one["views"]) for one in found] == [{"F160W", "F475W"}] * 3
+    counts = [one["stamps"] for one in found]
+    assert {one["test"] for one in counts} == {12}
+    assert counts[1]["training"] == counts[2]["training"] == counts[0]["training"] // 2
+    kept = folder / "trainings" / "F160W-00"
+    assert (kept / "net.safetensors").exists()
+    assert not (kept / "state").exists()
+    assert report["conclusions"][0].startswith("The filter that matters most to all test stamps is F")
+
+
+def test_bands_of_one_stamp_are_set_to_zero_in_the_test(tmp_path):
+    view = 'views.colour=["F475W", "F814W", "F160W"]'
+    grid = plan("filter-importance", recipe_in(tmp_path, view, "experiments.splits=1"))
+    assert len(grid.points) == 1
+    folder, _, report = perform(grid, stamps(views=("colour",), channels=3, sources=40))
+    assert [point["setting"]["without"] for point in report["points"]] == ["no filter", "F475W", "F814W", "F160W"]
+    found = read_sealed(folder / "results" / "no_filter-00.json")
+    assert len({found["metrics"]["rmse"], *(one["rmse"] for one in found["zeroed"])}) == 4
+
+
+def test_the_time_left():
+    assert time_left(47, 51.0, 1) == "47 trainings, about 40 min at 51 s a training"
+    assert time_left(100, 60.0, 2) == "100 trainings, about 50 min at 60 s a training, 2 at a time"
+    assert time_left(3, 1.2, 1) == "3 trainings, about 4 s at 1 s a training"
+    assert time_left(300, 60.0, 1) == "300 trainings, about 5 h at 60 s a training"
+
+
+def test_every_experiment_is_named_in_the_help():
+    from catmorph.cli.experiment import experiment
+
+    assert all(name in experiment.help for name in EXPERIMENTS)

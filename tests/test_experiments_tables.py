@@ -1,0 +1,152 @@
+"""Means, paired differences, the size at which it stops gaining, and figures, from results made by hand."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from experiment_data import recipe_in, start_in
+
+from catmorph.experiments.plan import EXPERIMENTS, plan
+from catmorph.experiments.run import Account
+from catmorph.experiments.summary import write_all
+from catmorph.experiments.tables import Results, Spread, spread, stops_gaining
+
+CLASSES = ("spheroid", "disk", "irregular", "point_source", "unclassifiable")
+
+
+def result(point, rmse, seed=0, zeroed=()):
+    """What a training of `point` keeps, with this test RMSE."""
+    random = np.random.default_rng(seed)
+    counts = [random.multinomial(30, 0.05 + 0.75 * row).tolist() for row in np.eye(5)]
+    by_class = {name: rmse + 0.01 * number for number, name in enumerate(CLASSES)}
+    return json.loads(json.dumps({
+        "setting": point.setting, "repeat": point.repeat, "seed": 1, "epochs": 9, "best_epoch": 5,
+        "metrics": {"rmse": rmse, "rmse_authors": 0.9 * rmse, "accuracy": 0.8, "rmse_by_class": by_class,
+                    "confusion": counts, "confusion_axes": "rows ...", "stamps": 150,
+                    "mean_label_rmse": 0.13, "vote_noise_rmse": 0.098},
+        "views": {view: {"stamps": 9, "rmse": rmse + random.normal(0, 0.01), "rmse_authors": 0.1}
+                  for view in ("F475W", "F160W")},
+        "zeroed": [{"band": band, "stamps": 9, "rmse": rmse + 0.1, "rmse_authors": 0.2} for band in zeroed],
+        "validation": {"loss": 1.0, "rmse": rmse - 0.003 * (point.repeat == 1)},
+    }, sort_keys=True))  # fmt: skip
+
+
+def test_a_spread_by_hand():
+    found = spread([1.0, 2.0, 4.0, np.nan], 0.95)
+    assert (found.n, found.mean, found.std) == (3, pytest.approx(7 / 3), pytest.approx(1.5275252))
+    # t(0.975, 2) = 4.302653
+    assert (found.high - found.mean, found.mean - found.low) == pytest.approx([4.302653 * 1.5275252 / 3**0.5] * 2)
+    alone = spread([3.0], 0.95)
+    assert (alone.n, alone.mean) == (1, 3.0)
+    assert np.isnan([alone.std, alone.low, alone.high]).all()
+
+
+def test_it_stops_gaining_within_one_standard_error_of_the_best():
+    def at(*means):
+        return [Spread(4, mean, 0.02, 0, 0) for mean in means]  # standard error 0.01
+
+    assert stops_gaining([50, 100, 300, 600], at(0.20, 0.14, 0.108, 0.10)) == 300
+    assert stops_gaining([50, 100, 300, 600], at(0.20, 0.14, 0.112, 0.10)) == 600
+    assert stops_gaining([600, 300, 50, 100], at(0.10, 0.10, 0.20, 0.109)) == 100
+    assert stops_gaining([50, 100], [Spread(1, 0.2, np.nan, np.nan, np.nan)] * 2) is None
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("tables")
+
+
+@pytest.fixture(scope="module")
+def grids(folder):
+    start = start_in(folder)
+    recipe = recipe_in(folder, 'bands.names=["F475W", "F160W"]')
+    return {name: plan(name, recipe, start=start) for name in EXPERIMENTS}
+
+
+def test_differences_are_paired_by_split(grids):
+    grid = grids["learning-curve"]
+    errors = {(8, "fine-tuned"): (0.10, 0.20), (8, "from scratch"): (0.13, 0.25),
+              (16, "fine-tuned"): (0.09, 0.19), (16, "from scratch"): (0.12,)}  # fmt: skip
+    found = [result(point, errors[key][point.repeat]) for point in grid.points
+             if point.repeat < len(errors[key := tuple(point.setting.values())])]  # fmt: skip
+    results = Results(grid, found)
+    first = results.difference({"size": 8, "start": "fine-tuned"}, "rmse")
+    assert (first.n, first.mean, first.std) == (2, pytest.approx(-0.04), pytest.approx(0.02 / 2**0.5))
+    second = results.difference({"size": 16, "start": "fine-tuned"}, "rmse")
+    assert (second.n, second.mean) == (1, pytest.approx(-0.03))  # the other split has no training from scratch
+    assert results.difference({"size": 8, "start": "from scratch"}, "rmse") is None
+
+
+def test_the_confusion_is_read_in_the_order_of_the_scheme(grids):
+    (setting,) = grids["repeat"].settings
+    found = result(grids["repeat"].points[0], 0.1)
+    counts = np.diag([3, 2, 1, 0, 5])
+    counts[0, 1] = 1
+    found["metrics"]["confusion"] = counts.tolist()
+    row = Results(grids["repeat"], [found]).of(setting).iloc[0]
+    assert (row["called spheroid, spheroid"], row["called disk, spheroid"], row["called disk, disk"]) == (0.75, 0.25, 1)
+    assert np.isnan(row["called point_source, point_source"])  # no stamp is one
+    assert "stamps" not in row.index
+
+
+@pytest.fixture(scope="module")
+def written(grids, folder):
+    """Every experiment with made-up results, written twice."""
+    reports = {}
+    for name, grid in grids.items():
+        found = [result(point, 0.11 + 0.001 * number + 0.01 * point.repeat, number)
+                 for number, point in enumerate(grid.points)]  # fmt: skip
+        for copy in ("one", "two"):
+            to = folder / copy / name
+            to.mkdir(parents=True)
+            reports[name] = write_all(grid, found, Account(len(found), 0, len(found), {}), to)
+    return reports
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_same_results_give_the_same_bytes(written, folder, name):
+    files = sorted(path.name for path in (folder / "one" / name).iterdir())
+    assert {f"{name}.png", f"{name}.pdf", "summary.md", "table.csv", "table.md", "trainings.csv"} <= set(files)
+    for file in files:
+        if file != "summary.json":  # names its folder
+            assert (folder / "one" / name / file).read_bytes() == (folder / "two" / name / file).read_bytes(), file
+    assert (folder / "one" / name / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert b"CreationDate" not in (folder / "one" / name / f"{name}.pdf").read_bytes()
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_report_is_json_and_says_what_the_table_says(written, grids, folder, name):
+    json.dumps(written[name], allow_nan=False)
+    table = pd.read_csv(folder / "one" / name / "table.csv")
+    means = table[table["measure"] == "rmse"]["mean"].tolist()
+    assert means == pytest.approx([point["measures"]["rmse"]["mean"] for point in written[name]["points"]], rel=1e-5)
+    assert len(means) == len(grids[name].settings)
+
+
+def test_conclusions(written):
+    told = {name: " ".join(report["conclusions"]) for name, report in written.items()}
+    assert "The fine-tuned network has the lower mean RMSE at every size (2)." in told["learning-curve"]
+    assert "Lowest mean RMSE: nothing (mean 0.1155," in told["freezing"]
+    assert "The filter that matters most to all test stamps is F160W" in told["filter-importance"]
+    assert "The training of the lowest validation RMSE is number 0" in told["repeat"]
+
+
+def test_a_quick_grid_says_so(grids, folder):
+    grid = plan("repeat", grids["repeat"].recipe, quick=True)
+    write_all(grid, [result(grid.points[0], 0.1)], Account(3, 0, 1, {}), folder)
+    text = (folder / "summary.md").read_text()
+    assert "This is the quick grid" in text
+    assert "1 of 3 trainings" in text
+
+
+def test_without_results_the_page_names_what_failed(grids, folder):
+    account = Account(2, 0, 0, {"all-00": "<b>loss</b> was never finite", "all-01": "no | memory"})
+    report = write_all(grids["repeat"], [], account, folder / "none")
+    text = (folder / "none" / "summary.md").read_text()
+    assert "0 of 2 trainings, 2 failed" in text
+    assert "&lt;b&gt;loss" in text
+    assert r"no \| memory" in text
+    assert report["points"] == []
