@@ -13,18 +13,21 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import torch
+from astropy.io.votable.ucd import parse_ucd
 from scipy.stats import entropy as shannon
 from tiny_survey import Survey
 
 import catmorph
 from catmorph.api import classify
-from catmorph.errors import CheckpointError, ProblemsError, UsageError
+from catmorph.errors import CheckpointError, ProblemsError, RecipeError, UsageError
 from catmorph.inference.members import members
 from catmorph.models.card import Card
 from catmorph.models.checkpoint import load_checkpoint, rewrite_card, save_checkpoint
 from catmorph.models.header import load_card
 from catmorph.models.identity import read_network_digest
 from catmorph.recipe import Recipe, load_recipe
+from catmorph.release.assemble import release_layout
+from catmorph.release.layout import check_layout
 
 CLASSES = ("spheroid", "disk", "irregular", "point_source", "unclassifiable")
 ONE, TWO = 'checkpoint = "a.safetensors"', 'checkpoint = ["a.safetensors", "b.safetensors"]'
@@ -44,7 +47,7 @@ def several(pristine_survey: Survey, tmp_path_factory: pytest.TempPathFactory) -
         opened = load_checkpoint(survey.folder / f"{name}.safetensors")
         sharpen(opened, np.random.default_rng(seed).normal(0, 1.5, 5), survey.folder / f"{name}.safetensors")
     survey.edit('checkpoint = "untrained.safetensors"', TWO)
-    survey.edit('name = "Tiny"', 'name = "Tiny"\nformats = ["csv", "parquet", "fits"]')
+    survey.edit('name = "Tiny"', 'name = "Tiny"\nformats = ["csv", "parquet"]')
     done = survey("run", "tiny.toml")
     assert done.status == 0, done.err
     assert f"{2 * FILES} made, 0 up to date" in done.err
@@ -130,6 +133,8 @@ def test_mean_spread_and_mutual_information_are_those_of_the_stored_logits(sever
 def test_csv_keeps_its_columns_and_the_others_say_what_the_new_ones_are(several):
     header = (several.run / "release" / "Tiny.csv").read_text().splitlines()[0]
     assert header.split(",")[4:] == [f"{view}_{name}" for view in ("F435W", "F814W", "F160W") for name in CLASSES]
+    for column in release_layout(catmorph.open_run(several.recipe, several.run)).columns:
+        parse_ucd(column.ucd or "meta", check_controlled_vocabulary=True)
     text = (several.run / "release" / "columns.md").read_text()
     assert "standard deviation of F160W\\_disk among the networks" in text
     assert "mean of 2 networks" in text
@@ -269,7 +274,7 @@ def test_galleries_show_the_mean(several, tmp_path):
         assert one.labels == (f"{row['F160W_class']} {max(row[f'F160W_{name}'] for name in CLASSES):.2f}",)
 
 
-def test_the_python_interface_averages_as_the_release_does(several):
+def test_the_python_interface_averages_as_the_release_does(several, tmp_path):
     run = catmorph.open_run(several.recipe, several.run)
     paths = [several.folder / "a.safetensors", several.folder / "b.safetensors"]
     with catmorph.open_stamps(run, "F160W") as stamps:
@@ -279,6 +284,20 @@ def test_the_python_interface_averages_as_the_release_does(several):
     np.testing.assert_allclose(mean, wanted.to_numpy(), atol=1e-5)
     with pytest.raises(UsageError, match=r"^no checkpoint is given$"):
         classify(np.zeros((1, 1, 80, 80)), [])
+    other = shutil.copy(paths[1], tmp_path / "other.safetensors")
+    recard(other, classes=CLASSES[::-1])
+    message = r"other.safetensors: answers in scheme 'clash' with classes unclass.*; the first checkpoint in 'clash' with"
+    with pytest.raises(CheckpointError, match=message):
+        classify(np.zeros((1, 1, 80, 80)), [paths[0], other])
+
+
+def test_spreads_need_names_of_their_own(several):
+    recipe = load_recipe(several.recipe, ["release.spread={view}_{class}"])
+    with pytest.raises(RecipeError, match=r"column names twice, such as .* {probability} in release.spread$"):
+        check_layout(recipe)
+    pattern = "release.spread=s_{classifier}_{code|lower}_{view}"
+    named = release_layout(catmorph.open_run(several.recipe, several.run, [pattern]))
+    assert "s_net_sp_F160W" in named.schema.names
 
 
 # --- identity ---------------------------------------------------------------------------------------------
@@ -378,7 +397,7 @@ def test_a_number_and_the_same_number_in_the_card_give_the_same_catalog(pair):
     files = []
     for temperature in ("1.7", '"card"'):
         assert counts(pair, "--set", f"classifiers.net.temperature={temperature}") == (0, FILES)
-        files.append([(pair.run / "release" / f"Tiny.{kind}").read_bytes() for kind in ("csv", "fits", "parquet")])
+        files.append([(pair.run / "release" / f"Tiny.{kind}").read_bytes() for kind in ("csv", "parquet")])
     assert files[0] == files[1]
 
 
@@ -407,4 +426,4 @@ def test_the_recipe_is_written_as_it_was_meant(pair):
     again = load_recipe(pair.run / "recipe.toml")
     assert again == load_recipe(pair.recipe, ["classifiers.net.temperature=2"])
     assert isinstance(again, Recipe)
-    assert again.classifiers["net"].temperature == 2.0
+    assert repr(again.classifiers["net"].temperature) == "2.0"

@@ -140,18 +140,19 @@ def averaged(d4, stamps):
 
 def test_d4_is_the_mean_over_the_eight_symmetries(checkpoint, stamps, averaged):
     plain = Predictor(checkpoint, device="cpu", precision="float32", batch=16)
-    mirrored = [stamps, np.ascontiguousarray(stamps[..., ::-1])]
+    some = stamps[:8]
+    mirrored = [some, some[..., ::-1]]
     eight = [np.rot90(one, turns, axes=(2, 3)) for one in mirrored for turns in range(4)]
     assert len({one.tobytes() for one in eight}) == 8
     each = [CLASH.probabilities(plain.logits(np.ascontiguousarray(one))) for one in eight]
     assert np.ptp(each, axis=0).max() > 0.01
-    np.testing.assert_allclose(CLASH.probabilities(averaged), np.mean(each, axis=0), rtol=2e-6)
+    np.testing.assert_allclose(CLASH.probabilities(averaged[:8]), np.mean(each, axis=0), rtol=2e-6)
     assert averaged.dtype == np.float32
 
 
 def test_d4_does_not_know_how_a_stamp_is_turned(d4, stamps, averaged):
-    turned = np.ascontiguousarray(np.rot90(stamps, 1, axes=(2, 3))[..., ::-1])
-    np.testing.assert_allclose(d4.logits(turned), averaged, atol=1e-5)
+    turned = np.ascontiguousarray(np.rot90(stamps[:4], 1, axes=(2, 3))[..., ::-1])
+    np.testing.assert_allclose(d4.logits(turned), averaged[:4], atol=1e-5)
 
 
 def test_d4_gives_the_same_bits_whatever_the_order_and_the_chunks(d4, stamps, averaged):
@@ -191,6 +192,8 @@ def test_d4_in_a_run_is_forecast_and_told(pristine_survey: Survey, tmp_path, rel
     assert (stage["make"], stage["passes"]) == (6, 8 * stage["work"])
     assert stage["seconds"] == pytest.approx(8 * stage["work"] / (last["worked"] / last["seconds"]))
     assert stage["why"] == {"classifier changed": 6}
+    line = survey("run", "tiny.toml", "--dry-run").out.splitlines()[2]
+    assert f"; {stage['work']} (source, view)s, {stage['passes']} stamps with those of test-time augmentation, " in line
     assert survey("run", "tiny.toml", "-q").status == 0
     (last,) = [one for one in json.loads((survey.run / "run.json").read_text())["stages"] if one["stage"] == "classify"]
     assert (last["made"], last["passes"]) == (6, 8 * last["worked"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -313,13 +313,15 @@ def _seen(recipe: Recipe, key: Key) -> str:
     return f"in {key.view}" + (f" by {key.classifier}" if len(recipe.classifiers) > 1 else "")
 
 
-def _refuse_duplicates(columns: Iterable[OutputColumn], several: bool) -> None:
+def _refuse_duplicates(columns: Sequence[OutputColumn], several: bool) -> None:
     names = [column.name for column in columns]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         parts = "{view}, {class} or {code}" + (", and {classifier}" if several else "")
+        spread = any(column.role == "spread" for column in columns)
         raise RecipeError(
             f"the release would have {len(twice)} column names twice, such as {twice[0]!r}",
             where="release",
-            hint=f"use {parts} in release.probability, {{view}} and {{quantity}} in release.quantity",
+            hint=f"use {parts} in release.probability, {{view}} and {{quantity}} in release.quantity"
+            + (", {probability} in release.spread" if spread else ""),
         )
