@@ -242,7 +242,7 @@ def _with_interval(record: dict[str, Any]) -> str:
 def _panels(count: int, side: float = 2.4) -> tuple[Figure, list[Axes]]:
     columns = min(count, 3 if count <= 6 else 5)
     rows = -(-count // columns)
-    figure = _figure(side * columns + 0.7, side * (1.2 * rows - 0.2) + 1.15)
+    figure = _figure(side * columns + 0.7, side * (1.22 * rows - 0.22) + 1.15)
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True,
                            gridspec_kw={"wspace": 0.08, "hspace": 0.22})
     for unused in grid.flat[count:]:
@@ -250,6 +250,17 @@ def _panels(count: int, side: float = 2.4) -> tuple[Figure, list[Axes]]:
     for above in grid.flat[max(0, count - columns) : count]:
         above.tick_params(labelbottom=True)
     return figure, list(grid.flat[:count])
+
+
+def _label_panels(figure: Figure, x: str, y: str, title: str) -> None:
+    width, height = figure.get_size_inches()
+    figure.supxlabel(x, fontsize=9, y=0.12 / height)
+    figure.supylabel(y, fontsize=9, x=0.05 / width)
+    figure.suptitle(title, fontsize=9, y=1 - 0.05 / height)
+
+
+def _panel_title(title: str, number: str) -> str:
+    return f"{title}: {number}" if len(title) <= 18 else f"{title}\n{number}"
 
 
 def _predicted(shown: Shown) -> Figure:
@@ -269,13 +280,12 @@ def _predicted(shown: Shown) -> Figure:
             axes.plot(one / 10, middle, "o", color=COLOURS[5], markersize=4, markeredgecolor="white",
                       markeredgewidth=0.5)
         numbers = shown.overall["classes"][shown.names[index]]
-        axes.set_title(f"{shown.titles[index]}: RMSE {numbers['rmse']['value']:.3f}", fontsize=8)
+        axes.set_title(_panel_title(shown.titles[index], f"RMSE {numbers['rmse']['value']:.3f}"), fontsize=8)
         axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), box_aspect=1, xticks=_TICKS, yticks=_TICKS)
-    bar = figure.add_axes((1.01, 0.25, 0.015, 0.5))
+    width, height = figure.get_size_inches()
+    bar = figure.add_axes((1 + 0.1 / width, 1 - 2.6 / height, 0.1 / width, 2 / height))
     figure.colorbar(image, cax=bar, label="stamps", format=_plain)
-    figure.supxlabel("human probability (vote fraction)", fontsize=9, y=0.03)
-    figure.supylabel("predicted probability", fontsize=9)
-    figure.suptitle(shown.sample, fontsize=9)
+    _label_panels(figure, "human probability (vote fraction)", "predicted probability", shown.sample)
     return figure
 
 
@@ -322,11 +332,10 @@ def _class_reliability(shown: Shown) -> Figure:
         areas = np.clip(70 * np.sqrt(np.array([row["pairs"] for row in rows]) / shown.overall["stamps"]), 4, None)
         axes.plot(x, y, color=COLOURS[0], linewidth=0.8)
         axes.scatter(x, y, s=areas, color=COLOURS[0], zorder=3)
-        axes.set_title(f"{title}: ECE {shown.overall['classes'][name]['ece']['value']:.3f}", fontsize=8)
+        error = shown.overall["classes"][name]["ece"]["value"]
+        axes.set_title(_panel_title(title, f"ECE {error:.3f}"), fontsize=8)
         axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), box_aspect=1, xticks=_TICKS, yticks=_TICKS)
-    figure.supxlabel("mean predicted probability", fontsize=9, y=0.03)
-    figure.supylabel("mean vote fraction", fontsize=9)
-    figure.suptitle(shown.sample, fontsize=9)
+    _label_panels(figure, "mean predicted probability", "mean vote fraction", shown.sample)
     return figure
 
 
