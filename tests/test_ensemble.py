@@ -286,7 +286,7 @@ def test_the_python_interface_averages_as_the_release_does(several, tmp_path):
         classify(np.zeros((1, 1, 80, 80)), [])
     other = shutil.copy(paths[1], tmp_path / "other.safetensors")
     recard(other, classes=CLASSES[::-1])
-    message = r"other.safetensors: answers in scheme 'clash' with classes unclass.*; the first checkpoint in 'clash' with"
+    message = r"other.safetensors: answers in scheme 'clash' with classes unclass.*; the first checkpoint in 'clash'"
     with pytest.raises(CheckpointError, match=message):
         classify(np.zeros((1, 1, 80, 80)), [paths[0], other])
 
