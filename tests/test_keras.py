@@ -464,6 +464,34 @@ def test_what_cannot_work_is_told_before_anything_is_written(published, tmp_path
     )
 
 
+def test_the_file_itself_is_not_overwritten(published):
+    folder, _ = published
+    before = (folder / "gz2.h5").read_bytes()
+    with pytest.raises(UsageError, match=r"gz2\.h5: the checkpoint would replace the file it is made from; give anoth"):
+        run("import-keras", folder / "gz2.h5", "--model", "gz2-cnn", "-r", folder / "gz2.toml", "-o", folder / "gz2.h5")
+    assert (folder / "gz2.h5").read_bytes() == before
+
+
+def test_published_weights_make_a_catalog(published, survey):
+    folder, _ = published
+    for old, new in (
+        ('scheme = "clash"', 'scheme = "gz2"'),
+        ("[mosaics]", '[views]\nrgb = ["F160W", "F814W", "F435W"]\n[stamp]\npixels = 64\n[mosaics]'),
+        ('method = "asinh"', 'method = "bytescale"'),
+        ("untrained.safetensors", "gz2.safetensors"),
+        ('merger_class = "irregular"\n', ""),
+    ):
+        survey.edit(old, new)
+    imported = survey("models", "import-keras", folder / "gz2.h5", "--model", "gz2-cnn", "-r", survey.recipe, "-o",
+                      survey.folder / "gz2.safetensors")  # fmt: skip
+    assert imported.status == 0
+    assert survey("run", survey.recipe, "--no-progress").status == 0
+    header, *rows = (survey.run / "release" / "Tiny.csv").read_text().splitlines()
+    assert header.startswith("field,id,ra,dec,rgb_smooth,rgb_features,rgb_artifact,rgb_edge_on_yes,")
+    assert header.count(",") == 3 + 37
+    assert rows
+
+
 @pytest.mark.parametrize(("backend", "said"), [(None, "does not say"), ("cntk", "says 'cntk' for")])
 def test_a_file_of_an_unknown_backend_needs_to_be_told(tmp_path, published, backend, said):
     folder, module = published

@@ -81,12 +81,15 @@ def import_keras(
     Raises
     ------
     UsageError
-        For an unknown model, one without Keras weights, or stamps of another size than it takes.
+        For an unknown model, one without Keras weights, stamps of another size than it takes, or an output that is
+        the file itself.
     CheckpointError
         When the file is not one of Keras, is damaged, does not say its backend, or does not fit: the first layer
         that differs is named with both shapes.
     """
     graph = keras_graph(MODELS.get(name))
+    if output.resolve() == path.resolve():
+        raise UsageError("the checkpoint would replace the file it is made from", where=path, hint="give another -o")
     with open_keras(path) as file:
         family = backend or _backend(file)
         name = graph.backends.get(family, name)
