@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from catmorph.errors import CatalogError, CatmorphError, UsageError
 from catmorph.evaluation import metrics
@@ -18,7 +19,7 @@ from catmorph.models.header import load_card
 from catmorph.recipe import TrainingSection, load_recipe
 from catmorph.schemes import load_scheme
 from catmorph.training import fit
-from catmorph.training.augment import augment
+from catmorph.training.augment import augment, perturbations, resample
 
 REAL = os.environ.get("CATMORPH_REAL_DATA")
 SCHEME = load_scheme("clash")
@@ -109,7 +110,7 @@ def test_no_label_fits(tmp_path):
         match_labels(read_labels(path, SCHEME), ["A611/860"])
     assert str(caught.value) == (
         f"{path}: no label fits a stamp: labels are named like 'a611_f475w_860', stamps like 'A611/860'; "
-        "set training.label_id"
+        "set labels.stamp"
     )
 
 
@@ -229,6 +230,31 @@ def test_channels_of_a_stamp_move_together_and_stamps_apart():
 def test_corners_are_filled_with_sky():
     sky = torch.rand(20, 1, 40, 40) + 1
     assert perturb(sky, rotate=True, shift_pixels=4.0).min() >= 0.999
+
+
+def test_perturbations_are_those_of_scipy():
+    inputs, options = torch.rand(6, 1, 21, 21, dtype=torch.float64), section(shift_pixels=3.0)
+    matrices = perturbations(6, (21, 21), options, torch.Generator().manual_seed(8))
+    found = resample(inputs, matrices.double()).numpy()
+    centre = np.array([10.0, 10.0])
+    for stamp, matrix, perturbed in zip(inputs[:, 0].numpy(), matrices.double().numpy(), found[:, 0], strict=True):
+        # scipy's axes are y, x; half a stamp side is 10.5 pixels.
+        turn = matrix[::-1, 1::-1]
+        offset = centre + 10.5 * matrix[::-1, 2] - turn @ centre
+        wanted = ndimage.affine_transform(stamp, turn, offset, order=1, mode="reflect")
+        np.testing.assert_allclose(perturbed, wanted, atol=1e-6)
+        assert np.linalg.det(turn) == pytest.approx(np.sign(np.linalg.det(turn)))
+
+
+def test_flips_and_quarter_turns_keep_every_pixel():
+    stamps = torch.rand(1, 2, 16, 16)
+    for turns in range(4):
+        c, s = np.cos(turns * np.pi / 2), np.sin(turns * np.pi / 2)
+        for flip in (1, -1):
+            matrix = torch.tensor([[[c * flip, -s, 0], [s * flip, c, 0]]], dtype=torch.float32)
+            found = resample(stamps, matrix)
+            images = [torch.rot90(image, k, (2, 3)) for k in range(4) for image in (stamps, stamps.flip(3))]
+            assert min((found - image).abs().max() for image in images) < 1e-5
 
 
 # Metrics
@@ -356,7 +382,7 @@ def test_an_interrupted_training_goes_on_to_the_same_bytes(data, recipe, trained
     assert not Path(settings.output).exists()
     assert len(list((tmp_path / "log").glob("resume-*.ckpt"))) == 1
     result = train(data, recipe, settings, log_dir=tmp_path / "log")
-    assert len(calls) == 2
+    assert len(calls) == 3  # the curve after each epoch, and at the end
     assert result.checkpoint.read_bytes() == trained.checkpoint.read_bytes()
     assert result.curve.read_bytes() == trained.curve.read_bytes()
 
@@ -369,7 +395,8 @@ def test_it_stops_when_patience_ends(data, recipe, tmp_path):
 
 def test_a_loss_that_is_never_finite_is_told(data, recipe, tmp_path):
     settings = short(tmp_path, learning_rate=1e30, batches_per_epoch=1, epochs=1)
-    with pytest.raises(CatmorphError, match=r"^the validation loss was never finite; lower training.learning_rate$"):
+    wanted = "the validation loss is nan after epoch 1; no epoch was finished before; lower training.learning_rate"
+    with pytest.raises(CatmorphError, match=f"^{wanted}$"):
         train(data, recipe, settings)
 
 
@@ -377,7 +404,8 @@ def test_stamps_that_are_not_finite_are_refused(data, recipe, tmp_path):
     inputs = data.inputs.copy()
     inputs[[2, 9], 0, 0, 0] = np.nan
     spoilt = LabelledStamps(inputs, data.fractions, data.fields, data.ids, data.views)
-    with pytest.raises(UsageError, match=r"^2 of 30 stamps hold NaN or infinity; leave out blocked stamps$"):
+    wanted = "2 of 30 stamps hold NaN or infinity: a_F160W_2, a_F160W_9; leave out blocked stamps"
+    with pytest.raises(UsageError, match=f"^{wanted}$"):
         train(spoilt, recipe, short(tmp_path))
 
 

@@ -122,6 +122,11 @@ def check_fits(card: Card, recipe: Recipe, views: Sequence[str] = (), *, where: 
         )
 
 
+def transfer_differences(card: Card, recipe: Recipe) -> list[str]:
+    """Return a line for each value in which stamps and normalisation of a checkpoint and of `recipe` differ."""
+    return [*_stamp_differences(card.stamp, recipe.stamp), *_normalise_differences(card.normalise, recipe.normalise)]
+
+
 def _differences(card: Card, recipe: Recipe, views: tuple[str, ...]) -> Iterator[str]:
     if card.scheme != recipe.scheme:
         yield _both("scheme", card.scheme, recipe.scheme)

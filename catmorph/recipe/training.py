@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveFloat
 
 from catmorph.recipe.base import Section, Strings
 
@@ -48,13 +48,14 @@ class TrainingSection(Section):
         "cross-entropy", description="cross-entropy, RMSE or mean square error on the vote fractions; binary: "
         "cross-entropy of each class alone; multinomial, dirichlet: likelihood of the votes (labels.votes_column)"
     )
-    class_weights: Literal["none", "balanced"] | dict[str, float] = Field(
-        "none", description="weight of each class in the loss; balanced: inverse to its mean fraction"
+    class_weights: Literal["none", "balanced"] | dict[str, PositiveFloat] = Field(
+        "none", description="weight of each class in the loss; balanced: inverse to its mean fraction; a table: by "
+        "class name, 1 where it has none"
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "float32", description="arithmetic of the training; auto takes bfloat16 where the device has it"
     )
-    devices: int = Field(1, ge=1, description="GPUs to train on")
+    devices: int = Field(1, ge=1, description="GPUs to train on; they share each batch")
     rotate: bool = Field(True, description="rotate by any angle")
     flip: bool = Field(True, description="mirror in x and y, each with probability 1/2")
     shift_pixels: float = Field(4.0, ge=0, description="shift by up to this many stamp pixels in x and y")

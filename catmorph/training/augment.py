@@ -12,12 +12,7 @@ from catmorph.recipe import TrainingSection
 
 
 def augment(inputs: Tensor, section: TrainingSection, generator: torch.Generator) -> Tensor:
-    """Return a perturbed copy of each stamp.
-
-    Each is rotated by any angle, mirrored in x and in y with probability 1/2 each, and shifted by up to
-    ``section.shift_pixels`` in x and y (Perez-Carrasco et al. 2019, Sect. 4.2), resampled bilinearly. What
-    turns in from outside the stamp is its own mirror image: zeros would be a noiseless corner that the
-    network never meets again.
+    """Return a perturbed copy of each stamp: `resample` with `perturbations`.
 
     Parameters
     ----------
@@ -26,14 +21,32 @@ def augment(inputs: Tensor, section: TrainingSection, generator: torch.Generator
     generator : torch.Generator
         A generator on the processor: the same perturbations whatever the device.
     """
-    matrices = _affine(len(inputs), inputs.shape[-2:], section, generator)
+    return resample(inputs, perturbations(len(inputs), inputs.shape[-2:], section, generator))
+
+
+def resample(inputs: Tensor, matrices: Tensor) -> Tensor:
+    """Resample stamps (n, channel, y, x) bilinearly through `matrices` (n, 2, 3), each in one step.
+
+    What turns in from outside the stamp is its own mirror image: zeros would be a noiseless corner that the
+    network never meets again. (The authors' Keras code repeats the nearest edge pixel instead.)
+    """
     grid = functional.affine_grid(matrices.to(inputs.device, inputs.dtype), list(inputs.shape), align_corners=False)
     return functional.grid_sample(inputs, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
 
-def _affine(
+def perturbations(
     count: int, size: tuple[int, int] | torch.Size, section: TrainingSection, generator: torch.Generator
 ) -> Tensor:
+    """Draw the perturbations of `count` stamps of `size` (y, x) pixels.
+
+    Each is rotated by any angle, mirrored in x and in y with probability 1/2 each, and shifted by up to
+    ``section.shift_pixels`` in x and y (Perez-Carrasco et al. 2019, Sect. 4.2).
+
+    Returns
+    -------
+    matrices : Tensor, shape (count, 2, 3)
+        From a place (x, y, 1) in the perturbed stamp to (x, y) in the given one, in half stamp sides from the centre.
+    """
     angle, flip, shift = (
         torch.rand(count, generator=generator),
         torch.rand(count, 2, generator=generator),

@@ -3,43 +3,132 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from catmorph.errors import UsageError
 from catmorph.evaluation.metrics import summary
 from catmorph.files import digest_json, write_bytes
 from catmorph.labels import LabelledStamps, Split, split_sources
+from catmorph.labels.split import split_path, write_split
+from catmorph.labels.tables import SHOWN
 from catmorph.models import build
 from catmorph.models.card import Card, card_for
 from catmorph.models.checkpoint import round_weights, save_checkpoint
 from catmorph.models.create import check_input
-from catmorph.models.device import resolve_device
+from catmorph.models.device import resolve_device, resolve_precision
 from catmorph.recipe import Recipe, TrainingSection
 from catmorph.schemes import Scheme, load_scheme
+from catmorph.training.losses import NEEDS_VOTES, class_weights, loss_for
+from catmorph.training.transfer import Transfer, frozen_stages, transfer
 
-DESCRIPTIVE = ("output", "title", "licence", "purpose")
-"""Fields of the section that say where or what, and do not change the weights."""
+DESCRIPTIVE = ("output", "title", "licence", "purpose", "start")
+"""Fields of the section that say where or what, and do not change the weights; the start counts by its bytes."""
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a training made: the two files, the card with its metrics, and how it went."""
+    """What a training made, and how it went.
+
+    `checkpoint`, `curve` (CSV), `figure` (PNG) and `split_file` are files; `test_logits` (n, class) float32 are
+    those of the stamps ``split.test``, in that order; `start` says what was taken from another checkpoint, None
+    for a training from scratch; `notes` are for the user, a line each.
+    """
 
     checkpoint: Path
     curve: Path
     card: Card
     epochs: int
     best_epoch: int
+    figure: Path
+    split_file: Path
+    split: Split
+    test_logits: np.ndarray
+    start: Transfer | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def metrics(self) -> dict[str, Any]:
         """The metrics of the test subset."""
         return self.card.metrics
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A training that can begin: everything is checked."""
+
+    data: LabelledStamps
+    recipe: Recipe
+    section: TrainingSection
+    scheme: Scheme
+    split: Split
+    module: nn.Module
+    start: Transfer | None
+    frozen: tuple[str, ...]
+    weights: np.ndarray | None
+    device: str
+    precision: str
+    notes: tuple[str, ...] = field(default=())
+
+    def card(self, epoch: int, metrics: dict[str, Any]) -> Card:
+        """Return the card of the weights after `epoch`."""
+        section = self.section
+        settings = section.model_dump(mode="json", exclude={*DESCRIPTIVE, "model"})
+        training: dict[str, Any] = {
+            "trained": True,
+            "stamps": self.split.counts(),
+            "sources": int(self.data.sources.max()) + 1,
+            "best_epoch": epoch,
+            "labels": Path(self.recipe.labels.table or "").name,
+            "settings": settings | {"precision": self.precision},
+        }
+        if self.start is not None:
+            training["start"] = self.start.to_card()
+        return card_for(
+            self.recipe, section.model, channels=self.data.inputs.shape[1], views=self.data.view_names,
+            title=section.title, purpose=section.purpose, licence=section.licence, training=training, metrics=metrics,
+        )
+
+    def fingerprint(self) -> str:
+        """Return the sha256 of what decides the weights: a training goes on only from its own state."""
+        data, split = self.data, self.split
+        arrays = (data.inputs, data.fractions, split.training, split.validation, split.test,
+                  np.zeros(0) if data.votes is None else np.asarray(data.votes, np.float64))
+        return digest_json({
+            "arrays": [hashlib.sha256(np.ascontiguousarray(array).data).hexdigest() for array in arrays],
+            "section": self.section.model_dump(mode="json", exclude=set(DESCRIPTIVE)),
+            "precision": self.precision,
+            "start": None if self.start is None else self.start.sha256,
+            "scheme": self.recipe.scheme,
+            "torch": torch.__version__,
+        })
+
+
+@dataclass(frozen=True)
+class _Keeper:
+    """Writes the learning curve, and the best weights with a card that lacks the test."""
+
+    curve: Path
+    best: Path | None
+    card: Card
+
+    def on_epoch(self, rows: list[dict[str, float]]) -> None:
+        write_bytes(self.curve, _as_csv(rows))
+
+    def on_best(self, epoch: int, module: nn.Module) -> None:
+        if self.best is not None:
+            training = self.card.training | {"best_epoch": epoch}
+            save_checkpoint(self.best, module, self.card.model_copy(update={"training": training}))
+
+    def where(self) -> str:
+        if self.best is None or not self.best.exists():
+            return "no epoch was finished before"
+        return f"the best weights so far are in {self.best}"
 
 
 def train(
@@ -50,11 +139,13 @@ def train(
     device: str = "auto",
     threads: int | None = None,
     log_dir: Path | None = None,
+    fresh: bool = False,
     progress: bool = True,
 ) -> TrainingResult:
     """Train a network on `data` and write its checkpoint to ``section.output``.
 
-    The learning curve is written beside the checkpoint, as ``<name>.curve.csv``, after every epoch. On a
+    The learning curve is written beside the checkpoint, as ``<name>.curve.csv``, after every epoch, its figure and the
+    split (`catmorph.labels.split.write_split`) at the end. On a
     processor the same data, recipe, versions and number of threads give the same bytes.
 
     Parameters
@@ -66,6 +157,8 @@ def train(
     log_dir : path, optional
         Folder for ``best.safetensors``, the best weights so far, and for the state after the last epoch: the
         same call after an interruption goes on from there and ends with the same bytes.
+    fresh : bool
+        Start anew, whatever state of this training `log_dir` holds.
     progress : bool
         Show a progress bar, where stderr is a terminal.
 
@@ -73,6 +166,10 @@ def train(
     ------
     UsageError
         When Lightning is not installed, or the data and the recipe do not fit together.
+    CheckpointError
+        When the training cannot start from ``section.start``.
+    CatmorphError
+        When a loss is not finite or a file cannot be written; the last good weights and state are kept.
     """
     loop = _import_loop()
     log_dir = None if log_dir is None else Path(log_dir)
@@ -82,58 +179,67 @@ def train(
     try:
         # Dropout draws from torch's global state, which is given back as it was.
         with torch.random.fork_rng(devices=[]):
-            return _train(loop, data, recipe, section, device=device, log_dir=log_dir, progress=progress)
+            plan = _plan(data, recipe, section, device)
+            return _train(loop, plan, log_dir, fresh=fresh, progress=progress)
     finally:
         torch.set_num_threads(before)
 
 
-def _train(
-    loop: Any, data: LabelledStamps, recipe: Recipe, section: TrainingSection, *, device: str,
-    log_dir: Path | None, progress: bool,
-) -> TrainingResult:
+def _plan(data: LabelledStamps, recipe: Recipe, section: TrainingSection, device: str) -> _Plan:
     scheme = load_scheme(recipe.scheme)
+    device = resolve_device(device)
     _check(data, recipe, section, len(scheme.classes))
+    _check_devices(section, device)
     split = split_sources(data, section)
+    fractions = data.fractions[split.training]
+    _check_classes(fractions, scheme)
+    weights = class_weights(section.class_weights, fractions, scheme)
+    loss_for(section, scheme, weights)
     module = build(section.model, classes=len(scheme.classes), channels=data.inputs.shape[1], seed=section.seed)
-    output = Path(section.output)
-    curve = output.with_suffix(".curve.csv")
+    start = None if section.start is None else transfer(module, recipe, section.model, section.start)
+    return _Plan(
+        data, recipe, section, scheme, split, module, start, frozen_stages(section.model, section.freeze_before, start),
+        weights, device, resolve_precision(section.precision, device), _notes(fractions, scheme, section),
+    )
 
-    def on_epoch(rows: list[dict[str, float]]) -> None:
-        write_bytes(curve, _as_csv(rows))
 
-    def on_best(epoch: int) -> None:
-        if log_dir is not None:
-            save_checkpoint(log_dir / "best.safetensors", module, _card(data, recipe, section, split, epoch, {}))
+def _train(loop: Any, plan: _Plan, log_dir: Path | None, *, fresh: bool, progress: bool) -> TrainingResult:
+    # matplotlib takes a second to import.
+    from catmorph.training.figure import draw_curve
 
-    resume = None if log_dir is None else log_dir / f"resume-{_fingerprint(data, recipe, section)[:16]}.ckpt"
+    section, split, output = plan.section, plan.split, Path(plan.section.output)
+    curve, figure = output.with_suffix(".curve.csv"), output.with_suffix(".curve.png")
+    resume = None if log_dir is None else log_dir / f"resume-{plan.fingerprint()[:16]}.ckpt"
+    best = None if log_dir is None else log_dir / "best.safetensors"
+    if resume is not None and (fresh or not resume.exists()):
+        # What another training left there would be taken for this one's.
+        for path in (resume, log_dir / "best.safetensors"):  # type: ignore[operator]
+            path.unlink(missing_ok=True)
     fitted = loop.fit(loop.Job(
-        module, data, split, section, kind=scheme.kind, device=resolve_device(device), progress=progress,
-        on_epoch=on_epoch, on_best=on_best, resume=resume,
+        plan.module, plan.data, split, section, plan.scheme, device=plan.device, precision=plan.precision,
+        progress=progress, keeper=_Keeper(curve, best, plan.card(0, {})), resume=resume, frozen=plan.frozen,
+        weights=plan.weights,
     ))
-    round_weights(module, section.saved_precision)
-    metrics = _test(fitted.logits(split.test), data, split, scheme)
-    card = _card(data, recipe, section, split, fitted.best_epoch, metrics)
-    save_checkpoint(output, module, card, section.saved_precision)
+    history = fitted.history
+    round_weights(plan.module, section.saved_precision)
+    logits = fitted.logits(split.test)
+    card = plan.card(history.best_epoch, _test(logits, plan.data, split, plan.scheme))
+    draw_curve(figure, history.rows, history.best_epoch, section.loss)
+    # A training that was interrupted after its last epoch has not always written this.
+    write_bytes(curve, _as_csv(history.rows))
+    write_split(split_path(output), plan.data, split)
+    save_checkpoint(output, plan.module, card, section.saved_precision)
     for path in log_dir.glob("resume-*.ckpt") if log_dir is not None else ():
         path.unlink()
-    return TrainingResult(output, curve, card, fitted.epochs, fitted.best_epoch)
+    return TrainingResult(
+        output, curve, card, len(history.rows), history.best_epoch, figure, split_path(output), split, logits,
+        plan.start, plan.notes,
+    )
 
 
 def _test(logits: np.ndarray, data: LabelledStamps, split: Split, scheme: Scheme) -> dict[str, Any]:
     votes = None if data.votes is None else data.votes[split.test]
     return summary(scheme.probabilities(logits), data.fractions[split.test], scheme.class_names, votes)
-
-
-def _fingerprint(data: LabelledStamps, recipe: Recipe, section: TrainingSection) -> str:
-    """Return the sha256 of what decides the weights: a training goes on only from its own state."""
-    arrays = (data.inputs, data.fractions, data.sources)
-    return digest_json({
-        "arrays": [hashlib.sha256(np.ascontiguousarray(array).data).hexdigest() for array in arrays],
-        "section": section.model_dump(mode="json", exclude=set(DESCRIPTIVE)),
-        "fields": sorted(set(map(str, data.fields))),
-        "scheme": recipe.scheme,
-        "torch": torch.__version__,
-    })
 
 
 def _import_loop() -> Any:
@@ -146,6 +252,39 @@ def _import_loop() -> Any:
     return loop
 
 
+def _check_devices(section: TrainingSection, device: str) -> None:
+    if section.devices == 1:
+        return
+    found = torch.cuda.device_count() if device == "cuda" else 0
+    if found < section.devices:
+        raise UsageError(f"training.devices is {section.devices}, and torch finds {found} GPUs here",
+                         hint=f"set training.devices = {max(found, 1)}")
+    if section.batch % section.devices:
+        raise UsageError(f"a batch of {section.batch} stamps cannot be shared equally by {section.devices} GPUs",
+                         where="training.batch", hint=f"choose a multiple of {section.devices}")
+
+
+def _check_classes(fractions: np.ndarray, scheme: Scheme) -> None:
+    if scheme.kind == "softmax":
+        most = np.unique(np.argmax(fractions, axis=1))
+        if len(most) == 1:
+            raise UsageError(
+                f"all {len(fractions)} stamps of the training subset have one class, {scheme.class_names[most[0]]!r}",
+                hint="label stamps of other classes too",
+            )
+    elif np.ptp(fractions, axis=0).max(initial=0) == 0:
+        raise UsageError(f"all {len(fractions)} stamps of the training subset have the same label",
+                         hint="label stamps of other classes too")
+
+
+def _notes(fractions: np.ndarray, scheme: Scheme, section: TrainingSection) -> tuple[str, ...]:
+    absent = [name for name, most in zip(scheme.class_names, fractions.max(axis=0), strict=True) if not most > 0]
+    notes = [f"no stamp of the training subset has a vote for {', '.join(absent)}"] if absent else []
+    if section.size is not None and section.size < section.batch:
+        notes.append(f"a batch of {section.batch} holds each of {section.size} stamps more than once")
+    return tuple(notes)
+
+
 def _check(data: LabelledStamps, recipe: Recipe, section: TrainingSection, classes: int) -> None:
     check_input(section.model, recipe)
     pixels = recipe.stamp.pixels
@@ -153,28 +292,24 @@ def _check(data: LabelledStamps, recipe: Recipe, section: TrainingSection, class
         raise UsageError(f"stamps are {data.inputs.shape[2:]} pixels, the recipe's are ({pixels}, {pixels})")
     if data.fractions.shape[1] != classes:
         raise UsageError(f"labels have {data.fractions.shape[1]} classes, scheme {recipe.scheme!r} has {classes}")
-    bad = int(np.count_nonzero(~np.isfinite(data.inputs).all(axis=(1, 2, 3))))
-    if bad:
-        raise UsageError(f"{bad} of {len(data)} stamps hold NaN or infinity", hint="leave out blocked stamps")
+    bad = np.flatnonzero(~np.isfinite(data.inputs).all(axis=(1, 2, 3)))
+    if len(bad):
+        raise UsageError(f"{len(bad)} of {len(data)} stamps hold NaN or infinity: {_first(data, bad)}",
+                         hint="leave out blocked stamps")
+    if section.loss not in NEEDS_VOTES:
+        return
+    if data.votes is None:
+        raise UsageError(f"training.loss {section.loss!r} needs the number of votes", hint="set labels.votes_column")
+    few = np.flatnonzero(~(np.asarray(data.votes, np.float64) > 0))
+    if len(few):
+        raise UsageError(f"{len(few)} of {len(data)} stamps have no votes: {_first(data, few)}",
+                         where="labels.votes_column", hint="leave them out of the label table, or choose another loss")
 
 
-def _card(
-    data: LabelledStamps, recipe: Recipe, section: TrainingSection, split: Split, epoch: int,
-    metrics: dict[str, Any],
-) -> Card:
-    settings = section.model_dump(mode="json", exclude={*DESCRIPTIVE, "model"})
-    training = {
-        "trained": True,
-        "stamps": split.counts(),
-        "sources": int(data.sources.max()) + 1,
-        "best_epoch": epoch,
-        "labels": Path(recipe.labels.table or "").name,
-        "settings": settings,
-    }
-    return card_for(
-        recipe, section.model, channels=data.inputs.shape[1], views=data.view_names, title=section.title,
-        purpose=section.purpose, licence=section.licence, training=training, metrics=metrics,
-    )
+def _first(data: LabelledStamps, rows: np.ndarray) -> str:
+    names = data.names if data.names is not None else [
+        "_".join(row) for row in zip(map(str, data.fields), map(str, data.views), map(str, data.ids), strict=True)]
+    return ", ".join(str(names[row]) for row in rows[:SHOWN]) + (" ..." if len(rows) > SHOWN else "")
 
 
 def _as_csv(rows: list[dict[str, float]]) -> bytes:

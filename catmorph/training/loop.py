@@ -4,61 +4,103 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
+import pickle
 import sys
+import tempfile
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import lightning
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from catmorph.errors import CatmorphError
 from catmorph.files import atomic
 from catmorph.labels import LabelledStamps, Split
+from catmorph.labels.tables import SHOWN
 from catmorph.recipe import TrainingSection
-from catmorph.training.augment import augment
+from catmorph.schemes import Scheme
+from catmorph.training.augment import perturbations, resample
+from catmorph.training.losses import loss_for, probabilities
 
 EVALUATION_BATCH = 128
+FINITE_EVERY = 16
+"""Steps on a GPU between two looks at the loss: each look waits for the GPU."""
 
 Row = dict[str, float]
 """One epoch of the learning curve."""
+
+
+class Keeper(Protocol):
+    """Where a training leaves what it has; with several GPUs it must be picklable."""
+
+    def on_epoch(self, rows: list[Row]) -> None:
+        """Keep the learning curve; called after every epoch."""
+
+    def on_best(self, epoch: int, module: nn.Module) -> None:
+        """Keep the weights of `module`, whose validation loss is the best so far, in epoch 1 or later."""
+
+    def where(self) -> str:
+        """Return where the best weights so far are, as the end of a sentence."""
 
 
 @dataclass(frozen=True)
 class Job:
     """One training: `module` is trained in place.
 
-    `on_epoch` gets the rows of the learning curve after every epoch, `on_best` the epoch's number (from 1)
-    whenever the validation loss is the best so far. `resume` is where the state after each epoch is kept;
-    where the file is there already, the training goes on from it, to the same weights.
+    `frozen` names the stages whose parameters and running statistics stay as they are; `weights` are those of the
+    classes, None for equal ones. `resume` is where the state after each epoch is kept; where the file is there
+    already, the training goes on from it, to the same weights.
     """
 
     module: nn.Module
     data: LabelledStamps
     split: Split
     section: TrainingSection
-    kind: str
+    scheme: Scheme
     device: str
+    precision: str
     progress: bool
-    on_epoch: Callable[[list[Row]], None]
-    on_best: Callable[[int], None]
+    keeper: Keeper
     resume: Path | None
+    frozen: tuple[str, ...] = ()
+    weights: np.ndarray | None = None
+
+
+@dataclass
+class History:
+    """What a training has behind it: the learning curve and the weights of the best validation loss."""
+
+    rows: list[Row] = field(default_factory=list)
+    best_loss: float = math.inf
+    best_epoch: int = 0
+    best_state: dict[str, Tensor] = field(default_factory=dict)
+
+    def ended(self, section: TrainingSection) -> bool:
+        """Whether the last epoch or the end of patience is reached."""
+        return len(self.rows) >= section.epochs or len(self.rows) - self.best_epoch >= section.patience
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A finished training: `logits(rows)` predicts with the best weights."""
+    """A finished training, with the best weights in the module."""
 
-    epochs: int
-    best_epoch: int
-    logits: Callable[[np.ndarray], np.ndarray]
+    history: History
+    task: _Task
+    device: str
+
+    def logits(self, rows: np.ndarray) -> np.ndarray:
+        """Predict the stamps of `rows` without perturbing them: (n, class) float32."""
+        self.task.module.to(self.device).eval()
+        with torch.inference_mode():
+            parts = [self.task.predict(part).float().cpu() for part in torch.as_tensor(rows).split(EVALUATION_BATCH)]
+        return torch.cat(parts).numpy()
 
 
 def fit(job: Job) -> Fitted:
@@ -67,36 +109,55 @@ def fit(job: Job) -> Fitted:
     Raises
     ------
     CatmorphError
-        When the loss was never finite.
+        When a loss is not finite, or a file cannot be written.
     KeyboardInterrupt
         When it was interrupted; with `Job.resume`, another call goes on after the last whole epoch.
     """
-    section = job.section
     job.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     task = _Task(job)
-    record = _Record(job)
-    stop = EarlyStopping("validation_loss", patience=section.patience)
+    with tempfile.TemporaryDirectory() as folder:
+        # With several GPUs the history is in another process, and comes back through this file.
+        resume = job.resume or (Path(folder) / "state.ckpt" if job.section.devices > 1 else None)
+        record = _Record(job, resume)
+        if resume is not None and resume.exists():
+            record.load_state_dict(read_history(resume))
+        if not record.history.ended(job.section):
+            _run(task, record, job, resume)
+            if job.section.devices > 1 and resume is not None:
+                record.load_state_dict(read_history(resume))
+    job.module.load_state_dict(record.history.best_state)
+    return Fitted(record.history, task, job.device)
+
+
+def read_history(path: Path) -> dict[str, Any]:
+    """Return the part of a training's state that is the `History`; nothing in the file is run.
+
+    Raises
+    ------
+    CatmorphError
+        When the file is damaged.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)["callbacks"][_Record.__qualname__]
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CatmorphError(f"is no state of a training, or damaged: {reason}", where=path,
+                            hint="train anew with --fresh") from error
+
+
+def _run(task: _Task, record: _Record, job: Job, resume: Path | None) -> None:
     bars: list[Callback] = [TQDMProgressBar()] if job.progress and sys.stderr.isatty() else []
-    _run(_trainer(job, [stop, *bars, record]), task, job)
-    if not record.best_state:
-        raise CatmorphError("the validation loss was never finite", hint="lower training.learning_rate")
-    job.module.load_state_dict(record.best_state)
-    return Fitted(len(record.rows), record.best_epoch, task.logits)
-
-
-def _run(trainer: Any, task: _Task, job: Job) -> None:
-    going_on = job.resume is not None and job.resume.exists()
+    trainer = _trainer(job, [*bars, record])
+    going_on = str(resume) if resume is not None and resume.exists() else None
     numbers: Any = range(job.section.batches_per_epoch)
     rows: Any = torch.as_tensor(job.split.validation).split(EVALUATION_BATCH)
     batches, validation = (DataLoader(items, batch_size=None) for items in (numbers, rows))
     with warnings.catch_warnings():
-        # Batches are drawn from memory: worker processes would only copy them.
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+        # Batches are drawn from memory: worker processes would only copy them. Frozen stages are meant to be frozen.
+        for message in (".*does not have many workers.*", ".*LeafSpec.*", ".*eval mode at the start.*"):
+            warnings.filterwarnings("ignore", message=message)
         try:
-            trainer.fit(
-                task, batches, validation, ckpt_path=str(job.resume) if going_on else None, weights_only=True
-            )
+            trainer.fit(task, batches, validation, ckpt_path=going_on, weights_only=True)
         except SystemExit as error:
             # Lightning ends the process when it is interrupted; that is the caller's to decide.
             raise KeyboardInterrupt from error
@@ -107,7 +168,11 @@ def _trainer(job: Job, callbacks: list[Callback]) -> Any:
         logging.getLogger(name).setLevel(logging.WARNING)
     return lightning.Trainer(
         accelerator="gpu" if job.device == "cuda" else "cpu",
-        devices=1,
+        devices=job.section.devices,
+        # Processes that start the command again would find the run folder locked.
+        strategy="auto" if job.section.devices == 1 else "ddp_spawn",
+        use_distributed_sampler=False,
+        precision="bf16-mixed" if job.precision == "bfloat16" else "32-true",
         max_epochs=job.section.epochs,
         callbacks=callbacks,
         logger=False,
@@ -125,112 +190,206 @@ def _step_generator(*keys: int) -> torch.Generator:
 
 
 class _Task(lightning.LightningModule):
-    """Loss, optimiser and learning rate; batches are row numbers of the stamps in memory."""
+    """Loss, optimiser and learning rate; batches are row numbers of the stamps in memory.
+
+    With several GPUs each takes its part of the same batch, and all of the validation subset.
+    """
 
     def __init__(self, job: Job):
         super().__init__()
-        self.module, self.section, self.kind = job.module, job.section, job.kind
+        self.module, self.section, self.kind = job.module, job.section, job.scheme.kind
+        self.keeper, self.frozen = job.keeper, [getattr(job.module, name) for name in job.frozen]
         self.inputs, self.fractions = torch.as_tensor(job.data.inputs), torch.as_tensor(job.data.fractions)
+        self.votes = None if job.data.votes is None else torch.as_tensor(np.asarray(job.data.votes, np.float64))
+        self.names = stamp_names(job.data)
         self.rows = torch.as_tensor(job.split.training)
+        self.loss = loss_for(job.section, job.scheme, job.weights)
+        self.schedule: Any = None
+        self.schedule_state: dict[str, Any] | None = None
+        self.unseen: list[tuple[int, Tensor, Tensor]] = []
+        self.validated: list[tuple[Tensor, Tensor]] = []
+        for stage in self.frozen:
+            stage.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> _Task:
+        """Set the mode; frozen stages keep that of evaluation, so that their running statistics stay."""
+        super().train(mode)
+        for stage in self.frozen:
+            stage.eval()
+        return self
+
+    def on_fit_start(self) -> None:
+        """Move the stamps to the GPU where they take up less than half of its free memory."""
+        size = self.inputs.numel() * self.inputs.element_size()
+        if self.device.type == "cuda" and size < torch.cuda.mem_get_info(self.device)[0] / 2:
+            self.inputs = self.inputs.to(self.device)
+
+    def on_train_epoch_start(self) -> None:
+        """Take the mode of training."""
+        self.train()
 
     def training_step(self, number: int) -> Tensor:
         """Return the loss of a batch drawn with replacement and perturbed anew."""
-        generator = _step_generator(self.section.seed, self.current_epoch, int(number))
-        rows = self.rows[torch.randint(len(self.rows), (self.section.batch,), generator=generator)]
-        inputs, fractions = self._take(rows)
-        inputs = augment(inputs, self.section, generator)
+        section, rank, parts = self.section, self.global_rank, self.trainer.world_size
+        generator = _step_generator(section.seed, self.current_epoch, int(number))
+        rows = self.rows[torch.randint(len(self.rows), (section.batch,), generator=generator)][rank::parts]
+        matrices = perturbations(section.batch, self.inputs.shape[-2:], section, generator)[rank::parts]
         # Dropout draws from torch's global state.
-        torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
-        loss = self._loss(self.module(_channels_last(inputs)), fractions)
-        self.log("training_loss", loss, on_step=False, on_epoch=True, batch_size=len(rows))
+        torch.manual_seed(int(torch.randint(2**62, (), generator=generator)) + rank)
+        inputs = resample(self._stamps(rows), matrices)
+        loss = self.loss(self.module(_channels_last(inputs)), *self._labels(rows))
+        self.unseen.append((int(number), rows, loss.detach()))
+        if self.device.type == "cpu" or len(self.unseen) >= FINITE_EVERY:
+            self._look_at_losses()
+        self.log("training_loss", loss, on_step=False, on_epoch=True, batch_size=len(rows), sync_dist=parts > 1)
         return loss
 
+    def on_train_epoch_end(self) -> None:
+        """Look at the last losses."""
+        self._look_at_losses()
+
+    def _look_at_losses(self) -> None:
+        unseen, self.unseen = self.unseen, []
+        if not unseen:
+            return
+        finite = torch.isfinite(torch.stack([loss for _, _, loss in unseen])).tolist()
+        for good, (number, rows, loss) in zip(finite, unseen, strict=True):
+            if not good:
+                names = self.names[rows.numpy()]
+                shown = ", ".join(names[:SHOWN]) + (" ..." if len(names) > SHOWN else "")
+                raise CatmorphError(
+                    f"the training loss is {float(loss)} in epoch {self.current_epoch + 1}, step {number + 1} of "
+                    f"{self.section.batches_per_epoch}; stamps of the batch: {shown}; {self.keeper.where()}",
+                    hint="lower training.learning_rate, or look at these stamps",
+                )
+
     def validation_step(self, rows: Tensor) -> None:
-        """Log loss and square error of a batch of the validation subset."""
-        inputs, fractions = self._take(rows)
-        logits = self.module(_channels_last(inputs))
-        error = (self._probabilities(logits) - fractions).square().mean()
-        self.log("validation_loss", self._loss(logits, fractions), batch_size=len(rows))
-        self.log("validation_square_error", error, batch_size=len(rows))
+        """Predict a batch of the validation subset."""
+        self.validated.append((rows.cpu(), self.predict(rows).float()))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log loss and square error of the validation subset."""
+        parts, self.validated = self.validated, []
+        rows, logits = torch.cat([rows for rows, _ in parts]), torch.cat([logits for _, logits in parts])
+        fractions, votes = self._labels(rows)
+        loss = self.loss(logits, fractions, votes)
+        if not torch.isfinite(loss):
+            raise CatmorphError(
+                f"the validation loss is {float(loss)} after epoch {self.current_epoch + 1}; {self.keeper.where()}",
+                hint="lower training.learning_rate",
+            )
+        self.log("validation_loss", loss.float())
+        self.log("validation_square_error", (probabilities(logits, self.kind) - fractions).square().mean())
 
     def configure_optimizers(self) -> Any:
-        """Return Adam, with the section's course of the learning rate."""
-        optimiser = torch.optim.Adam(
-            self.module.parameters(), lr=self.section.learning_rate, betas=(0.9, 0.999), fused=True
-        )
-        if self.section.schedule == "constant":
-            return optimiser
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser,
-            max_lr=self.section.learning_rate,
-            total_steps=self.section.epochs * self.section.batches_per_epoch,
-            cycle_momentum=False,
-        )
-        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        """Return Adam on what is not frozen, with the section's course of the learning rate."""
+        section = self.section
+        trained = [one for one in self.module.parameters() if one.requires_grad]
+        optimiser = torch.optim.Adam(trained, lr=section.learning_rate, betas=(0.9, 0.999), fused=True)
+        if section.schedule == "one-cycle":
+            schedule = torch.optim.lr_scheduler.OneCycleLR(
+                optimiser, max_lr=section.learning_rate,
+                total_steps=section.epochs * section.batches_per_epoch, cycle_momentum=False,
+            )  # fmt: skip
+            return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        if section.schedule == "exponential":
+            self.schedule = torch.optim.lr_scheduler.ExponentialLR(optimiser, math.exp(-section.decay))
+        elif section.schedule == "plateau":
+            self.schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
+                optimiser, factor=section.plateau_factor, patience=section.plateau_patience
+            )
+        if self.schedule is not None and self.schedule_state is not None:
+            self.schedule.load_state_dict(self.schedule_state)
+        return optimiser
 
-    def logits(self, rows: np.ndarray) -> np.ndarray:
-        """Predict the stamps of `rows` without perturbing them: (n, class) float32."""
-        self.module.eval()
-        with torch.inference_mode():
-            parts = [
-                self.module(_channels_last(self._take(part)[0])).float().cpu()
-                for part in torch.as_tensor(rows).split(EVALUATION_BATCH)
-            ]
-        return torch.cat(parts).numpy()
+    def step_schedule(self, loss: float) -> None:
+        """Set the learning rate of the next epoch; `loss` is that of validation."""
+        if self.section.schedule == "plateau":
+            self.schedule.step(loss)
+        elif self.schedule is not None:
+            self.schedule.step()
 
-    def _take(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the state of a schedule that Lightning does not step."""
+        if self.schedule is not None:
+            checkpoint["schedule"] = self.schedule.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up the state of the schedule, which is not there yet."""
+        self.schedule_state = checkpoint.get("schedule")
+
+    def predict(self, rows: Tensor) -> Tensor:
+        """Return the logits of the stamps of `rows`, unperturbed."""
+        return self.module(_channels_last(self._stamps(rows)))
+
+    def _stamps(self, rows: Tensor) -> Tensor:
+        device = next(self.module.parameters()).device
+        return self.inputs[rows.to(self.inputs.device)].to(device)
+
+    def _labels(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
         rows, device = rows.cpu(), next(self.module.parameters()).device
-        return self.inputs[rows].to(device), self.fractions[rows].to(device)
-
-    def _loss(self, logits: Tensor, fractions: Tensor) -> Tensor:
-        if self.section.loss == "rmse":
-            return (self._probabilities(logits) - fractions).square().mean().sqrt()
-        if self.kind == "sigmoid":
-            return functional.binary_cross_entropy_with_logits(logits, fractions)
-        return functional.cross_entropy(logits, fractions)
-
-    def _probabilities(self, logits: Tensor) -> Tensor:
-        return logits.sigmoid() if self.kind == "sigmoid" else logits.softmax(dim=1)
+        return self.fractions[rows].to(device), None if self.votes is None else self.votes[rows].to(device)
 
 
 class _Record(Callback):
     """Keeps the learning curve, the best weights, and the state to go on from."""
 
-    def __init__(self, job: Job):
-        self.job = job
-        self.rows: list[Row] = []
-        self.best_loss, self.best_epoch = float("inf"), 0
-        self.best_state: dict[str, Tensor] = {}
+    def __init__(self, job: Job, resume: Path | None):
+        self.section, self.keeper, self.resume = job.section, job.keeper, resume
+        self.history = History()
+
+    @property
+    def state_key(self) -> str:
+        """Name of this in the file of the state."""
+        return _Record.__qualname__
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Note the epoch that ended."""
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        loss = values["validation_loss"]
-        self.rows.append({
+        history, loss = self.history, values["validation_loss"]
+        history.rows.append({
             "epoch": trainer.current_epoch + 1,
             "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
             "training_loss": values["training_loss"],
             "validation_loss": loss,
             "validation_rmse": values["validation_square_error"] ** 0.5,
         })
-        if loss < self.best_loss:
-            self.best_loss, self.best_epoch = loss, len(self.rows)
+        pl_module.step_schedule(loss)
+        if loss < history.best_loss:
+            history.best_loss, history.best_epoch = loss, len(history.rows)
             state = pl_module.module.state_dict()
-            self.best_state = {name: value.detach().clone() for name, value in state.items()}
-            self.job.on_best(self.best_epoch)
-        if self.job.resume is not None:
-            with atomic(self.job.resume) as temporary:
-                trainer.save_checkpoint(temporary, weights_only=False)
-        self.job.on_epoch(self.rows)
+            history.best_state = {name: value.detach().clone() for name, value in state.items()}
+            if trainer.is_global_zero:
+                self.keeper.on_best(history.best_epoch, pl_module.module)
+        if self.resume is not None:
+            self._save(trainer)
+        if trainer.is_global_zero:
+            self.keeper.on_epoch(history.rows)
+        trainer.should_stop = history.ended(self.section)
+
+    def _save(self, trainer: Any) -> None:
+        # Every process takes part in the saving, the first one writes.
+        if not trainer.is_global_zero:
+            trainer.save_checkpoint(self.resume, weights_only=False)
+            return
+        with atomic(self.resume) as temporary:  # type: ignore[arg-type]
+            trainer.save_checkpoint(temporary, weights_only=False)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a training that goes on needs of this."""
-        return {name: getattr(self, name) for name in ("rows", "best_loss", "best_epoch", "best_state")}
+        return dict(vars(self.history))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up what `state_dict` returned."""
-        for name, value in state_dict.items():
-            setattr(self, name, value)
+        self.history = History(**{name: state_dict[name] for name in vars(History())})
+
+
+def stamp_names(data: LabelledStamps) -> np.ndarray:
+    """Return what messages call each stamp: its name in the label table, else field, view and id."""
+    if data.names is not None:
+        return np.asarray(data.names)
+    rows = zip(data.fields, data.views, data.ids, strict=True)
+    return np.array(["_".join(map(str, row)) for row in rows])
 
 
 def _channels_last(inputs: Tensor) -> Tensor:

@@ -1,0 +1,183 @@
+"""Losses of vote fractions and of votes.
+
+In all formulas i counts the n stamps of a batch and c the classes, f is the vote fraction, p the network's
+probability, N the number of votes behind a stamp, k = N f its votes for each class, and w the weight of a class
+(1 by default).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from catmorph.errors import UsageError, suggest
+from catmorph.recipe import TrainingSection
+from catmorph.schemes import Scheme
+
+Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+"""(logits (n, class), fractions (n, class), votes (n,) or None) -> the batch's loss, one number."""
+
+NEEDS_VOTES = ("multinomial", "dirichlet")
+LEAST_CONCENTRATION, LARGEST_CONCENTRATION = 1e-3, 1e6
+"""Beyond these the likelihood of any number of human votes does not change, but rounding would show."""
+
+
+def loss_for(section: TrainingSection, scheme: Scheme, weights: np.ndarray | None = None) -> Loss:
+    """Return the loss that ``section.loss`` names for the classes of `scheme`.
+
+    Parameters
+    ----------
+    weights : ndarray of shape (class,), optional
+        Weights of the classes, see `class_weights`.
+
+    Raises
+    ------
+    UsageError
+        When the loss does not suit the scheme.
+    """
+    if section.loss == "dirichlet" and scheme.kind != "softmax":
+        raise UsageError(
+            f"training.loss 'dirichlet' needs classes that exclude each other; those of scheme {scheme.name!r} do not",
+            hint="use 'multinomial' or 'binary'",
+        )
+    made = torch.ones(len(scheme.classes)) if weights is None else torch.as_tensor(weights, dtype=torch.float32)
+    kind = scheme.kind
+
+    def loss(logits: Tensor, fractions: Tensor, votes: Tensor | None) -> Tensor:
+        weight = made.to(logits.device)
+        if section.loss in ("mse", "rmse"):
+            error = square_error(logits, fractions, weight, kind)
+            return error if section.loss == "mse" else error.sqrt()
+        if section.loss in NEEDS_VOTES:
+            if votes is None:
+                raise UsageError(f"training.loss {section.loss!r} needs the number of votes")
+            if section.loss == "dirichlet":
+                return dirichlet_multinomial(logits, fractions, votes, weight)
+            return multinomial(logits, fractions, votes, weight, kind)
+        if section.loss == "binary":
+            return binary(logits, fractions, weight, kind)
+        return cross_entropy(logits, fractions, weight, kind)
+
+    return loss
+
+
+def cross_entropy(logits: Tensor, fractions: Tensor, weights: Tensor, kind: str = "softmax") -> Tensor:
+    """Return the cross-entropy of the vote fractions, in nats.
+
+    For classes that exclude each other (`kind` ``softmax``) -1/n sum_ic w_c f_ic ln p_ic, the loss of
+    Perez-Carrasco et al. (2019); for independent questions (``sigmoid``) the same as `binary`.
+    """
+    if kind == "sigmoid":
+        return binary(logits, fractions, weights, kind)
+    return -(weights * fractions * functional.log_softmax(logits.float(), dim=1)).sum(dim=1).mean()
+
+
+def binary(logits: Tensor, fractions: Tensor, weights: Tensor, kind: str = "softmax") -> Tensor:
+    """Return the cross-entropy of each class alone, averaged over classes and stamps, in nats.
+
+    -1/(n C) sum_ic w_c [f_ic ln p_ic + (1 - f_ic) ln(1 - p_ic)] with C classes, where p is the probability that
+    the scheme releases: softmax or sigmoid of the logits.
+    """
+    yes, no = _log_probabilities(logits.float(), kind)
+    return -(weights * (fractions * yes + (1 - fractions) * no)).mean()
+
+
+def square_error(logits: Tensor, fractions: Tensor, weights: Tensor, kind: str = "softmax") -> Tensor:
+    """Return the mean square error 1/(n C) sum_ic w_c (p_ic - f_ic)^2; its root is the loss ``rmse``."""
+    return (weights * (probabilities(logits, kind) - fractions).square()).mean()
+
+
+def multinomial(
+    logits: Tensor, fractions: Tensor, votes: Tensor, weights: Tensor, kind: str = "softmax"
+) -> Tensor:
+    """Return the negative log-likelihood of the votes under the network's probabilities, averaged over stamps.
+
+    For classes that exclude each other the multinomial distribution:
+    ln P = ln G(N + 1) - sum_c ln G(k_c + 1) + sum_c w_c k_c ln p_c, with G the gamma function, so that votes need
+    not be whole numbers. For independent questions, each with N answers, the sum of their binomial terms:
+    sum_c w_c [ln G(N + 1) - ln G(k_c + 1) - ln G(N - k_c + 1) + k_c ln p_c + (N - k_c) ln(1 - p_c)].
+    """
+    yes, no = _log_probabilities(logits.double(), kind)
+    total = votes.double()[:, None]
+    counts = total * fractions.double()
+    if kind == "sigmoid":
+        rest = total - counts
+        ways = torch.lgamma(total + 1) - torch.lgamma(counts + 1) - torch.lgamma(rest + 1)
+        return -(weights * (ways + counts * yes + rest * no)).sum(dim=1).mean()
+    ways = torch.lgamma(total[:, 0] + 1) - torch.lgamma(counts + 1).sum(dim=1)
+    return -(ways + (weights * counts * yes).sum(dim=1)).mean()
+
+
+def dirichlet_multinomial(logits: Tensor, fractions: Tensor, votes: Tensor, weights: Tensor) -> Tensor:
+    """Return the negative log-likelihood of the votes when each stamp's probabilities are themselves uncertain.
+
+    The concentrations are a_c = exp(logit_c), so that their mean a_c / A, with A = sum_c a_c, is the softmax that
+    the scheme releases, and A says how sure the network is of it (Walmsley et al. 2020, Sect. 3.1, use such a
+    likelihood for one question of Galaxy Zoo):
+    ln P = ln G(A) + ln G(N + 1) - ln G(N + A) + sum_c [ln G(k_c + a_c) - ln G(a_c) - ln G(k_c + 1)].
+    A is kept between 0.001 and 1e6. Each stamp weighs sum_c w_c f_c.
+    """
+    logits, fractions, total = logits.double(), fractions.double(), votes.double()
+    size = torch.logsumexp(logits, dim=1, keepdim=True)
+    size = size.clamp(math.log(LEAST_CONCENTRATION), math.log(LARGEST_CONCENTRATION))
+    # Smaller ones are 0 to float64, where ln G is infinite.
+    alpha = (functional.log_softmax(logits, dim=1) + size).clamp(min=-600).exp()
+    counts, concentration = total[:, None] * fractions, size[:, 0].exp()
+    terms = torch.lgamma(counts + alpha) - torch.lgamma(alpha) - torch.lgamma(counts + 1)
+    whole = torch.lgamma(concentration) + torch.lgamma(total + 1) - torch.lgamma(total + concentration)
+    return -((weights * fractions).sum(dim=1) * (whole + terms.sum(dim=1))).mean()
+
+
+def probabilities(logits: Tensor, kind: str) -> Tensor:
+    """Return the probabilities that a scheme of `kind` releases, shape (n, class)."""
+    return logits.float().sigmoid() if kind == "sigmoid" else logits.float().softmax(dim=1)
+
+
+def class_weights(
+    wanted: str | Mapping[str, float], fractions: np.ndarray, scheme: Scheme
+) -> np.ndarray | None:
+    """Return the weight of each class, shape (class,), or None for ``none``.
+
+    ``balanced`` gives w_c = 1 / (C mean_i f_ic) for C classes, over the stamps of the training subset; for labels
+    without doubt it is what scikit-learn's ``compute_class_weight`` gives. A table gives weights by class name;
+    classes that it leaves out weigh 1.
+
+    Parameters
+    ----------
+    fractions : ndarray of shape (n, class)
+        Vote fractions of the training subset.
+
+    Raises
+    ------
+    UsageError
+        For an unknown class name, or ``balanced`` with a class that nobody voted for.
+    """
+    if wanted == "none":
+        return None
+    if isinstance(wanted, str):
+        mean = np.asarray(fractions, dtype=np.float64).mean(axis=0)
+        empty = [name for name, value in zip(scheme.class_names, mean, strict=True) if not value > 0]
+        if empty:
+            raise UsageError(f"no stamp of the training subset has a vote for {', '.join(empty)}",
+                             where="training.class_weights", hint="give a table of weights, or label more stamps")
+        return 1.0 / (len(mean) * mean)
+    for name in wanted:
+        if name not in scheme.class_names:
+            raise UsageError(f"scheme {scheme.name!r} has no class {name!r}", where="training.class_weights",
+                             hint=suggest(name, scheme.class_names))
+    return np.array([wanted.get(name, 1.0) for name in scheme.class_names])
+
+
+def _log_probabilities(logits: Tensor, kind: str) -> tuple[Tensor, Tensor]:
+    """Return ln p and ln(1 - p), without cancellation where p is next to 1."""
+    if kind == "sigmoid":
+        return functional.logsigmoid(logits), functional.logsigmoid(-logits)
+    yes = functional.log_softmax(logits, dim=1)
+    itself = torch.eye(logits.shape[1], dtype=torch.bool, device=logits.device)
+    others = yes[:, None, :].masked_fill(itself, -math.inf)
+    return yes, torch.logsumexp(others, dim=2)
