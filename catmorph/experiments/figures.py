@@ -142,7 +142,7 @@ def _repeat(results: Results, figure: Figure) -> None:
         values = results.of(setting)[measure].to_numpy()
         right.plot(values, np.full(len(values), place - 0.22), ".", color=GREY, markersize=3, alpha=0.7)
     right.set_yticks(places, ["all classes", *names])
-    right.set_xlabel("test RMSE (mean, standard deviation, each training)")
+    right.set_xlabel(RMSE)
 
 
 def _confusion(axes: Axes, results: Results, setting: Setting, names: Sequence[str]) -> None:
@@ -181,6 +181,9 @@ def _dots(axes: Axes, places: np.ndarray, results: Results, settings: Sequence[S
         values = results.of(setting)["rmse"].to_numpy()
         axes.plot(np.full(len(values), place), values, ".", color=GREY, markersize=3, alpha=0.7,
                   transform=axes.transData + aside)  # fmt: skip
+        # What is not drawn in the coordinates of the data does not count for the limits by itself.
+        axes.update_datalim([(place, value) for value in values if np.isfinite(value)])
+    axes.autoscale_view()
 
 
 def _levels(axes: Axes, results: Results) -> None:
