@@ -7,20 +7,19 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import partial
-from multiprocessing import get_all_start_methods, get_context
-from multiprocessing.context import BaseContext
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from astropy.wcs import WCS
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
+from catmorph.engine import run_tasks
 from catmorph.errors import UsageError
 from catmorph.simulate import files, sky
 from catmorph.simulate.shapes import load_galsim
@@ -32,6 +31,9 @@ STRUCTURE_COLUMNS = (
     "sersic_index", "axis_ratio", "angle", "r50_arcsec", "bulge_fraction", "arm_strength", "bar_fraction",
     "clump_fraction",
 )  # fmt: skip
+
+_SECONDS_A_SOURCE = 0.03
+"""Time that a source takes in one band, on one core."""
 
 
 class Simulated(NamedTuple):
@@ -72,8 +74,7 @@ def simulate_fields(spec: SimulationSpec, out: str | Path, workers: int = 1, pro
         for name in ("mosaics", "catalogs"):
             (folder / name).mkdir()
         fields = spec.all_fields()
-        tables = _watched(_draw_all(spec, fields, folder, workers), len(fields), progress)
-        truth = pd.concat(list(tables), ignore_index=True)
+        truth = pd.concat(_draw_all(spec, fields, folder, workers, progress), ignore_index=True)
         labels = draw_labels(truth, spec.votes, spec.seed)
         truth = truth.drop(columns="dirty")
         files.write_truth(folder / "truth.parquet", truth)
@@ -98,27 +99,23 @@ def _new_folder(out: Path) -> Iterator[Path]:
 
 
 def _draw_all(
-    spec: SimulationSpec, fields: tuple[FieldSpec, ...], folder: Path, workers: int
-) -> Iterator[pd.DataFrame]:
+    spec: SimulationSpec, fields: tuple[FieldSpec, ...], folder: Path, workers: int, progress: bool
+) -> list[pd.DataFrame]:
     """Draw the fields here or in processes; their tables come in the order of the spec."""
-    draw = partial(draw_field, spec, folder=folder)
-    if workers <= 1 or len(fields) == 1:
-        yield from map(draw, fields)
-        return
-    with ProcessPoolExecutor(min(workers, len(fields)), mp_context=_processes()) as pool:
-        yield from pool.map(draw, fields)
+    tasks = [(number, spec, field, folder) for number, field in enumerate(fields)]
+    seconds = sum(_SECONDS_A_SOURCE * one.sources * len(spec.bands_of(one)) for one in fields)
+    done = run_tasks(_draw_numbered, tasks, workers=workers, estimated_seconds=seconds)
+    return [table for _, table in sorted(_watched(done, len(fields), progress), key=itemgetter(0))]
 
 
-def _processes() -> BaseContext:
-    """Return how to start processes: from a server that has imported everything once, where there is one."""
-    if "forkserver" not in get_all_start_methods():
-        return get_context("spawn")
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["catmorph.simulate.run", "galsim"])
-    return context
+def _draw_numbered(task: tuple[int, SimulationSpec, FieldSpec, Path]) -> tuple[int, pd.DataFrame]:
+    number, spec, field, folder = task
+    return number, draw_field(spec, field, folder)
 
 
-def _watched(tables: Iterable[pd.DataFrame], total: int, progress: bool) -> Iterable[pd.DataFrame]:
+def _watched(
+    tables: Iterable[tuple[int, pd.DataFrame]], total: int, progress: bool
+) -> Iterable[tuple[int, pd.DataFrame]]:
     hidden = not (progress and sys.stderr.isatty())
     return tqdm(tables, total=total, desc="fields", unit="field", disable=hidden)
 
@@ -126,12 +123,14 @@ def _watched(tables: Iterable[pd.DataFrame], total: int, progress: bool) -> Iter
 def draw_field(spec: SimulationSpec, field: FieldSpec, folder: Path) -> pd.DataFrame:
     """Draw one field into `folder`: its mosaics and its catalog; return its part of the truth table."""
     wcs = sky.field_wcs(field, spec.pixel_scale_arcsec)
-    placed = sky.place_sources(spec, field)
     rows: list[dict] = []
-    for mosaic in sky.draw_mosaics(spec, field, placed):
-        name = files.mosaic_name(field.name, mosaic.band.name, spec.files)
-        files.write_mosaic(folder / "mosaics" / name, mosaic, wcs, field, spec)
-        rows += _truth_rows(field, mosaic, placed, spec)
+    # One BLAS thread: several for each of several workers wait for one another (10 times as long on a busy machine).
+    with threadpool_limits(limits=1, user_api="blas"):
+        placed = sky.place_sources(spec, field)
+        for mosaic in sky.draw_mosaics(spec, field, placed):
+            name = files.mosaic_name(field.name, mosaic.band.name, spec.files)
+            files.write_mosaic(folder / "mosaics" / name, mosaic, wcs, field, spec)
+            rows += _truth_rows(field, mosaic, placed, spec)
     truth = pd.DataFrame(rows)
     truth[probability_columns()] = class_probabilities(truth, spec.votes)
     catalog = _catalog(spec, field, placed, wcs, truth)
