@@ -201,9 +201,10 @@ def test_what_cannot_begin_says_why(tmp_path):
 def test_bfloat16_trains_otherwise_and_the_card_says_so(tmp_path):
     results = {}
     for precision in ("float32", "bfloat16"):
-        result = train(section(tmp_path / precision, epochs=1, batches_per_epoch=1, precision=precision))
+        options = {"epochs": 1, "batches_per_epoch": 1, "learning_rate": 1e-9, "precision": precision}
+        result = train(section(tmp_path / precision, **options))
         assert result.card.training["settings"]["precision"] == precision
-        results[precision] = rows(tmp_path / precision)[0]["training_loss"]
+        results[precision] = rows(tmp_path / precision)[0]["validation_loss"]
     assert results["bfloat16"] != results["float32"]
     assert results["bfloat16"] == pytest.approx(results["float32"], rel=0.02)
 
