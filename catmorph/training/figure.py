@@ -47,5 +47,6 @@ def _draw(axes: Axes, rows: Sequence[dict[str, float]], columns: dict[str, tuple
     axes.axvline(best, color="0.55", linewidth=0.8, linestyle="--", label=f"best epoch ({best})")
     axes.set_xlabel("epoch")
     axes.set_ylabel(label)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlim(0.5, len(epochs) + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.legend(frameon=False, fontsize=8)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 import torch
@@ -46,24 +47,24 @@ def loss_for(section: TrainingSection, scheme: Scheme, weights: np.ndarray | Non
             hint="use 'multinomial' or 'binary'",
         )
     made = torch.ones(len(scheme.classes)) if weights is None else torch.as_tensor(weights, dtype=torch.float32)
-    kind = scheme.kind
+    # With several GPUs it is pickled.
+    return partial(_loss, section.loss, scheme.kind, made)
 
-    def loss(logits: Tensor, fractions: Tensor, votes: Tensor | None) -> Tensor:
-        weight = made.to(logits.device)
-        if section.loss in ("mse", "rmse"):
-            error = square_error(logits, fractions, weight, kind)
-            return error if section.loss == "mse" else error.sqrt()
-        if section.loss in NEEDS_VOTES:
-            if votes is None:
-                raise UsageError(f"training.loss {section.loss!r} needs the number of votes")
-            if section.loss == "dirichlet":
-                return dirichlet_multinomial(logits, fractions, votes, weight)
-            return multinomial(logits, fractions, votes, weight, kind)
-        if section.loss == "binary":
-            return binary(logits, fractions, weight, kind)
-        return cross_entropy(logits, fractions, weight, kind)
 
-    return loss
+def _loss(name: str, kind: str, weights: Tensor, logits: Tensor, fractions: Tensor, votes: Tensor | None) -> Tensor:
+    weights = weights.to(logits.device)
+    if name in ("mse", "rmse"):
+        error = square_error(logits, fractions, weights, kind)
+        return error if name == "mse" else error.sqrt()
+    if name in NEEDS_VOTES:
+        if votes is None:
+            raise UsageError(f"training.loss {name!r} needs the number of votes", hint="set labels.votes_column")
+        if name == "dirichlet":
+            return dirichlet_multinomial(logits, fractions, votes, weights)
+        return multinomial(logits, fractions, votes, weights, kind)
+    if name == "binary":
+        return binary(logits, fractions, weights, kind)
+    return cross_entropy(logits, fractions, weights, kind)
 
 
 def cross_entropy(logits: Tensor, fractions: Tensor, weights: Tensor, kind: str = "softmax") -> Tensor:
