@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from catmorph.cli.common import Session, device_option, run_options, worker_option
-from catmorph.cli.production import tell
+from catmorph.cli.labelled import gather
 from catmorph.errors import UsageError
 
 if TYPE_CHECKING:
@@ -71,9 +71,6 @@ def _train(
     session: Session, update: dict[str, str], workers: int, scheduler: str | None, *, starts: bool = False,
     **options: Any,
 ) -> None:
-    from catmorph import pipeline
-    from catmorph.labels import labelled_stamps
-
     folder, section = session.run, session.recipe.training
     if section is None:
         raise UsageError("the recipe has no [training] section", where=session.recipe_path)
@@ -90,14 +87,7 @@ def _train(
     from catmorph.training.fit import train as train_checkpoint
 
     with folder.lock():
-        pipeline.prepare(folder)
-        tell(session, pipeline.run_ingest(folder))
-        tell(session, pipeline.run_cutouts(folder, workers=workers, scheduler=scheduler,
-                                           shown=session.shows_progress))
-        data, left_over = labelled_stamps(folder)
-        session.say(f"labels: {len(data):,} labelled stamps")
-        for line in left_over:
-            session.warn(line)
+        data = gather(session, workers=workers, scheduler=scheduler)
         result = train_checkpoint(data, session.recipe, section, log_dir=Path(folder.path) / "training",
                                   progress=session.shows_progress, **options)
     _report(session, result)

@@ -1,0 +1,84 @@
+"""From votes to a checkpoint on the command line: train, fine-tune, evaluate, classify with it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from catmorph.models.header import load_card
+
+TRAINING = """
+[labels]
+table = "labels.csv"
+votes_column = "votes"
+
+[training]
+model = "clash-inception-narrow"
+output = "net.safetensors"
+title = "tiny"
+validation = 0.3
+test = 0.3
+epochs = 2
+batches_per_epoch = 2
+batch = 4
+seed = 3
+"""
+
+
+@pytest.fixture
+def labelled(survey):
+    survey.recipe.write_text(survey.recipe.read_text() + TRAINING)
+    return survey
+
+
+def beside(folder: Path, name: str) -> dict[str, bytes]:
+    endings = (".safetensors", ".curve.csv", ".curve.png", ".split.csv")
+    return {ending: (folder / f"{name}{ending}").read_bytes() for ending in endings}
+
+
+def test_train_finetune_evaluate_and_classify(labelled, monkeypatch):
+    done = labelled("train", "tiny.toml", "--threads", 1)
+    assert (done.status, done.out) == (0, f"{labelled.folder / 'net.safetensors'}\n"), done.err
+    assert any(line.startswith("stamps: ") and line.endswith("net.split.csv") for line in done.lines)
+    first = beside(labelled.folder, "net")
+    assert labelled("train", "tiny.toml", "--threads", 1, "--fresh").status == 0
+    assert beside(labelled.folder, "net") == first
+
+    done = labelled("finetune", "tiny.toml", "--from", "net.safetensors", "--freeze-before", "inception6",
+                    "-o", "tuned.safetensors", "--threads", 1, "--json")  # fmt: skip
+    assert done.status == 0, done.err
+    report = json.loads(done.out)
+    assert (report["checkpoint"], report["start"]["title"]) == ("tuned.safetensors", "tiny")
+    assert report["start"]["fresh"] == {}
+    card = load_card(labelled.folder / "tuned.safetensors")
+    assert card.training["settings"]["freeze_before"] == "inception6"
+    # The split is by seed: what one trained on, the other is not tested on.
+    splits = [pd.read_csv(labelled.folder / f"{name}.split.csv") for name in ("net", "tuned")]
+    pd.testing.assert_frame_equal(*splits)
+
+    monkeypatch.setattr("catmorph.evaluation.figures.draw_all", lambda shown: iter(()))
+    done = labelled("evaluate", "tuned.safetensors", "-r", "tiny.toml")
+    assert done.status == 0, done.err
+    assert any(line.endswith(": the test subset of tuned.split.csv") for line in done.lines)
+    card = load_card(labelled.folder / "tuned.safetensors")
+    assert card.evaluation["rmse"]["value"] == pytest.approx(card.metrics["rmse"], abs=1e-5)
+
+    labelled.edit('checkpoint = "untrained.safetensors"',
+                  'checkpoint = ["net.safetensors", "tuned.safetensors"]')  # fmt: skip
+    done = labelled("run", "tiny.toml")
+    assert done.status == 0, done.err
+    assert (labelled.run / "release" / "Tiny.csv").exists()
+
+
+def test_what_finetune_refuses(labelled):
+    done = labelled("finetune", "tiny.toml")
+    assert (done.status, done.lines) == (
+        2, ["catmorph: error: no checkpoint to start from; give --from, or set training.start"],
+    )
+    done = labelled("finetune", "tiny.toml", "--from", "labels.csv")
+    assert done.status == 2
+    assert done.lines[-1].startswith("catmorph: error: labels.csv: ")
+    assert not labelled.run.exists(), "nothing was cut"
