@@ -119,6 +119,18 @@ def test_errors_of_report(table, arguments, message):
     assert message in err
 
 
+@pytest.mark.parametrize(("text", "message"), [
+    (f"{HEADER},p_disk,p_smooth\nx,1,0,0,0,0,0,0.5\n", "has 2 columns 'p_smooth'"),
+    (f"ID,{HEADER}\ny,x,1,0,0,0,0\n", "has 2 columns 'ID'"),
+    (f"{HEADER}\nx,1,0,0,0,0,\n", "the first row has more cells than the header; name every column"),
+    (f"{HEADER},votes\nx,1,0,0,0,0,inf\n", "column 'votes' is no number of 0 or more in 1 of 1 rows: row 1"),
+])  # fmt: skip
+def test_tables_that_could_be_read_in_two_ways_are_refused(table, text, message):
+    table.write_text(text)
+    status, _, err = run(table, "--scheme", "clash")
+    assert (status, err) == (2, f"catmorph: error: {table}: {message}\n")
+
+
 def test_an_empty_table_and_hostile_names(table):
     table.write_text(HEADER + "\n")
     assert "labels.csv: holds no labels" in run(table, "--scheme", "clash")[2]

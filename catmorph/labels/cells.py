@@ -14,7 +14,7 @@ from catmorph.files import write_bytes
 from catmorph.release.cells import guarded, quoted
 
 _HARMLESS = re.compile(r"[+-][\w.:+-]*", re.ASCII)
-_GUARDED = re.compile(r"'[=+\-@\t\r\n]")
+_GUARDED = re.compile(r"'+[=+\-@\t\r\n]")
 
 
 def text_cell(text: object) -> str:

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from catmorph.errors import CatalogError, suggest
+from catmorph.errors import CatalogError
+from catmorph.labels.cells import find_column, plain_cell
 from catmorph.schemes import Scheme
 from catmorph.templates import fill
 
@@ -69,17 +70,16 @@ def read_labels(
     Raises
     ------
     CatalogError
-        When the file or a column is missing, a cell is no number from 0 to 1, a name occurs twice, or the
-        fractions of a softmax scheme do not sum to 1 within 0.01; the first five rows are named (the first
-        row after the header is 1).
+        When the file or a column is missing, a column is there twice, a cell is no number from 0 to 1, a name
+        occurs twice, or the fractions of a softmax scheme do not sum to 1 within 0.01; the first five rows are
+        named (the first row after the header is 1).
     """
     path = Path(path)
-    table = _read_csv(path)
+    header, table = _read_csv(path)
     columns = [one.label for one in scheme.classes]
     for column in [id_column, *columns, *([votes_column] if votes_column else [])]:
-        if column not in table.columns:
-            raise CatalogError(f"has no column {column!r}", where=path, hint=suggest(column, table.columns))
-    names = table[id_column].str.strip()
+        find_column(header, column, path)
+    names = table[id_column].str.strip().map(plain_cell, na_action="ignore")
     _refuse(names.isna() | (names == ""), table, f"column {id_column!r} is empty", path)
     _refuse(names.duplicated(), table, f"column {id_column!r} repeats a name", path)
     fractions = np.stack([_numbers(table, column, path, upper=1.0) for column in columns], axis=1)
@@ -124,19 +124,27 @@ def match_labels(table: LabelTable, names: Sequence[str]) -> LabelMatch:
     )
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
+def _read_csv(path: Path) -> tuple[list[str], pd.DataFrame]:
+    """Return the header as it is in the file, and the table, where pandas renames columns that are there twice."""
     try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False, comment="#", skipinitialspace=True)
+        header = pd.read_csv(path, dtype=str, keep_default_na=False, comment="#", skipinitialspace=True, header=None,
+                             nrows=1)  # fmt: skip
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, comment="#", skipinitialspace=True)
     except FileNotFoundError:
         raise CatalogError("no such label table", where=path) from None
     except (OSError, ValueError) as error:
         raise CatalogError(f"cannot be read as CSV: {error}", where=path) from error
+    # pandas takes the first cells for an index, and everything moves.
+    if not isinstance(table.index, pd.RangeIndex):
+        raise CatalogError("the first row has more cells than the header", where=path, hint="name every column")
+    return header.iloc[0].tolist(), table
 
 
 def _numbers(table: pd.DataFrame, column: str, path: Path, *, upper: float) -> np.ndarray:
     values = pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=np.float64)
     limit = "from 0 to 1" if upper == 1.0 else "of 0 or more"
-    _refuse(~((values >= 0) & (values <= upper)), table, f"column {column!r} is no number {limit}", path)
+    right = np.isfinite(values) & (values >= 0) & (values <= upper)
+    _refuse(~right, table, f"column {column!r} is no number {limit}", path)
     return values
 
 
