@@ -46,10 +46,26 @@ def atomic(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def refuse_unwritable(folder: Path) -> None:
+    """Find out before long work whether files can be made in `folder`, which is made where it is not there.
+
+    Raises
+    ------
+    CatmorphError
+        When they cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(prefix=TEMPORARY_PREFIX, dir=folder):
+            pass
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+
+
 def cannot_write(path: Path, error: OSError) -> CatmorphError:
     """Return the one-line error for a file that could not be written."""
     reason = error.strerror or str(error)
-    hint = "free space or change -w/--workdir, run again"
+    hint = "free space or choose another place, run again"
     return CatmorphError(f"cannot be written: {reason}", where=path, hint=hint)
 
 

@@ -257,7 +257,7 @@ def test_a_full_disk_leaves_no_shard(tmp_path):
     before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
     try:
-        with pytest.raises(CatmorphError, match=r"a\.h5: cannot be written: .*; free space or change"):
+        with pytest.raises(CatmorphError, match=r"a\.h5: cannot be written: .*; free space or choose another place"):
             write_shard(tmp_path / "a.h5", content(4000), {"view": "R"})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -109,7 +109,7 @@ REFUSED = {
     ),
     "checkpoint cut short": (
         lambda survey: rewrite(checkpoint(survey), lambda data: data[:100000]), RUN,
-        "{folder}/untrained.safetensors: is cut short: 100000 of 20530044 bytes; copy it again",
+        "{folder}/untrained.safetensors: is cut short: 100000 of {size} bytes; copy it again",
     ),
     "checkpoint corrupt": (
         lambda survey: rewrite(checkpoint(survey), lambda data: data[:9] + b"}" + data[10:]), RUN,
@@ -209,10 +209,11 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused_before_any_work(survey, name):
     change, command, message = REFUSED[name]
+    values = {"folder": survey.folder, "run": survey.run, "size": checkpoint(survey).stat().st_size}
     if change:
         change(survey)
     done = survey(*command)
-    assert done.lines == ["catmorph: error: " + message.format(folder=survey.folder, run=survey.run)]
+    assert done.lines == ["catmorph: error: " + message.format(**values)]
     assert (done.status, done.out) == (2, "")
     assert without_work(survey)
 

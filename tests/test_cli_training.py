@@ -82,3 +82,32 @@ def test_what_finetune_refuses(labelled):
     assert done.status == 2
     assert done.lines[-1].startswith("catmorph: error: labels.csv: ")
     assert not labelled.run.exists(), "nothing was cut"
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    (["training.freeze_before=inception9"], "clash-inception-narrow has no stage 'inception9'"),
+    (["training.class_weights.spheroids=2"], "scheme 'clash' has no class 'spheroids'"),
+    (["training.model=clash-inceptoin"], "clash-inception"),
+    (["training.output=labels.csv/net.safetensors"], "cannot be written: "),
+])  # fmt: skip
+def test_what_cannot_end_well_is_told_before_stamps_are_cut(labelled, changes, message):
+    options = [word for change in changes for word in ("--set", change)]
+    done = labelled("train", "tiny.toml", *options)
+    assert done.status in (1, 2)
+    assert len(done.lines) == 1
+    assert message in done.lines[0]
+    assert not labelled.run.exists()
+
+
+def test_an_evaluation_that_cannot_be_written_is_told_before_stamps_are_cut(labelled):
+    done = labelled("evaluate", "untrained.safetensors", "-r", "tiny.toml", "--out", "labels.csv")
+    assert (done.status, len(done.lines)) == (1, 1)
+    assert "labels.csv: cannot be written: " in done.lines[0]
+    assert not labelled.run.exists()
+
+
+@pytest.mark.parametrize("path", ["catalogs", "/dev/full"])
+def test_what_is_no_file_is_no_label_table(labelled, path):
+    done = labelled("labels", "report", path, "--scheme", "clash")
+    assert (done.status, len(done.lines)) == (2, 1)
+    assert done.lines[0].startswith(f"catmorph: error: {path}: ")

@@ -37,9 +37,13 @@ def evaluate(
     predictions.csv and figures/ (PNG and PDF), and puts the key numbers into the checkpoint's card.
     """
     from catmorph.evaluation.run import evaluate as evaluate_checkpoint
+    from catmorph.evaluation.run import evaluation_folder
+    from catmorph.files import refuse_unwritable
     from catmorph.models.header import load_card
 
-    load_card(checkpoint)  # a file that is no checkpoint is told before stamps are cut
+    # What cannot end well is told before stamps are cut.
+    load_card(checkpoint)
+    refuse_unwritable(evaluation_folder(checkpoint, out))
     if labels is not None:
         changed = session.recipe.labels.model_copy(update={"table": str(labels.absolute())})
         session.recipe = session.recipe.model_copy(update={"labels": changed})

@@ -84,7 +84,10 @@ def _train(
             raise UsageError("the new checkpoint would replace the one it starts from", where=section.output,
                              hint="give --output")
         load_card(section.start)  # refuses a file that is none before stamps are cut
+    from catmorph.training.fit import refuse_misfits
     from catmorph.training.fit import train as train_checkpoint
+
+    refuse_misfits(session.recipe, section)
 
     with folder.lock():
         data = gather(session, workers=workers, scheduler=scheduler)

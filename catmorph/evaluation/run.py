@@ -116,11 +116,16 @@ def evaluate(
         temperature = fit_temperature(logits[fitting], data.fractions[fitting], scheme.kind)
         document["calibration"] = _calibrated(data, logits, chosen.rows, fitting, temperature, recipe, scheme)
     new_card = _with_results(card, document)
-    folder = Path(out) if out is not None else checkpoint.with_suffix(".evaluation")
+    folder = evaluation_folder(checkpoint, out)
     files = _write(folder, document, data, chosen, logits, scheme)
     if update_card:
         _update_card(checkpoint, new_card, card)
     return Evaluation(document, files, chosen.warnings, new_card)
+
+
+def evaluation_folder(checkpoint: Path, out: Path | None = None) -> Path:
+    """Return the folder that an evaluation of `checkpoint` is written to."""
+    return Path(out) if out is not None else checkpoint.with_suffix(".evaluation")
 
 
 def choose_subset(checkpoint: Path, data: LabelledStamps, wanted: str | None) -> Subset:

@@ -46,6 +46,12 @@ def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]
     write_bytes(path, ("\n".join(lines) + "\n").encode())
 
 
+def refuse_no_file(path: Path) -> None:
+    """Raise a CatalogError for a folder, and for a device such as /dev/full, which has no end."""
+    if path.is_dir() or path.is_char_device():
+        raise CatalogError("is no file", where=path)
+
+
 def read_rows(path: Path, what: str) -> Iterator[list[str]]:
     """Yield the header and then each row of a CSV file, in UTF-8 with or without a byte order mark.
 
@@ -56,6 +62,7 @@ def read_rows(path: Path, what: str) -> Iterator[list[str]]:
     CatalogError
         When there is no such file, it is empty, or a quote is never closed (a download cut off).
     """
+    refuse_no_file(path)
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
     try:
         with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from catmorph.errors import CatalogError
-from catmorph.labels.cells import find_column, plain_cell
+from catmorph.labels.cells import find_column, plain_cell, refuse_no_file
 from catmorph.schemes import Scheme
 from catmorph.templates import fill
 
@@ -126,6 +126,7 @@ def match_labels(table: LabelTable, names: Sequence[str]) -> LabelMatch:
 
 def _read_csv(path: Path) -> tuple[list[str], pd.DataFrame]:
     """Return the header as it is in the file, and the table, where pandas renames columns that are there twice."""
+    refuse_no_file(path)
     try:
         header = pd.read_csv(path, dtype=str, keep_default_na=False, comment="#", skipinitialspace=True, header=None,
                              nrows=1)  # fmt: skip

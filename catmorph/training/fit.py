@@ -13,7 +13,7 @@ from torch import nn
 
 from catmorph.errors import UsageError
 from catmorph.evaluation.metrics import summary
-from catmorph.files import digest_json, write_bytes
+from catmorph.files import digest_json, refuse_unwritable, write_bytes
 from catmorph.labels import LabelledStamps, Split, split_sources
 from catmorph.labels.split import split_path, write_split
 from catmorph.labels.tables import SHOWN
@@ -25,7 +25,7 @@ from catmorph.models.device import resolve_device, resolve_precision
 from catmorph.recipe import Recipe, TrainingSection
 from catmorph.schemes import Scheme, load_scheme
 from catmorph.training.losses import NEEDS_VOTES, class_weights, loss_for
-from catmorph.training.transfer import Transfer, frozen_stages, transfer
+from catmorph.training.transfer import Transfer, frozen_stages, refuse_unknown_stage, transfer
 
 DESCRIPTIVE = ("output", "title", "licence", "purpose", "start")
 """Fields of the section that say where or what, and do not change the weights; the start counts by its bytes."""
@@ -183,6 +183,17 @@ def train(
             return _train(loop, plan, log_dir, fresh=fresh, progress=progress)
     finally:
         torch.set_num_threads(before)
+
+
+def refuse_misfits(recipe: Recipe, section: TrainingSection) -> None:
+    """Find what cannot end well before stamps are cut: see `train` for the errors."""
+    check_input(section.model, recipe)
+    scheme = load_scheme(recipe.scheme)
+    if not isinstance(section.class_weights, str):
+        class_weights(section.class_weights, np.ones((1, len(scheme.classes))), scheme)
+    loss_for(section, scheme)
+    refuse_unknown_stage(section.model, section.freeze_before)
+    refuse_unwritable(Path(section.output).parent)
 
 
 def _plan(data: LabelledStamps, recipe: Recipe, section: TrainingSection, device: str) -> _Plan:

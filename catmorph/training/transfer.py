@@ -102,10 +102,8 @@ def frozen_stages(model: str, freeze_before: str | None, start: Transfer | None)
     """
     if freeze_before is None:
         return ()
+    refuse_unknown_stage(model, freeze_before)
     stages = MODELS.get(model).stages
-    if freeze_before not in stages:
-        raise UsageError(f"{model} has no stage {freeze_before!r}", where="training.freeze_before",
-                         hint=suggest(freeze_before, stages))
     frozen = stages[: stages.index(freeze_before)]
     if frozen and start is None:
         raise UsageError("without training.start the frozen layers would keep their random weights",
@@ -115,6 +113,14 @@ def frozen_stages(model: str, freeze_before: str | None, start: Transfer | None)
         raise UsageError(f"{_listed(random)} would be frozen with random weights: not taken from the checkpoint",
                          where="training.freeze_before", hint="freeze less")
     return frozen
+
+
+def refuse_unknown_stage(model: str, freeze_before: str | None) -> None:
+    """Raise a UsageError, with the nearest name, when architecture `model` has no such stage."""
+    stages = MODELS.get(model).stages
+    if freeze_before is not None and freeze_before not in stages:
+        raise UsageError(f"{model} has no stage {freeze_before!r}", where="training.freeze_before",
+                         hint=suggest(freeze_before, stages))
 
 
 def _obstacle(
