@@ -128,6 +128,8 @@ def test_the_file_gives_the_division_back(tmp_path):
      "has subset 'exam'; subsets are training, validation, test, unused"),
     ("stamp,field,id,view,subset\ns,x,1,F0,test\n", "names none of the labelled stamps"),
     ("stamp,field,id,view,subset\ns,south,1,F0,test\ns,south,1,F0,test\n", "names a stamp twice"),
+    ("stamp,field,id,view,subset\ns,south,1,F0,test\nt,south,1,F1,training\nu,south,2,F1,unused\n",
+     "has 1 sources in two subsets: south 1; train again"),
     ("", "cannot be read as CSV"),
 ])  # fmt: skip
 def test_damaged_files_are_one_line(tmp_path, text, message):

@@ -17,6 +17,7 @@ from scipy.sparse.csgraph import connected_components
 from catmorph.errors import CatalogError, UsageError
 from catmorph.files import write_bytes
 from catmorph.labels.stamps import LabelledStamps
+from catmorph.labels.tables import SHOWN
 from catmorph.recipe import TrainingSection
 from catmorph.release.cells import guarded
 
@@ -156,7 +157,7 @@ def read_split(path: Path, data: LabelledStamps) -> Split:
     Raises
     ------
     CatalogError
-        When the file is missing, damaged, or names no stamp of `data`.
+        When the file is missing, damaged, names no stamp of `data`, or has a source in two subsets.
     """
     table = _read(path)
     unknown = sorted(set(table["subset"]) - {*SUBSETS, UNUSED})
@@ -165,6 +166,12 @@ def read_split(path: Path, data: LabelledStamps) -> Split:
     subset = dict(zip(zip(table["field"], table["id"], table["view"], strict=True), table["subset"], strict=True))
     if len(subset) != len(table):
         raise CatalogError("names a stamp twice", where=path)
+    used = table[table["subset"] != UNUSED].groupby(["field", "id"])["subset"].nunique()
+    torn = used[used > 1].index
+    if len(torn):
+        first = ", ".join(map(" ".join, torn[:SHOWN]))
+        raise CatalogError(f"has {len(torn)} sources in two subsets: {first}", where=path,
+                           hint="train again: such a test says nothing")
     found = np.array([subset.get((guarded(a), guarded(b), guarded(c)), "") for a, b, c in _keys(data)])
     if not (found != "").any():
         raise CatalogError("names none of the labelled stamps", where=path,
