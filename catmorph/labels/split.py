@@ -142,8 +142,7 @@ def write_split(path: Path, data: LabelledStamps, split: Split) -> None:
     subset = np.full(len(data), UNUSED, dtype=object)
     for name in SUBSETS:
         subset[getattr(split, name)] = name
-    names = data.names if data.names is not None else [f"{a}_{c}_{b}" for a, b, c in _keys(data)]
-    texts = [[guarded(str(value)) for value in column] for column in (names, data.fields, data.ids, data.views)]
+    texts = [[guarded(str(value)) for value in column] for column in (data.called, data.fields, data.ids, data.views)]
     table = pd.DataFrame(dict(zip(_COLUMNS, (*texts, subset), strict=True)))
     table = table.sort_values(["field", "id", "view"], kind="stable")
     write_bytes(path, table.to_csv(index=False, lineterminator="\n").encode())

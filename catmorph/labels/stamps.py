@@ -66,6 +66,14 @@ class LabelledStamps:
         return np.unique(keys, return_inverse=True)[1]
 
     @property
+    def called(self) -> np.ndarray:
+        """What messages and files call each stamp, shape (n,): its name in the label table, else field, view, id."""
+        if self.names is not None:
+            return np.asarray(self.names)
+        rows = zip(self.fields, self.views, self.ids, strict=True)
+        return np.array(["_".join(map(str, row)) for row in rows])
+
+    @property
     def view_names(self) -> tuple[str, ...]:
         """The views that occur, sorted."""
         return tuple(sorted(set(map(str, self.views))))

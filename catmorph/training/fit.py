@@ -318,9 +318,7 @@ def _check(data: LabelledStamps, recipe: Recipe, section: TrainingSection, class
 
 
 def _first(data: LabelledStamps, rows: np.ndarray) -> str:
-    names = data.names if data.names is not None else [
-        "_".join(row) for row in zip(map(str, data.fields), map(str, data.views), map(str, data.ids), strict=True)]
-    return ", ".join(str(names[row]) for row in rows[:SHOWN]) + (" ..." if len(rows) > SHOWN else "")
+    return ", ".join(map(str, data.called[rows[:SHOWN]])) + (" ..." if len(rows) > SHOWN else "")
 
 
 def _as_csv(rows: list[dict[str, float]]) -> bytes:

@@ -201,7 +201,7 @@ class _Task(lightning.LightningModule):
         self.keeper, self.frozen = job.keeper, [getattr(job.module, name) for name in job.frozen]
         self.inputs, self.fractions = torch.as_tensor(job.data.inputs), torch.as_tensor(job.data.fractions)
         self.votes = None if job.data.votes is None else torch.as_tensor(np.asarray(job.data.votes, np.float64))
-        self.names = stamp_names(job.data)
+        self.names = job.data.called
         self.rows = torch.as_tensor(job.split.training)
         self.loss = loss_for(job.section, job.scheme, job.weights)
         self.schedule: Any = None
@@ -382,14 +382,6 @@ class _Record(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up what `state_dict` returned."""
         self.history = History(**{name: state_dict[name] for name in vars(History())})
-
-
-def stamp_names(data: LabelledStamps) -> np.ndarray:
-    """Return what messages call each stamp: its name in the label table, else field, view and id."""
-    if data.names is not None:
-        return np.asarray(data.names)
-    rows = zip(data.fields, data.views, data.ids, strict=True)
-    return np.array(["_".join(map(str, row)) for row in rows])
 
 
 def _channels_last(inputs: Tensor) -> Tensor:
