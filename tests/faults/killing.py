@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,17 +101,14 @@ def _parent(process: int) -> int:
         return 0
 
 
-def drawn(generator: random.Random, number: int, steps: int) -> list[Kill]:
-    """Draw kills of all kinds, some at a step inside a write, the others at a moment."""
+def drawn(generator: random.Random, steps: int) -> Iterator[Kill]:
+    """Draw kills of all kinds without end, some at a step inside a write, the others at a moment."""
     kinds = [("step", False), ("group", True), ("step", False), ("group", False), ("worker in a write", True),
              ("main", True), ("worker", True)]  # fmt: skip
-    kills = []
-    for i in range(number):
-        kind, pool = kinds[i % len(kinds)]
+    for kind, pool in itertools.cycle(kinds):
         moment = generator.random()
         # Runs that go on have fewer writes left: early steps more often.
-        kills.append(Kill(kind, pool, 1 + int(steps * moment**2) if kind == "step" else moment))
-    return kills
+        yield Kill(kind, pool, 1 + int(steps * moment**2) if kind == "step" else moment)
 
 
 def kill(runs: Runs, survey: Any, one: Kill, seconds: float, arguments: tuple[str, ...]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 from collections import Counter
@@ -11,7 +12,9 @@ import pytest
 from killing import Runs, drawn, kill
 
 RUN = ("run", "tiny.toml", "--set", "run.chunk_rows=3")
-SHORT_KILLS, LONG_KILLS = 7, 84
+SHORT_HITS, LONG_HITS = 4, 30
+DRAWS_A_HIT = 6
+"""Kills drawn for each that must hit: whether one comes before the end of its run depends on the machine's load."""
 OTHER = ("--set", "stamp.max_bad_fraction=0.4", "--set", "catalog.cuts=magnitude < 23")
 """A change that makes every shard and all logits anew; some runs are killed with it, and the next goes on without."""
 
@@ -38,14 +41,15 @@ def reference(pristine_survey, tmp_path_factory, runs, release_bytes):
     return release_bytes(survey), seconds, 4 * len(files)
 
 
-def hold_against_kills(survey, runs, reference, release_bytes, seed, number):
-    """Kill up to three runs in a row, let the next end, compare; return where the kills hit."""
+def hold_against_kills(survey, runs, reference, release_bytes, seed, wanted):
+    """Kill up to three runs in a row, let the next end, compare, until `wanted` kills have hit."""
     expected, seconds, steps = reference
     generator = random.Random(seed)
     hits, missed = [], 0
-    kills = drawn(generator, number, steps)
-    while kills:
-        for one in [kills.pop(0) for _ in range(min(len(kills), generator.randint(1, 3)))]:
+    kills = drawn(random.Random(f"kills {seed}"), steps)
+    while len(hits) < wanted:
+        assert len(hits) + missed < DRAWS_A_HIT * wanted, (seed, hits)
+        for one in itertools.islice(kills, generator.randint(1, 3)):
             other = OTHER if generator.random() < 0.25 and not one.kind.startswith("worker") else ()
             where = kill(runs, survey, one, 2.5 * seconds if one.pool else seconds, (*RUN, *other))
             hits += [(one, where)] * bool(where)
@@ -58,7 +62,6 @@ def hold_against_kills(survey, runs, reference, release_bytes, seed, number):
         if generator.random() < 0.8:
             start_again(survey, generator)
     report(seed, hits, missed)
-    return hits
 
 
 def start_again(survey, generator):
@@ -78,11 +81,10 @@ def report(seed, hits, missed):
 
 
 def test_a_few_kills(survey, runs, reference, release_bytes):
-    assert hold_against_kills(survey, runs, reference, release_bytes, 20261121, SHORT_KILLS)
+    hold_against_kills(survey, runs, reference, release_bytes, 20261121, SHORT_HITS)
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("seed", [3, 4])
 def test_many_kills(survey, runs, reference, release_bytes, seed):
-    hits = hold_against_kills(survey, runs, reference, release_bytes, seed, LONG_KILLS // 2)
-    assert len(hits) >= LONG_KILLS // 2 * 2 // 3
+    hold_against_kills(survey, runs, reference, release_bytes, seed, LONG_HITS)
