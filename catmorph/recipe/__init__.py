@@ -1,22 +1,14 @@
 """Recipes: one TOML file says everything about a production."""
 
 from catmorph.recipe.catalog import CatalogSection, Column
+from catmorph.recipe.classifiers import ClassifierSection
 from catmorph.recipe.evaluation import EvaluationSection
 from catmorph.recipe.experiments import ExperimentSection
 from catmorph.recipe.labels import LabelsSection
 from catmorph.recipe.loading import load_recipe, preset_names, preset_path, write_recipe
-from catmorph.recipe.model import (
-    BandColumns,
-    ClassifierSection,
-    MosaicSection,
-    NormaliseSection,
-    Recipe,
-    ReleaseColumn,
-    ReleaseSection,
-    RunSection,
-    StampSection,
-    SummarySection,
-)
+from catmorph.recipe.model import Recipe, RunSection
+from catmorph.recipe.pixels import BandColumns, MosaicSection, NormaliseSection, StampSection
+from catmorph.recipe.release import ReleaseColumn, ReleaseSection, SummarySection
 from catmorph.recipe.training import TrainingSection
 
 __all__ = [

@@ -1,0 +1,114 @@
+"""The sections of a recipe on bands, mosaics, stamps and what the network sees of them."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from catmorph.recipe.base import SAFE_NAME, Section, Strings, as_tuple
+from catmorph.templates import pattern_problem
+
+_SIDE = re.compile(r"^\s*([0-9.eE+-]+)\s*(radii|arcsec|pixels)\s*$")
+
+
+class BandColumns(Section):
+    """The bands of the survey."""
+
+    names: Strings = Field(min_length=1, description="band names, in the order of the release (usually by wavelength)")
+    files: dict[str, str] = Field({}, description="what {band} stands for in file names, where not the name")
+    reference: str | None = Field(None, description="band whose pixels count where a size is in pixels")
+
+    @model_validator(mode="after")
+    def _known(self) -> BandColumns:
+        if len(set(self.names)) != len(self.names):
+            raise ValueError("a band is named twice")
+        for name in self.names:
+            if not re.fullmatch(SAFE_NAME, name):
+                raise ValueError(f"band name {name!r} must be letters, digits, '.', '_', '+' and '-'")
+        for name in [*self.files, *([self.reference] if self.reference else [])]:
+            if name not in self.names:
+                raise ValueError(f"unknown band {name!r}; bands are {', '.join(self.names)}")
+        return self
+
+
+class MosaicSection(Section):
+    """The images the stamps are cut from."""
+
+    pattern: Strings = Field(min_length=1, description="file pattern(s) with {field} and {band}, globs allowed; "
+                             "several files for one field and band are tiles")
+    hdu: int | str | None = Field(None, description="HDU with the image; default: the first with a 2-d image")
+    weight: str | None = Field(None, description="pattern of weight maps: weight <= 0 or not finite is invalid")
+    weight_hdu: int | str | None = Field(None, description="HDU of the weight map")
+    flag: str | None = Field(None, description="pattern of integer flag maps")
+    flag_hdu: int | str | None = Field(None, description="HDU of the flag map")
+    flag_bits: int | None = Field(None, ge=0, description="bits of the flag map that make a pixel invalid; "
+                                  "default: any")
+    blank: Annotated[tuple[float, ...], BeforeValidator(as_tuple)] = Field(
+        (), description="pixel values that mean 'not observed', such as 0"
+    )
+
+    @field_validator("pattern", "weight", "flag")
+    @classmethod
+    def _placeholders(cls, value: Any) -> Any:
+        for pattern in (value,) if isinstance(value, str) else value or ():
+            problem = pattern_problem(pattern, ("field", "band"))
+            if problem:
+                raise ValueError(problem)
+        return value
+
+
+class StampSection(Section):
+    """Geometry of the stamps."""
+
+    side: str = Field("4 radii", description="side of the square: '<n> radii', '<n> arcsec' or '<n> pixels' "
+                      "(native pixels of bands.reference)")
+    pixels: int = Field(80, ge=4, le=2048, description="stamp size in pixels, after resampling")
+    resample: Literal["bilinear", "area"] = Field(
+        "bilinear", description="triangle filter (widened when shrinking, as PIL's bilinear) or pixel areas"
+    )
+    orientation: Literal["mosaic", "north"] = Field("mosaic", description="pixel axes of the mosaic, or north up, "
+                                                    "east left")
+    values: Literal["surface_brightness", "flux"] = Field(
+        "surface_brightness", description="keep the value a native pixel, or the flux a stamp pixel"
+    )
+    min_side_pixels: float = Field(2.0, gt=0, description="smaller stamps (native pixels) are flagged BAD_SIZE")
+    max_side_pixels: float = Field(4096.0, gt=0, description="larger stamps (native pixels) are flagged BAD_SIZE")
+    max_bad_fraction: float = Field(0.5, ge=0, le=1, description="more invalid pixels than this: BAD_PIXELS")
+    min_signal: float | None = Field(None, description="signal-to-noise ratio below which LOW_SIGNAL warns")
+
+    @field_validator("side")
+    @classmethod
+    def _side(cls, value: str) -> str:
+        match = _SIDE.match(value)
+        if not match or not float(match.group(1)) > 0:
+            raise ValueError("must be a positive number and a unit: '4 radii', '10 arcsec' or '50 pixels'")
+        return value
+
+    @property
+    def side_value(self) -> float:
+        """The number of `side`."""
+        return float(_SIDE.match(self.side).group(1))  # type: ignore[union-attr]
+
+    @property
+    def side_unit(self) -> str:
+        """The unit of `side`: radii, arcsec or pixels."""
+        return _SIDE.match(self.side).group(2)  # type: ignore[union-attr]
+
+
+class NormaliseSection(Section):
+    """How a stamp's pixels become the network's input; each looks at one stamp (one channel) alone."""
+
+    method: Literal["none", "minmax", "bytescale", "percentile", "asinh"] = Field(
+        "minmax",
+        description="none; minmax: (p - min) / (max - min); bytescale: the same in 256 steps, as the CLASH "
+        "authors' code; percentile: clipped to low..high percentiles, to 0..1; asinh: asinh((p - median) / "
+        "(softening * noise)), divided by its maximum, noise from the median absolute deviation",
+    )
+    low: float = Field(0.5, ge=0, lt=100, description="lower percentile")
+    high: float = Field(99.5, gt=0, le=100, description="upper percentile")
+    softening: float = Field(3.0, gt=0, description="asinh: where the stretch turns logarithmic, in noise sigmas")
+    fill: Literal["zero", "median", "minimum"] = Field(
+        "median", description="what the network sees instead of invalid pixels (before scaling)"
+    )
