@@ -10,7 +10,7 @@ from catmorph.inference.classify import load_predictor
 from catmorph.inference.members import Member, members, temperatures
 from catmorph.recipe import Recipe
 from catmorph.release.bundle import check_release
-from catmorph.release.tally import Rules
+from catmorph.release.tally import all_rules
 from catmorph.sources.expressions import Expression
 from catmorph.sources.ingest import divide
 from catmorph.sources.mapping import map_catalog
@@ -74,7 +74,7 @@ def quick_findings(run: RunFolder, *, device: str = "auto", precision: str | Non
         found.attempt(check_release, recipe)
     else:
         found.problems.append("the recipe names no classifier; add [classifiers.NAME] with a checkpoint")
-    found.attempt(Rules.of, recipe)
+    found.attempt(all_rules, recipe)
     for name in recipe.classifiers:
         _check_networks(run, name, found, device=device, precision=precision)
     found.attempt(_check_writable, run)

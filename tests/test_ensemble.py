@@ -139,7 +139,8 @@ def test_csv_keeps_its_columns_and_the_others_say_what_the_new_ones_are(several)
     assert "standard deviation of F160W\\_disk among the networks" in text
     assert "mean of 2 networks" in text
     summary = json.loads((several.run / "release" / "summary.json").read_text())
-    assert summary["classifiers"] == {"net": {"networks": 2, "temperatures": [1.0, 1.0], "test_time": "none"}}
+    assert summary["classifiers"] == {"net": {
+        "scheme": "clash", "networks": 2, "temperatures": [1.0, 1.0], "test_time": "none"}}
     assert "Probabilities of net: mean of 2 networks." in (several.run / "release" / "summary.md").read_text()
     table = released(several)
     most = table[[f"F160W_{name}" for name in CLASSES]].idxmax(axis=1, skipna=True)[table["F160W_class"].notna()]

@@ -16,7 +16,7 @@ from catmorph.quality import Flag
 from catmorph.release.bundle import export
 from catmorph.release.intervals import exact, wilson
 from catmorph.release.summary import summarize
-from catmorph.release.tally import Rules
+from catmorph.release.tally import all_rules
 from catmorph.release.text import markdown_text, plain_text, text_table
 
 ONE_BAND = ('bands.names=["F160W"]',)
@@ -95,7 +95,7 @@ def test_an_unknown_merger_class_is_refused():
     recipe = clash(*TWO_BANDS)
     wrong = recipe.summary.model_copy(update={"merger_class": "iregular"})
     with pytest.raises(UsageError, match="no class 'iregular'; did you mean 'irregular'"):
-        Rules.of(recipe.model_copy(update={"summary": wrong}))
+        all_rules(recipe.model_copy(update={"summary": wrong}))
 
 
 def test_the_account_agrees_with_the_release(tmp_path):

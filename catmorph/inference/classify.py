@@ -16,7 +16,7 @@ from catmorph.files import atomic, digest
 from catmorph.inference.identity import possible_fingerprints
 from catmorph.inference.members import Member, member_logits, network_of
 from catmorph.ledger import Parts, State
-from catmorph.models.card import check_fits
+from catmorph.models.card import Card, check_fits
 from catmorph.models.header import load_card
 from catmorph.quality import Flag, blocked, count_flags
 from catmorph.recipe import NormaliseSection
@@ -73,7 +73,7 @@ def load_predictor(run: RunFolder, member: Member, *, device: str = "auto", prec
 
     section = run.recipe.classifiers[member.classifier]
     checkpoint = load_checkpoint(member.checkpoint)
-    check_fits(checkpoint.card, run.recipe, run.recipe.classifier_views(member.classifier), where=member.checkpoint)
+    check_member(checkpoint.card, run, member)
     return Predictor(checkpoint, device=device, precision=precision or section.precision, batch=section.batch,
                      test_time=section.test_time)
 
@@ -107,9 +107,16 @@ def recorded_tasks(run: RunFolder, member: Member, chunks: Sequence[Chunk] | Non
         When the checkpoint cannot be opened or its card does not fit the recipe.
     """
     section, views = run.recipe.classifiers[member.classifier], run.recipe.classifier_views(member.classifier)
-    check_fits(load_card(member.checkpoint), run.recipe, views, where=member.checkpoint)
+    check_member(load_card(member.checkpoint), run, member)
     possible = possible_fingerprints(network_of(run, member), batch=section.batch, test_time=section.test_time)
     return [_as_recorded(run, task, possible) for task in logits_tasks(run, member, views, possible[0], chunks)]
+
+
+def check_member(card: Card, run: RunFolder, member: Member) -> None:
+    """Raise a CheckpointError where the card of a classifier's network does not suit the recipe."""
+    recipe, name = run.recipe, member.classifier
+    check_fits(card, recipe, recipe.classifier_views(name), scheme=recipe.classifier_scheme(name),
+               where=member.checkpoint)
 
 
 def _as_recorded(run: RunFolder, task: LogitsTask, possible: tuple[str, ...]) -> LogitsTask:
@@ -206,7 +213,7 @@ def _blocks(shard: Shard, section: NormaliseSection) -> Iterator[tuple[bool, np.
 
 
 def _write(run: RunFolder, task: LogitsTask, rows: _Rows, logits: np.ndarray) -> LogitsReport:
-    names = load_scheme(run.recipe.scheme).class_names
+    names = load_scheme(run.recipe.classifier_scheme(task.member.classifier)).class_names
     usable = ~blocked(rows.flags)
     if len(logits) != np.count_nonzero(usable):
         raise CatmorphError(f"{len(logits)} results for {np.count_nonzero(usable)} stamps", where=task.shard)

@@ -98,13 +98,17 @@ def own_version() -> str:
         return "unknown"
 
 
-def check_fits(card: Card, recipe: Recipe, views: Sequence[str] = (), *, where: object = None) -> None:
+def check_fits(
+    card: Card, recipe: Recipe, views: Sequence[str] = (), *, scheme: str | None = None, where: object = None
+) -> None:
     """Check that a checkpoint suits the stamps and labels of `recipe`.
 
     Parameters
     ----------
     views : sequence of str
         The views it shall classify; default: all of the recipe.
+    scheme : str, optional
+        The label scheme it shall answer in; default: the recipe's.
     where : str or path, optional
         The checkpoint, for the message.
 
@@ -113,7 +117,7 @@ def check_fits(card: Card, recipe: Recipe, views: Sequence[str] = (), *, where: 
     CheckpointError
         Listing everything that differs, with the checkpoint's and the recipe's value.
     """
-    found = list(_differences(card, recipe, tuple(views) or tuple(recipe.all_views)))
+    found = list(_differences(card, recipe, scheme or recipe.scheme, tuple(views) or tuple(recipe.all_views)))
     if found:
         raise CheckpointError(
             "does not fit the recipe: " + "; ".join(found),
@@ -127,11 +131,11 @@ def transfer_differences(card: Card, recipe: Recipe) -> list[str]:
     return [*_stamp_differences(card.stamp, recipe.stamp), *_normalise_differences(card.normalise, recipe.normalise)]
 
 
-def _differences(card: Card, recipe: Recipe, views: tuple[str, ...]) -> Iterator[str]:
-    if card.scheme != recipe.scheme:
-        yield _both("scheme", card.scheme, recipe.scheme)
+def _differences(card: Card, recipe: Recipe, scheme: str, views: tuple[str, ...]) -> Iterator[str]:
+    if card.scheme != scheme:
+        yield _both("scheme", card.scheme, scheme)
     else:
-        names = load_scheme(recipe.scheme).class_names
+        names = load_scheme(scheme).class_names
         if card.classes != names:
             yield _both("classes of the scheme", ", ".join(card.classes), ", ".join(names))
     for view in views:

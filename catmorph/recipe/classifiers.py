@@ -18,6 +18,8 @@ class ClassifierSection(Section):
         "has the mean of their probabilities, and in formats other than CSV how much they disagree"
     )
     views: Strings = Field((), description="views it classifies; default: all")
+    scheme: str | None = Field(None, description="label scheme of its answers; default: the recipe's. Networks that "
+                               "answer a question each, with a scheme each, make one catalog together")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="arithmetic: auto takes bfloat16 where the processor has it, else float32"
     )

@@ -192,11 +192,18 @@ def _validate(table: dict[str, Any], where: str) -> Recipe:
         recipe = Recipe.model_validate(table)
     except ValidationError as error:
         problems = [problem for item in error.errors() for problem in _problems(item)]
-    if isinstance(table.get("scheme"), str):
-        problems += _scheme_problems(table["scheme"])
+    problems += [problem for name in _schemes(table) for problem in _scheme_problems(name)]
     if recipe is None or problems:
         raise ProblemsError(dict.fromkeys(problems), where=where)
     return recipe
+
+
+def _schemes(table: dict[str, Any]) -> list[str]:
+    """Return the names of the label schemes in a recipe that may be wrong everywhere, each once."""
+    classifiers = table.get("classifiers")
+    sections = [table, *(classifiers.values() if isinstance(classifiers, dict) else [])]
+    names = [section.get("scheme") for section in sections if isinstance(section, dict)]
+    return list(dict.fromkeys(name for name in names if isinstance(name, str)))
 
 
 def _scheme_problems(name: str) -> list[str]:

@@ -99,6 +99,10 @@ class Recipe(Section):
         chosen = self.classifiers[name].views
         return tuple(view for view in self.all_views if not chosen or view in chosen)
 
+    def classifier_scheme(self, name: str) -> str:
+        """Return the name of the label scheme that classifier `name` answers in."""
+        return self.classifiers[name].scheme or self.scheme
+
     def file_band(self, band: str) -> str:
         """Return what stands for `band` in file names."""
         return self.bands.files.get(band, band)

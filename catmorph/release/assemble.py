@@ -116,15 +116,19 @@ def account(run: RunFolder, layout: Layout) -> Account:
 
 def counted(layout: Layout, widths: dict[str, int]) -> Layout:
     """Return `layout` with the widths of its text columns, in bytes."""
-    names = load_scheme(layout.scheme).class_names
-    answer = max(map(len, names)) if load_scheme(layout.scheme).kind == "softmax" else len("|".join(names))
     columns = tuple(
-        replace(column, width=answer if column.role == "class" else widths.get(column.source, 0))
+        replace(column, width=_answer_width(column) if column.role == "class" else widths.get(column.source, 0))
         if column.kind == "text"
         else column
         for column in layout.columns
     )
     return replace(layout, columns=columns)
+
+
+def _answer_width(column: OutputColumn) -> int:
+    scheme = load_scheme(column.scheme)
+    names = scheme.class_names
+    return max(map(len, names)) if scheme.kind == "softmax" else len("|".join(names))
 
 
 def wide_batches(run: RunFolder, layout: Layout, used: Temperatures | None = None) -> Iterator[pa.RecordBatch]:
@@ -164,7 +168,7 @@ def _column(result: ChunkResult, column: OutputColumn, run: RunFolder) -> pa.Arr
 
 
 def _answer(result: ChunkResult, column: OutputColumn, key: Key, run: RunFolder) -> pa.Array:
-    view, scheme = result.views[key], load_scheme(run.recipe.scheme)
+    view, scheme = result.views[key], load_scheme(column.scheme)
     if column.role == "probability":
         return pa.array(view.probabilities[:, scheme.index(column.source)], from_pandas=True)
     if column.role == "spread":

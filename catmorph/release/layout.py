@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import pyarrow as pa
@@ -63,6 +63,8 @@ class OutputColumn:
         Decimals in CSV; None writes the shortest text that reads back as the same number.
     key : Key or None
         Classifier and view, for what comes from a network.
+    scheme : str
+        Label scheme of that classifier.
     width : int
         Characters of the longest text, in ASCII with escapes; only text columns of a counted release have it.
     """
@@ -76,6 +78,7 @@ class OutputColumn:
     ucd: str | None = None
     description: str = ""
     key: Key | None = None
+    scheme: str = ""
     width: int = 0
 
     @property
@@ -155,12 +158,18 @@ def build_layout(recipe: Recipe, sources: pa.Schema | None) -> Layout:
     if not release_keys(recipe):
         raise RecipeError("the recipe names no classifier to release", where="classifiers")
     _check_sources(recipe, sources)
-    scheme = load_scheme(recipe.scheme)
     columns = [_leading(column, sources) for column in recipe.release.columns]
     for key in release_keys(recipe):
-        columns += _answers(recipe, scheme, key)
+        scheme = load_scheme(recipe.classifier_scheme(key.classifier))
+        columns += [replace(column, scheme=scheme.name) for column in _answers(recipe, scheme, key)]
     _refuse_duplicates(columns, len(recipe.classifiers) > 1)
-    return Layout(recipe.release.name, recipe.title, recipe.reference, recipe.scheme, tuple(columns))
+    return Layout(recipe.release.name, recipe.title, recipe.reference, _schemes(recipe), tuple(columns))
+
+
+def _schemes(recipe: Recipe) -> str:
+    """Return the label schemes that the release's classifiers answer in, each once, joined by commas."""
+    used = [recipe.classifier_scheme(key.classifier) for key in release_keys(recipe)]
+    return ", ".join(dict.fromkeys(used))
 
 
 def _check_sources(recipe: Recipe, sources: pa.Schema | None) -> None:

@@ -90,7 +90,7 @@ def read_results(
     chunks = run.chunks() if chunks is None else chunks
     _refuse_missing(run, chunks, keys)
     used = all_temperatures(run.recipe) if used is None else used
-    reader = _Reader(run, load_scheme(run.recipe.scheme), flags_only, used)
+    reader = _Reader(run, flags_only, used)
     for chunk in chunks:
         sources = run.read_sources(chunk)
         ids = sources["id"].combine_chunks().cast(pa.string())
@@ -174,9 +174,9 @@ def _released(require: str, views: Mapping[Key, ViewResult], count: int) -> np.n
 class _Reader:
     """Reads the logits of chunks."""
 
-    def __init__(self, run: RunFolder, scheme: Scheme, flags_only: bool, used: Temperatures):
-        self._run, self._scheme, self._temperatures = run, scheme, used
-        self._names = () if flags_only else scheme.class_names
+    def __init__(self, run: RunFolder, flags_only: bool, used: Temperatures):
+        self._run, self._temperatures, self._flags_only = run, used, flags_only
+        self._schemes = {name: load_scheme(run.recipe.classifier_scheme(name)) for name in run.recipe.classifiers}
         self._members = {name: members(run.recipe, name) for name in run.recipe.classifiers}
 
     def read(self, key: Key, chunk: Chunk, ids: pa.Array) -> ViewResult:
@@ -184,15 +184,16 @@ class _Reader:
         each = [self._one(member, key, chunk, ids) for member in self._members[key.classifier]]
         flags = np.bitwise_or.reduce([one for one, _ in each])
         logits = [one for _, one in each]
-        if not self._names:
+        if self._flags_only:
             return ViewResult(flags, logits[0])
         for one in logits:
             one[blocked(flags)] = np.nan
-        return _view_result(flags, combine(self._scheme, logits, self._temperatures[key.classifier]))
+        return _view_result(flags, combine(self._schemes[key.classifier], logits, self._temperatures[key.classifier]))
 
     def _one(self, member: Member, key: Key, chunk: Chunk, ids: pa.Array) -> tuple[np.ndarray, np.ndarray]:
         path = member_logits(self._run, member, key.view, chunk)
-        table = _read_columns(path, ["id", "flags", *self._names])
+        names = () if self._flags_only else self._schemes[key.classifier].class_names
+        table = _read_columns(path, ["id", "flags", *names])
         if not table["id"].combine_chunks().cast(pa.string()).equals(ids):
             raise CatmorphError(
                 f"holds other sources than field {chunk.field!r}, cell {chunk.cell}, has now",
@@ -200,8 +201,8 @@ class _Reader:
                 hint=_AGAIN,
             )
         flags = table["flags"].to_numpy().astype(np.uint32)
-        logits = np.empty((len(ids), len(self._names)), dtype=np.float32)
-        for index, name in enumerate(self._names):
+        logits = np.empty((len(ids), len(names)), dtype=np.float32)
+        for index, name in enumerate(names):
             logits[:, index] = table[name].to_numpy()
         bad = ~np.isfinite(logits).all(axis=1) & ~blocked(flags)
         if bad.any():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,7 @@ from catmorph.release.assemble import omission
 from catmorph.release.layout import Key, release_keys
 from catmorph.release.results import ChunkResult, Temperatures, read_results
 from catmorph.release.summary_text import summary_markdown, summary_table
-from catmorph.release.tally import Rules, Tally, count_view, fraction
+from catmorph.release.tally import Rules, Tally, all_rules, count_view, fraction
 from catmorph.workspace import RunFolder
 
 FAULTY_KINDS = ("bad_cell", "duplicate")
@@ -69,7 +69,7 @@ class _Counts:
     """Everything that is counted while the chunks stream by."""
 
     keys: tuple[Key, ...]
-    classes: int
+    rules: Mapping[str, Rules]
     sources: int = 0
     released: int = 0
     faulty: int = 0
@@ -79,15 +79,18 @@ class _Counts:
     field_released: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        self.views = {key: Tally(self.classes) for key in self.keys}
+        self.views = self._tallies()
 
-    def add(self, rules: Rules, result: ChunkResult) -> None:
+    def _tallies(self) -> dict[Key, Tally]:
+        return {key: Tally(len(self.rules[key.classifier].scheme.classes)) for key in self.keys}
+
+    def add(self, result: ChunkResult) -> None:
         """Count the sources and stamps of one chunk."""
         name = result.chunk.field
-        here = self.fields.setdefault(name, {key: Tally(self.classes) for key in self.keys})
+        here = self.fields.setdefault(name, self._tallies())
         flags = np.zeros(len(result.released), dtype=np.uint32)
         for key, view in result.views.items():
-            tally = count_view(rules, view, result.released)
+            tally = count_view(self.rules[key.classifier], view, result.released)
             self.views[key] += tally
             here[key] += tally
             flags |= view.flags
@@ -111,40 +114,40 @@ def summarize(run: RunFolder) -> Summary:
     CatmorphError
         When logits are missing or a row is lost.
     """
-    rules = Rules.of(run.recipe)
-    counts = _Counts(release_keys(run.recipe), len(rules.scheme.classes))
+    counts = _Counts(release_keys(run.recipe), all_rules(run.recipe))
     used = all_temperatures(run.recipe)
     for result in read_results(run, used=used):
-        counts.add(rules, result)
-    summary = Summary(_values(run, rules, counts, used))
+        counts.add(result)
+    summary = Summary(_values(run, counts, used))
     write_json(run.release_folder() / "summary.json", summary.values)
     write_bytes(run.release_folder() / "summary.md", summary.markdown().encode())
     return summary
 
 
-def _values(run: RunFolder, rules: Rules, counts: _Counts, used: Temperatures) -> dict[str, Any]:
+def _values(run: RunFolder, counts: _Counts, used: Temperatures) -> dict[str, Any]:
     kinds, reasons = _rejections(run)
     recipe = run.recipe
     return {
         "name": recipe.release.name,
         "title": recipe.title,
-        "scheme": recipe.scheme,
-        "classes": list(rules.scheme.class_names),
-        "threshold": rules.threshold,
-        "confidence": rules.confidence,
-        "merger": _merger(rules),
+        "scheme": ", ".join(dict.fromkeys(one.scheme.name for one in counts.rules.values())),
+        "classes": list(dict.fromkeys(name for one in counts.rules.values() for name in one.scheme.class_names)),
+        "threshold": recipe.summary.threshold,
+        "confidence": recipe.summary.confidence,
+        "merger": next(filter(None, map(_merger, counts.rules.values())), None),
         "classifiers": {name: _classifier(recipe, name, used[name]) for name in recipe.classifiers},
         "account": _account(run, counts, kinds, reasons),
         "faults": _faults(run, counts, kinds),
         "failures": _failures(run),
-        "views": _views(rules, counts.views),
-        "fields": [_field(rules, counts, name) for name in sorted(counts.fields)],
+        "views": _views(counts.rules, counts.views),
+        "fields": [_field(counts, name) for name in sorted(counts.fields)],
     }
 
 
 def _classifier(recipe: Recipe, name: str, used: Sequence[float]) -> dict[str, Any]:
     """Return how the logits of a classifier's networks became probabilities."""
     return {
+        "scheme": recipe.classifier_scheme(name),
         "networks": len(recipe.classifiers[name].checkpoints),
         "temperatures": list(used),
         "test_time": recipe.classifiers[name].test_time,
@@ -210,31 +213,56 @@ def _failures(run: RunFolder) -> list[dict[str, Any]]:
         raise CatmorphError(f"cannot be read: {error}", where=path, hint="run `catmorph cutouts`") from error
 
 
-def _views(rules: Rules, tallies: dict[Key, Tally]) -> list[dict[str, Any]]:
+def _views(rules: Mapping[str, Rules], tallies: dict[Key, Tally]) -> list[dict[str, Any]]:
     several = len({key.classifier for key in tallies}) > 1
     return [
         {
             "classifier": key.classifier,
             "view": key.view,
             "label": f"{key.view} ({key.classifier})" if several else key.view,
-            **tally.as_dict(rules),
+            **tally.as_dict(rules[key.classifier]),
         }
         for key, tally in tallies.items()
     ]
 
 
-def _field(rules: Rules, counts: _Counts, name: str) -> dict[str, Any]:
-    total = Tally(counts.classes)
-    for tally in counts.fields[name].values():
-        total += tally
+def _field(counts: _Counts, name: str) -> dict[str, Any]:
     return {
         "field": name,
         "sources": counts.field_sources[name],
         "released": counts.field_released[name],
-        # The stamps of a galaxy in several views are not independent: no interval on their sum.
-        "stamps": total.as_dict(rules, interval=False),
-        "views": _views(rules, counts.fields[name]),
+        "stamps": _together(counts.rules, counts.fields[name]),
+        "views": _views(counts.rules, counts.fields[name]),
     }
+
+
+def _together(rules: Mapping[str, Rules], tallies: Mapping[Key, Tally]) -> dict[str, Any]:
+    """Return the sums over all views; where classifiers have schemes of their own, with the classes of each."""
+    totals: dict[str, Tally] = {}
+    chosen: dict[str, Rules] = {}
+    for key, tally in tallies.items():
+        rule = rules[key.classifier]
+        name = rule.scheme.name
+        chosen[name], totals[name] = rule, totals.get(name, Tally(len(rule.scheme.classes)))
+        totals[name] += tally
+    # The stamps of a galaxy in several views are not independent: no interval on their sum.
+    parts = [totals[name].as_dict(rule, interval=False) for name, rule in chosen.items()]
+    return _joined(parts)
+
+
+def _joined(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Join the sums of several schemes: counts of stamps add up, classes and mergers are those of all."""
+    if len(parts) == 1:
+        return parts[0]
+    joined: dict[str, Any] = {name: sum(one[name] for one in parts)
+                              for name in ("sources", "classified", "counted", "blocked", "kept")}
+    for name in ("blocked_by_flag", "warnings_by_flag"):
+        joined[name] = dict(sum((Counter(one[name]) for one in parts), Counter()))
+    joined["kept_fraction"] = fraction(joined["kept"], joined["counted"])
+    # A class that two schemes have is counted by the first.
+    joined["classes"] = {name: one for part in reversed(parts) for name, one in part["classes"].items()}
+    mergers = [one["merger"] for one in parts if "merger" in one]
+    return joined | ({"merger": mergers[0]} if mergers else {})
 
 
 def _rejections(run: RunFolder) -> tuple[Counter[str], Counter[tuple[str, str]]]:

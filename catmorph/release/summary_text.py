@@ -92,20 +92,20 @@ def _class_table(first: str, rows: Sequence[tuple[str, dict[str, Any]]], values:
     if merger:
         header += [f"{merger['label']} fraction", "Wilson interval", "exact interval"]
     cells = [
-        [name, view["counted"], _share(view["kept_fraction"]), *_class_cells(view)] for name, view in rows
+        [name, view["counted"], _share(view["kept_fraction"]), *_class_cells(view, values["classes"])]
+        for name, view in rows
     ]
     if merger:
         for row, (_, view) in zip(cells, rows, strict=True):
-            one = view["merger"]
-            row += [_counted_share(one), _interval(one["wilson"]), _interval(one["exact"])]
+            one = view.get("merger")
+            row += [_counted_share(one), _interval(one["wilson"]), _interval(one["exact"])] if one else ["", "", ""]
     return markdown_table(header, cells)
 
 
-def _class_cells(view: dict[str, Any]) -> list[str]:
-    return [
-        f"{one['most_probable']} / {one['above_threshold']} / {one['sum']:.2f}"
-        for one in view["classes"].values()
-    ]
+def _class_cells(view: dict[str, Any], classes: Sequence[str]) -> list[str]:
+    """Return the counts of `classes`, blank for those of another classifier's scheme."""
+    counts = [view["classes"].get(name) for name in classes]
+    return [f"{one['most_probable']} / {one['above_threshold']} / {one['sum']:.2f}" if one else "" for one in counts]
 
 
 def _header(first: str, values: dict[str, Any]) -> list[str]:
@@ -115,11 +115,11 @@ def _header(first: str, values: dict[str, Any]) -> list[str]:
 
 def _row(name: str, view: dict[str, Any], values: dict[str, Any]) -> list[object]:
     row: list[object] = [name, view["sources"], view["classified"], _share(view["kept_fraction"])]
-    row += [one["most_probable"] for one in view["classes"].values()]
+    row += [view["classes"][one]["most_probable"] if one in view["classes"] else "" for one in values["classes"]]
     if values["merger"]:
-        one = view["merger"]
-        interval = f" {_interval(one['wilson'])}" if one.get("wilson") else ""
-        row.append(_share(one["fraction"]) + interval)
+        one = view.get("merger")
+        interval = f" {_interval(one['wilson'])}" if one and one.get("wilson") else ""
+        row.append(_share(one["fraction"]) + interval if one else "")
     return row
 
 

@@ -34,7 +34,7 @@ class Merger:
 
 @dataclass(frozen=True)
 class Rules:
-    """The scheme and the thresholds of a summary."""
+    """The scheme of a classifier, and the thresholds of a summary."""
 
     scheme: Scheme
     threshold: float
@@ -42,16 +42,33 @@ class Rules:
     merger: Merger | None
 
     @classmethod
-    def of(cls, recipe: Recipe) -> Rules:
-        """Take them from a recipe; an unknown merger class is a UsageError."""
-        scheme, section = load_scheme(recipe.scheme), recipe.summary
-        name = section.merger_class or scheme.merger
+    def of(cls, recipe: Recipe, scheme: Scheme) -> Rules:
+        """Take them from a recipe; its merger class is that of the schemes which have it."""
+        section = recipe.summary
+        asked = section.merger_class if section.merger_class in scheme.class_names else None
+        name = asked or (None if section.merger_class else scheme.merger)
         merger = None
         if name:
             merger = Merger(
                 scheme.class_names[scheme.index(name)], section.merger_threshold, name != scheme.merger
             )
         return cls(scheme, section.threshold, section.confidence, merger)
+
+
+def all_rules(recipe: Recipe) -> dict[str, Rules]:
+    """Return the rules of each classifier; without any, those of the recipe's scheme under its name.
+
+    Raises
+    ------
+    UsageError
+        When no scheme has the recipe's merger class.
+    """
+    names = {name: recipe.classifier_scheme(name) for name in recipe.classifiers} or {recipe.scheme: recipe.scheme}
+    rules = {name: Rules.of(recipe, load_scheme(scheme)) for name, scheme in names.items()}
+    wanted = recipe.summary.merger_class
+    if wanted and not any(wanted in one.scheme.class_names for one in rules.values()):
+        next(iter(rules.values())).scheme.index(wanted)
+    return rules
 
 
 @dataclass

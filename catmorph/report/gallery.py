@@ -123,7 +123,11 @@ def _best(run: RunFolder, keys: Sequence[Key], order: Order, wanted: int) -> tup
     for candidates in _candidates(run, keys, order):
         available += len(candidates)
         best = _sorted(best + candidates, order, wanted)
-    return _by_class(best, wanted, load_scheme(run.recipe.scheme)) if order == "class" else best, available
+    return _by_class(best, wanted, _schemes(run.recipe, keys)) if order == "class" else best, available
+
+
+def _schemes(recipe: Recipe, keys: Sequence[Key]) -> list[Scheme]:
+    return [load_scheme(recipe.classifier_scheme(key.classifier)) for key in keys]
 
 
 def _sorted(candidates: list[_Candidate], order: Order, wanted: int) -> list[_Candidate]:
@@ -139,22 +143,24 @@ def _sorted(candidates: list[_Candidate], order: Order, wanted: int) -> list[_Ca
     return kept
 
 
-def _by_class(candidates: list[_Candidate], wanted: int, scheme: Scheme) -> list[_Candidate]:
+def _by_class(candidates: list[_Candidate], wanted: int, schemes: Sequence[Scheme]) -> list[_Candidate]:
     """Take the surest of each class in turn until there are enough, then put them class by class."""
     groups: dict[str, list[_Candidate]] = {}
     for one in candidates:
         groups.setdefault(one.group, []).append(one)
     turns = [(turn, one) for members in groups.values() for turn, one in enumerate(members)]
     chosen = [one for _, one in sorted(turns, key=lambda item: (item[0], item[1].rank))[:wanted]]
-    classes = {name: number for number, name in enumerate(scheme.class_names)}
+    every = dict.fromkeys(name for scheme in schemes for name in scheme.class_names)
+    classes = {name: number for number, name in enumerate(every)}
     return sorted(chosen, key=lambda one: (classes.get(one.group, len(classes)), one.group, one.rank))
 
 
 def _candidates(run: RunFolder, keys: Sequence[Key], order: Order) -> Iterator[list[_Candidate]]:
-    scheme = load_scheme(run.recipe.scheme)
+    schemes = _schemes(run.recipe, keys)
     for result in read_results(run):
         views = [result.views[key] for key in keys]
-        names = [answer_names(scheme, view.probabilities).to_pylist() for view in views]
+        names = [answer_names(scheme, view.probabilities).to_pylist()
+                 for scheme, view in zip(schemes, views, strict=True)]
         surest = [np.nanmax(np.nan_to_num(view.probabilities, nan=-1.0), axis=1) for view in views]
         magnitudes = result.sources["magnitude"].to_pylist()
         ids = result.sources["id"].to_pylist()
