@@ -27,6 +27,7 @@ class Flag(IntFlag):
     EDGE = 1 << 16
     SOME_BAD_PIXELS = 1 << 17
     LOW_SIGNAL = 1 << 18
+    MISSING_BAND = 1 << 19
 
 
 class FlagInfo(NamedTuple):
@@ -51,6 +52,7 @@ FLAGS: tuple[FlagInfo, ...] = (
     FlagInfo(Flag.EDGE, "warns", False, "part of the stamp lies outside the mosaic"),
     FlagInfo(Flag.SOME_BAD_PIXELS, "warns", False, "some pixels of the stamp are invalid"),
     FlagInfo(Flag.LOW_SIGNAL, "warns", False, "the signal-to-noise ratio is below stamp.min_signal"),
+    FlagInfo(Flag.MISSING_BAND, "warns", False, "one or more bands of the view are missing; the network sees zeros"),
 )
 
 BLOCKING: int = int(sum(int(info.flag) for info in FLAGS if info.severity == "blocks"))

@@ -342,6 +342,90 @@ def test_bits_do_not_depend_on_the_other_sources(tmp_path):
                 assert content.stamps[row].tobytes() == whole.stamps[whole.rows[source]].tobytes()
 
 
+# --- missing bands ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def empty(tmp_path) -> Path:
+    return write_mosaic(tmp_path / "empty.fits", np.full(SHAPE, np.nan, np.float32), tan_wcs(RA, DEC))
+
+
+@pytest.fixture
+def elsewhere(tmp_path) -> Path:
+    return write_mosaic(tmp_path / "elsewhere.fits", sky(7), tan_wcs(RA + 0.1, DEC, scale=0.05))
+
+
+def test_a_missing_band_becomes_an_empty_plane(tmp_path, mosaic, empty, elsewhere):
+    other = write_mosaic(tmp_path / "b.fits", sky(5), tan_wcs(RA, DEC))
+    rows = sources(*offset(tan_wcs(RA, DEC), [100.5], [99.5]))
+    both = cut([[mosaic], [other]], rows)[0].stamps[0]
+    for gap, reason in (([], "NO_MOSAIC"), ([elsewhere], "OFF_IMAGE"), ([empty], "NO_DATA|SOME_BAD_PIXELS")):
+        for place in range(3):
+            bands = [[mosaic], [other]]
+            bands.insert(place, gap)
+            assert flags_of(cut(bands, rows)[0]) == [reason]
+            content, failures = cut(bands, rows, missing="zero")
+            assert flags_of(content) == ["MISSING_BAND"]
+            assert failures == []
+            assert not blocked(content.flags).any()
+            assert content.rows.tolist() == [0]
+            assert np.isnan(content.stamps[0, place]).all()
+            np.testing.assert_array_equal(np.delete(content.stamps[0], place, axis=0), both)
+            assert content.bad_fraction[0] == 0
+            assert np.isfinite(content.signal[0])
+
+
+def test_more_missing_bands_than_allowed(mosaic, empty):
+    rows = sources(RA, DEC)
+    assert flags_of(cut([[mosaic], [], [empty]], rows, missing="zero")[0]) == ["NO_MOSAIC|NO_DATA|SOME_BAD_PIXELS"]
+    assert flags_of(cut([[mosaic], [], [empty]], rows, missing="zero", max_missing=2)[0]) == ["MISSING_BAND"]
+    content, _ = cut([[], [empty]], rows, missing="zero", max_missing=5)
+    assert flags_of(content) == ["NO_MOSAIC|NO_DATA|SOME_BAD_PIXELS"]
+    assert len(content.stamps) == 0
+    assert flags_of(cut([[]], rows, missing="zero", max_missing=5)[0]) == ["NO_MOSAIC"]
+
+
+def test_what_is_no_missing_band(tmp_path, mosaic):
+    truncated = tmp_path / "truncated.fits"
+    truncated.write_bytes(mosaic.read_bytes()[:80000])
+    flat = write_mosaic(tmp_path / "flat.fits", np.zeros(SHAPE, np.float32), tan_wcs(RA, DEC))
+    rows = sources(RA, DEC)
+    assert flags_of(cut([[mosaic], [truncated]], rows, missing="zero")[0]) == ["UNREADABLE"]
+    assert flags_of(cut([[mosaic], [flat]], rows, missing="zero")[0]) == ["FLAT"]
+    blank = ImageFiles(str(flat), blank=(0.0,))
+    assert flags_of(cut([[mosaic], [blank]], rows, missing="zero")[0]) == ["MISSING_BAND"]
+
+
+def test_the_first_band_that_is_there_gives_the_axes(tmp_path):
+    wcs = tan_wcs(RA, DEC, angle=30.0)
+    turned = write_mosaic(tmp_path / "turned.fits", sky(2), wcs)
+    straight = write_mosaic(tmp_path / "straight.fits", sky(3), tan_wcs(RA, DEC))
+    rows = sources(*offset(wcs, [99.5], [99.5]))
+    content, _ = cut([[], [turned], [straight]], rows, missing="zero")
+    np.testing.assert_allclose(content.stamps[0, 1], sky(2)[80:120, 80:120], atol=1e-3)
+
+
+def test_a_side_in_pixels_of_a_missing_band(tmp_path, elsewhere):
+    ramp = write_mosaic(tmp_path / "ramp.fits", np.indices(SHAPE)[1].astype(np.float32), tan_wcs(RA, DEC))
+    truncated = tmp_path / "truncated.fits"
+    truncated.write_bytes(ramp.read_bytes()[:80000])
+
+    def side(bands, reference):
+        settings = {"side": "60 pixels", "missing": "zero"}
+        content, _ = cut(bands, sources(*offset(tan_wcs(RA, DEC), [99.5], [99.5])), reference, **settings)
+        if not len(content.stamps):
+            return flags_of(content)
+        rows = content.stamps[0, bands.index([ramp])][20]
+        return round(float(rows[39] - rows[0]) * 40 / 39 * SCALE, 1)
+
+    # The mosaic of 0.05 arcsec a pixel ends beside the source; then there is none, and 0.1 arcsec a pixel count.
+    assert side([[elsewhere], [ramp]], [elsewhere]) == 3.0
+    assert side([[elsewhere], [ramp]], None) == 3.0
+    assert side([[], [ramp]], []) == 6.0
+    assert side([[], [ramp]], None) == 6.0
+    assert side([[elsewhere], [ramp]], [truncated]) == ["UNREADABLE"]
+
+
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
 def test_more_tiles_than_open_files(tmp_path):
     resource = pytest.importorskip("resource")

@@ -93,7 +93,7 @@ def _task(run: RunFolder, member: Member, view: str, chunk: Chunk, fingerprint: 
     marker = run.ledger.read(shard) or {}
     parts = Parts({
         "stamps": marker.get("fingerprint"), "unreadable mosaics": marker.get("failures", []),
-        "[normalise]": run.recipe.normalise.model_dump(mode="json"), "classifier": fingerprint, "code": CODE_VERSION,
+        "[normalise]": run.recipe.normalise.fingerprint_values(), "classifier": fingerprint, "code": CODE_VERSION,
     })
     return LogitsTask(member, view, chunk, shard, member_logits(run, member, view, chunk), parts)
 

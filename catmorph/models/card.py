@@ -10,11 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from catmorph.errors import CheckpointError
 from catmorph.recipe import NormaliseSection, Recipe, StampSection
+from catmorph.recipe.pixels import USED_OPTIONS
 from catmorph.schemes import load_scheme
 
 FORMAT: Literal[1] = 1
-USED_OPTIONS = {"percentile": ("low", "high"), "asinh": ("softening",)}
-"""Normalisation method -> the options of the section that it reads, besides `fill`."""
 
 
 class _Part(BaseModel):

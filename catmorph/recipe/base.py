@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
@@ -15,6 +15,15 @@ class Section(BaseModel):
     """A part of a recipe: frozen, unknown keys refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    ADDED: ClassVar[frozenset[str]] = frozenset()
+    """Keys that are no part of a fingerprint at their default: what was made before they came stays valid."""
+
+    def fingerprint_values(self) -> dict[str, Any]:
+        """Return the keys as plain values for a fingerprint; one of `ADDED` only where it is not at its default."""
+        defaults = {name: type(self).model_fields[name].get_default(call_default_factory=True) for name in self.ADDED}
+        values = self.model_dump(mode="json")
+        return {name: value for name, value in values.items()
+                if name not in defaults or getattr(self, name) != defaults[name]}
 
 
 class SectionError(ValueError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
@@ -62,6 +62,8 @@ class MosaicSection(Section):
 class StampSection(Section):
     """Geometry of the stamps."""
 
+    ADDED: ClassVar[frozenset[str]] = frozenset({"missing", "max_missing"})
+
     side: str = Field("4 radii", description="side of the square: '<n> radii', '<n> arcsec' or '<n> pixels' "
                       "(native pixels of bands.reference)")
     pixels: int = Field(80, ge=4, le=2048, description="stamp size in pixels, after resampling")
@@ -77,6 +79,12 @@ class StampSection(Section):
     max_side_pixels: float = Field(4096.0, gt=0, description="larger stamps (native pixels) are flagged BAD_SIZE")
     max_bad_fraction: float = Field(0.5, ge=0, le=1, description="more invalid pixels than this: BAD_PIXELS")
     min_signal: float | None = Field(None, description="signal-to-noise ratio below which LOW_SIGNAL warns")
+    missing: Literal["flag", "zero"] = Field(
+        "flag", description="a view of several bands where one has no mosaic, does not reach the source or was not "
+        "observed there: flag: no stamp; zero: the network sees zeros in its place, MISSING_BAND warns"
+    )
+    max_missing: int = Field(1, ge=1, description="missing = 'zero': where more bands are missing, or all, there is no "
+                             "stamp")
 
     @field_validator("side")
     @classmethod
@@ -97,18 +105,52 @@ class StampSection(Section):
         return _SIDE.match(self.side).group(2)  # type: ignore[union-attr]
 
 
-class NormaliseSection(Section):
-    """How a stamp's pixels become the network's input; each looks at one stamp (one channel) alone."""
+USED_OPTIONS: dict[str, tuple[str, ...]] = {
+    "minmax": ("scope",),
+    "bytescale": ("scope",),
+    "percentile": ("low", "high", "scope"),
+    "asinh": ("softening", "scope"),
+    "maximum": ("scope",),
+    "range": ("low_value", "high_value"),
+    "lupton": ("stretch", "q"),
+}
+"""Normalisation method -> the options that it reads, besides `fill`."""
 
-    method: Literal["none", "minmax", "bytescale", "percentile", "asinh"] = Field(
+
+class NormaliseSection(Section):
+    """How a stamp's pixels become the network's input, each stamp by itself. A band without a valid pixel is 0."""
+
+    ADDED: ClassVar[frozenset[str]] = frozenset({"scope", "low_value", "high_value", "stretch", "q"})
+
+    method: Literal["none", "minmax", "bytescale", "percentile", "asinh", "maximum", "range", "lupton"] = Field(
         "minmax",
         description="none; minmax: (p - min) / (max - min); bytescale: the same in 256 steps, as the CLASH "
         "authors' code; percentile: clipped to low..high percentiles, to 0..1; asinh: asinh((p - median) / "
-        "(softening * noise)), divided by its maximum, noise from the median absolute deviation",
+        "(softening * noise)), divided by its maximum, noise from the median absolute deviation; maximum: p / max, "
+        "negative values not below -1, 0 where max is not positive; range: (p - low_value) / (high_value - low_value), "
+        "clipped to 0..1; lupton: the colour composite of Lupton et al. (2004), see docs/normalisation.md",
+    )
+    scope: Literal["band", "stamp"] = Field(
+        "band", description="minmax, bytescale, percentile, asinh, maximum: measured in each band by itself, or over "
+        "all bands of the stamp together, which keeps their ratios"
     )
     low: float = Field(0.5, ge=0, lt=100, description="lower percentile")
     high: float = Field(99.5, gt=0, le=100, description="upper percentile")
     softening: float = Field(3.0, gt=0, description="asinh: where the stretch turns logarithmic, in noise sigmas")
+    low_value: float = Field(0.0, description="range: pixel value that becomes 0")
+    high_value: float = Field(255.0, description="range: pixel value that becomes 1")
+    stretch: float = Field(10.0, gt=0, le=1e6, description="lupton: a tenth of this intensity (mean of the bands above "
+                           "their medians, in noise sigmas) lies on the linear part, as astropy's stretch")
+    q: float = Field(8.0, gt=0, le=1e3, description="lupton: the higher, the more faint light against bright")
     fill: Literal["zero", "median", "minimum"] = Field(
         "median", description="what the network sees instead of invalid pixels (before scaling)"
     )
+
+    @model_validator(mode="after")
+    def _combines(self) -> NormaliseSection:
+        if self.low_value >= self.high_value:
+            raise ValueError("low_value must be below high_value")
+        if self.scope == "stamp" and "scope" not in USED_OPTIONS.get(self.method, ()):
+            able = ", ".join(method for method, options in USED_OPTIONS.items() if "scope" in options)
+            raise ValueError(f"scope = 'stamp' is for the methods {able}, not {self.method}")
+        return self

@@ -154,7 +154,7 @@ def recipe_parts(recipe: Recipe, chunk: Chunk) -> dict[str, Any]:
     return {
         "sources": chunk.digest,
         "code": CODE_VERSION,
-        "[stamp]": recipe.stamp.model_dump(mode="json"),
+        "[stamp]": recipe.stamp.fingerprint_values(),
         "[mosaics]": recipe.mosaics.model_dump(mode="json", exclude={"pattern", "weight", "flag"}),
     }
 
@@ -181,5 +181,5 @@ def _task(run: RunFolder, tiles: _Tiles, view: str, chunk: Chunk) -> CutTask:
 def _attributes(task: CutTask) -> dict[str, Any]:
     return {
         "view": task.view, "bands": list(task.bands), "field": task.chunk.field, "cell": task.chunk.cell,
-        "stamp": task.stamp.model_dump(mode="json"), "fingerprint": task.parts.fingerprint,
+        "stamp": task.stamp.fingerprint_values(), "fingerprint": task.parts.fingerprint,
     }
