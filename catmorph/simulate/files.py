@@ -18,6 +18,7 @@ NOTES = {
     "RA": "Right ascension in decimal degrees (J2000) [deg]",
     "DEC": "Declination in decimal degrees (J2000) [deg]",
     "PETRO_RADIUS": "Petrosian radius in pixels of the mosaics [pixel]",
+    "Z_SPEC": "Spectroscopic redshift",
     "FLAG": "1: a neighbour within the Petrosian radius, 2: near an edge, 3: both",
 }
 
@@ -61,7 +62,8 @@ def _header(mosaic: Mosaic, wcs: WCS, field: FieldSpec, spec: SimulationSpec) ->
 
 def write_catalog(path: Path, catalog: pd.DataFrame) -> None:
     """Write a catalog as an ASCII table with a SExtractor header (``# 1 ID  ...``), one row a source."""
-    formats = {"ID": "{:6d}", "RA": "{:13.7f}", "DEC": "{:13.7f}", "PETRO_RADIUS": "{:9.3f}", "FLAG": "{:3d}"}
+    formats = {"ID": "{:6d}", "RA": "{:13.7f}", "DEC": "{:13.7f}", "PETRO_RADIUS": "{:9.3f}", "FLAG": "{:3d}",
+               "Z_SPEC": "{:9.5f}"}
     lines = [
         f"#{number:4d} {name:16s} {NOTES.get(name, 'AB magnitude, total [mag]')}"
         for number, name in enumerate(catalog.columns, start=1)
@@ -80,6 +82,7 @@ def write_truth(path: Path, truth: pd.DataFrame) -> None:
 def write_labels(path: Path, labels: pd.DataFrame) -> None:
     """Write the labels as CSV, vote fractions with nine decimals."""
     rounded = labels.copy()
-    for name in labels.columns[1:-1]:
+    fractions = [name for name in labels.columns[1:] if name != "votes" and labels[name].dtype.kind == "f"]
+    for name in fractions:
         rounded[name] = [np.format_float_positional(v, precision=9, trim="-") for v in labels[name]]
     rounded.to_csv(path, index=False, lineterminator="\n")

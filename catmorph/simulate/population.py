@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from catmorph.simulate.spec import KINDS, FieldSpec, Population
+from catmorph.simulate.kinds import DrawnPart, draw_parts, uniform
+from catmorph.simulate.spec import KINDS, FieldSpec, Population, SimulationSpec
+from catmorph.simulate.spec_kinds import Kind
 from catmorph.simulate.streams import stream
 
 # AB colours m(band) - m(F160W) of an old and of a star-forming population as seen at z ~ 0.4, and of the
@@ -54,6 +57,7 @@ class Source:
     clump_fraction: float = 0.0
     clumps: int = 0
     companion: Companion | None = None
+    parts: tuple[DrawnPart, ...] = ()
 
 
 def component_magnitude(source: Source, colour: str, wavelength_nm: float, reference_nm: float) -> float:
@@ -62,12 +66,28 @@ def component_magnitude(source: Source, colour: str, wavelength_nm: float, refer
     return source.magnitude + source.colour * float(difference[0] - difference[1])
 
 
-def draw_sources(population: Population, seed: int, field_spec: FieldSpec) -> list[Source]:
+def draw_sources(spec: SimulationSpec, field_spec: FieldSpec) -> list[Source]:
     """Draw the sources of a field, each from its own random stream; IDs count from 1."""
-    return [
-        draw_source(number, population, stream(seed, field_spec.name, number, "source"))
-        for number in range(1, field_spec.sources + 1)
-    ]
+    streams = ((number, stream(spec.seed, field_spec.name, number, "source"))
+               for number in range(1, field_spec.sources + 1))
+    if spec.kinds:
+        return [draw_source_of_kinds(number, spec.kinds, spec.population, rng) for number, rng in streams]
+    return [draw_source(number, spec.population, rng) for number, rng in streams]
+
+
+def draw_source_of_kinds(
+    number: int, kinds: Mapping[str, Kind], population: Population, rng: np.random.Generator
+) -> Source:
+    """Draw one source of the kinds that the spec describes."""
+    weights = np.array([kind.weight for kind in kinds.values()])
+    name = list(kinds)[rng.choice(len(kinds), p=weights / weights.sum())]
+    ends = kinds[name].magnitude
+    parts = draw_parts(kinds[name], rng)
+    return Source(
+        id=number, kind=name, magnitude=uniform(ends, rng) if ends else _magnitude(population, rng),
+        r50_arcsec=max(one.reach_arcsec for one in parts), axis_ratio=1.0, angle=0.0,
+        colour=float(rng.normal(1.0, 0.05)), parts=parts,
+    )
 
 
 def draw_source(number: int, population: Population, rng: np.random.Generator) -> Source:

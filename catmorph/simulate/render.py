@@ -70,12 +70,17 @@ class Renderer:
 
     def fluxes(self, band: Band) -> np.ndarray:
         """Return the flux of each component in `band`, counts/s; shape (component,)."""
-        reference = self.spec.band(self.spec.reference_band).wavelength_nm
-        magnitudes = [
-            component_magnitude(self.source, one.colour, band.wavelength_nm, reference) for one in self.components
-        ]
+        magnitudes = [self._magnitude(one.colour, band) for one in self.components]
         shares = np.array([one.share for one in self.components])
         return shares * 10 ** (-0.4 * (np.array(magnitudes) - self.spec.zero_point))
+
+    def _magnitude(self, colour: str, band: Band) -> float:
+        reference = self.spec.reference_band
+        if colour in self.spec.colours:
+            values = self.spec.colours[colour]
+            return self.source.magnitude + self.source.colour * (values[band.name] - values[reference])
+        nanometres = self.spec.band(reference).wavelength_nm
+        return component_magnitude(self.source, colour, band.wavelength_nm, nanometres)
 
     def image(self, band: Band, structure_only: bool = False) -> np.ndarray:
         """Draw the noise-free source on the fine grid through the PSF of `band`, counts/s; (side, side)."""

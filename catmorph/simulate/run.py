@@ -22,6 +22,8 @@ from tqdm import tqdm
 from catmorph.engine import run_tasks
 from catmorph.errors import UsageError
 from catmorph.simulate import files, sky
+from catmorph.simulate.kinds import classify_by_experts, draw_redshifts
+from catmorph.simulate.render import noise_sigma
 from catmorph.simulate.shapes import load_galsim
 from catmorph.simulate.spec import FieldSpec, SimulationSpec
 from catmorph.simulate.streams import stream
@@ -75,11 +77,18 @@ def simulate_fields(spec: SimulationSpec, out: str | Path, workers: int = 1, pro
             (folder / name).mkdir()
         fields = spec.all_fields()
         truth = pd.concat(_draw_all(spec, fields, folder, workers, progress), ignore_index=True)
-        labels = draw_labels(truth, spec.votes, spec.seed)
+        labels = _labels(truth, spec)
         truth = truth.drop(columns="dirty")
         files.write_truth(folder / "truth.parquet", truth)
         files.write_labels(folder / "labels.csv", labels)
     return Simulated(Path(out), truth, labels)
+
+
+def _labels(truth: pd.DataFrame, spec: SimulationSpec) -> pd.DataFrame:
+    if not spec.kinds:
+        return draw_labels(truth, spec.votes, spec.seed)
+    answers = {name: kind.answer for name, kind in spec.kinds.items()}
+    return classify_by_experts(truth[truth["band"] == spec.reference_band], answers, spec.experts, spec.seed)
 
 
 @contextmanager
@@ -132,8 +141,14 @@ def draw_field(spec: SimulationSpec, field: FieldSpec, folder: Path) -> pd.DataF
             files.write_mosaic(folder / "mosaics" / name, mosaic, wcs, field, spec)
             rows += _truth_rows(field, mosaic, placed, spec)
     truth = pd.DataFrame(rows)
-    truth[probability_columns()] = class_probabilities(truth, spec.votes)
+    if spec.kinds:
+        truth["class"] = [spec.kinds[kind].answer for kind in truth["kind"]]
+        truth["listed"] = [spec.kinds[kind].listed for kind in truth["kind"]]
+    else:
+        truth[probability_columns()] = class_probabilities(truth, spec.votes)
     catalog = _catalog(spec, field, placed, wcs, truth)
+    if spec.kinds:
+        catalog = _with_photometry(catalog, spec, field, placed)
     sentinels = _dirty(catalog, spec, field, wcs)
     truth["dirty"] = truth["id"].isin(sentinels.ids)
     files.write_catalog(folder / "catalogs" / f"{field.name}.cat", sentinels.catalog)
@@ -184,6 +199,26 @@ def _catalog(
             "FLAG": flag.to_numpy(),
         }
     )
+
+
+def _with_photometry(
+    catalog: pd.DataFrame, spec: SimulationSpec, field: FieldSpec, placed: list[sky.Placed]
+) -> pd.DataFrame:
+    """Add a magnitude in every other band and the spectroscopic redshift; leave out what is not listed."""
+    catalog = catalog.copy()
+    for band in spec.bands:
+        fluxes = np.array([one.renderer.fluxes(band).sum() for one in placed])
+        sigma = noise_sigma(band, spec) * np.array([np.sqrt(np.pi) * one.petro_radius_pixels for one in placed])
+        scatter = [stream(spec.seed, field.name, one.source.id, band.name, "photometry").normal() for one in placed]
+        measured = np.maximum(fluxes + sigma * np.array(scatter), 0.05 * fluxes)
+        if band.name != spec.reference_band:
+            catalog[f"{band.name}_MAG"] = spec.zero_point - 2.5 * np.log10(measured)
+    kinds = [(one.source.id, spec.kinds[one.source.kind]) for one in placed]
+    catalog["FLAG"] |= np.array([kind.flag for _, kind in kinds])
+    if any(kind.redshift for _, kind in kinds):
+        catalog["Z_SPEC"] = draw_redshifts(
+            kinds, spec.experts, lambda number: stream(spec.seed, field.name, number, "spectrum"))
+    return catalog[[kind.listed for _, kind in kinds]].reset_index(drop=True)
 
 
 class _Dirtied(NamedTuple):

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from catmorph.errors import UsageError
+from catmorph.simulate.kinds import DrawnPart
 from catmorph.simulate.population import Source
 
 Shift = tuple[float, float]
@@ -94,8 +95,18 @@ def draw_psf(fwhm_arcsec: float, grid: Grid) -> np.ndarray:
 
 def draw_components(source: Source, grid: Grid, rng: np.random.Generator) -> list[Component]:
     """Draw the components of `source`; their shares sum to about 1."""
+    if source.parts:
+        return [_part(one, grid) for one in source.parts]
     draw = {"spheroid": _spheroid, "disk": _disk, "irregular": _irregular, "point_source": _point_source}
     return draw[source.kind](source, grid, rng) + _companion(source, grid)
+
+
+def _part(part: DrawnPart, grid: Grid) -> Component:
+    if part.profile == "sersic":
+        image = _sersic(part.index, part.r50_arcsec, part.axis_ratio, part.angle, grid, part.shift_arcsec)
+    else:
+        image = _blobs(grid, np.array([part.shift_arcsec]), np.zeros(1), np.ones(1))
+    return Component(image, part.share, part.colour)
 
 
 def _draw(profile: Any, side: int, scale_arcsec: float) -> np.ndarray:

@@ -78,7 +78,7 @@ def place_sources(spec: SimulationSpec, field: FieldSpec) -> list[Placed]:
     """Draw the sources of a field, measure their Petrosian radii in the reference band and place them."""
     rng = stream(spec.seed, field.name, "places")
     placed: list[Placed] = []
-    for source in draw_sources(spec.population, spec.seed, field):
+    for source in draw_sources(spec, field):
         renderer = _renderer(source, spec, field)
         radius = petrosian_radius(bin_pixels(renderer.image(spec.band(spec.reference_band))))
         x, y = _free_place(placed, radius, field.side_pixels, spec.population.edge_sources, rng)

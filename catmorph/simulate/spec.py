@@ -7,20 +7,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from catmorph.errors import ProblemsError, UsageError, suggest
+from catmorph.simulate.spec_base import Fraction, Model
+from catmorph.simulate.spec_kinds import Experts, Kind, kind_problems
 
 KINDS = ("spheroid", "disk", "irregular", "point_source")
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
 Rectangle = tuple[Fraction, Fraction, Fraction, Fraction]
-
-
-class Model(BaseModel):
-    """A frozen table of the spec; unknown keys are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Band(Model):
@@ -121,6 +116,10 @@ class SimulationSpec(Model):
     dirt: Dirt = Field(Dirt(), description="Faults in the catalogs.")
     votes: Votes = Field(Votes(), description="The simulated voters.")
     files: Files = Field(Files(), description="How the mosaics are written.")
+    kinds: dict[str, Kind] = Field({}, description="Kinds of sources, instead of population.mix.")
+    colours: dict[str, dict[str, float]] = Field({}, description="Colours of the parts of those kinds: AB magnitude in "
+                                                 "each band, relative to any zero.")
+    experts: Experts = Field(Experts(), description="Who classifies sources of those kinds.")
 
     @model_validator(mode="after")
     def _names_fit(self) -> SimulationSpec:
@@ -135,6 +134,9 @@ class SimulationSpec(Model):
             raise ValueError("population.mix has no positive number")
         if len(self.votes.numbers) != len(self.votes.weights):
             raise ValueError("votes.numbers and votes.weights differ in length")
+        problems = kind_problems(self.kinds, self.colours, names)
+        if problems:
+            raise ValueError("; ".join(problems))
         if self.population.magnitude_bright >= self.population.magnitude_faint:
             raise ValueError("population.magnitude_bright is not brighter than magnitude_faint")
         return self
@@ -218,7 +220,7 @@ def _keys_at(place: list[Any]) -> list[str]:
         "population": Population,
         "artefacts": Artefacts,
     }
-    models |= {"dirt": Dirt, "votes": Votes, "files": Files}
+    models |= {"dirt": Dirt, "votes": Votes, "files": Files, "kinds": Kind, "experts": Experts}
     return list((models[place[0]] if place else SimulationSpec).model_fields)
 
 
