@@ -30,6 +30,7 @@ class Registry(Generic[T]):
     def __init__(self, kind: str, package: str):
         self.kind, self.package = kind, package
         self._things: dict[str, T] = {}
+        self._families: list[Callable[[str], T | None]] = []
         self._loaded = False
 
     def register(self, name: str) -> Callable[[T], T]:
@@ -43,6 +44,14 @@ class Registry(Generic[T]):
 
         return add
 
+    def family(self, make: Callable[[str], T | None]) -> Callable[[str], T | None]:
+        """Register a function that makes the things whose names follow a pattern; it returns None for others.
+
+        `names` does not list them.
+        """
+        self._families.append(make)
+        return make
+
     def get(self, name: str) -> T:
         """Return the thing called `name`.
 
@@ -52,9 +61,17 @@ class Registry(Generic[T]):
             When there is none; the message names the nearest or lists the valid ones.
         """
         things = self._load()
-        if name not in things:
-            raise UsageError(f"unknown {self.kind} {name!r}", hint=suggest(name, sorted(things)))
-        return things[name]
+        if name in things:
+            return things[name]
+        for make in self._families:
+            found = make(name)
+            if found is not None:
+                return found
+        raise UsageError(f"unknown {self.kind} {name!r}", hint=suggest(name, sorted(things)))
+
+    def registered(self, name: str) -> T:
+        """Return the thing that was registered as `name` so far, for modules of the package itself."""
+        return self._things[name]
 
     def names(self) -> list[str]:
         """Return all names, sorted."""

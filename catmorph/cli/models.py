@@ -20,7 +20,11 @@ def models() -> None:
 @models.command("list", epilog="Example: catmorph models list --json")
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON on stdout.")
 def list_models(as_json: bool) -> None:
-    """List the architectures."""
+    """List the architectures.
+
+    Two kinds are not listed one by one: timm/NAME is any network of the library timm, and NAME-d4 any network averaged
+    over the 8 rotations and mirror images of a stamp.
+    """
     from catmorph.models import MODELS
 
     specs = [MODELS.get(name) for name in MODELS.names()]
@@ -36,7 +40,10 @@ def list_models(as_json: bool) -> None:
 @click.argument("name", metavar="NAME_OR_CHECKPOINT")
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON on stdout.")
 def show(name: str, as_json: bool) -> None:
-    """Show an architecture, or the card of a checkpoint file."""
+    """Show an architecture, or the card of a checkpoint file.
+
+    An architecture is a name of `catmorph models list`, timm/NAME, or either with -d4 at its end.
+    """
     found = _checkpoint(Path(name)) if _is_file(name) else _architecture(name)
     if as_json:
         _print_json(found)
@@ -104,21 +111,23 @@ def import_keras(
 
 
 def _is_file(name: str) -> bool:
-    # An architecture's name has no folder and no ending.
-    return Path(name).exists() or "/" in name or name.endswith(".safetensors")
+    # An architecture's name has no ending, and no folder but that of the networks of timm.
+    folder = "/" in name and not name.startswith("timm/")
+    return Path(name).exists() or folder or name.endswith(".safetensors")
 
 
 def _architecture(name: str) -> dict[str, Any]:
-    from catmorph.models import MODELS, build, count_parameters
+    from catmorph.models import MODELS, parameters_of
 
     spec = MODELS.get(name)
-    parameters, running = count_parameters(build(name, seed=0))
+    parameters, running = parameters_of(name)
     return {
         "name": spec.name,
         "title": spec.title,
         "parameters": parameters,
         "running_statistics": running,
         "input": [spec.channels, spec.pixels, spec.pixels],
+        "sizes": spec.sizes,
         "classes": spec.classes,
         "scheme": spec.scheme,
         "stages": list(spec.stages),

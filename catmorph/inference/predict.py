@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import TypeVar
 
 import numpy as np
@@ -16,6 +16,7 @@ from catmorph.inference.combine import average_logits
 from catmorph.inference.identity import PASSES, classifier_fingerprint
 from catmorph.models.checkpoint import Checkpoint, build_from
 from catmorph.models.device import resolve_device, resolve_precision
+from catmorph.models.symmetry import symmetries
 from catmorph.schemes import load_scheme
 
 Key = TypeVar("Key", bound=Hashable)
@@ -144,13 +145,6 @@ class Predictor:
         return self._module(inputs.contiguous(memory_format=torch.channels_last)).float().cpu().numpy()
 
 
-def symmetries(stamps: Tensor) -> Iterator[Tensor]:
-    """Yield stamps (n, channel, y, x) in the eight symmetries of the square, first as they are."""
-    for turned in (stamps, stamps.flip(-1)):
-        for quarters in range(4):
-            yield torch.rot90(turned, quarters, dims=(-2, -1))
-
-
 class _Dense(nn.Module):
     """A dense layer computed as a 1x1 convolution."""
 
@@ -176,15 +170,33 @@ def _steady_dense(module: nn.Module) -> None:
 
 def _in_bfloat16(module: nn.Module) -> nn.Module:
     """Turn convolutions and dense layers to bfloat16, except the first and the last of them."""
-    layers = [layer for layer in module.modules() if isinstance(layer, nn.Conv2d | nn.Linear | _Dense)]
-    first, *inner, head = layers
-    for layer in inner:
-        layer.to(torch.bfloat16)
+    layers = _with_products(module)
+    head = layers[-1]
+    # A network of several side by side has as many first layers.
+    parts: dict[str, nn.Module] = getattr(module, "parts", {"": module})
+    firsts = {_with_products(part)[0] for part in parts.values()}
+    for layer in layers:
+        if layer in firsts:
+            layer.register_forward_hook(_as_bfloat16)
+        elif layer is head:
+            layer.register_forward_pre_hook(_inputs_as(torch.float32))
+        else:
+            layer.to(torch.bfloat16)
+            layer.register_forward_pre_hook(_inputs_as(torch.bfloat16))
     # Batch norms keep float32 parameters: torch takes them with bfloat16 maps, and they are exact.
-    first.register_forward_hook(lambda layer, inputs, output: output.to(torch.bfloat16))
-    head.register_forward_pre_hook(_as_float32)
+    for layer in module.modules():
+        if isinstance(layer, nn.LayerNorm | nn.GroupNorm):
+            layer.register_forward_pre_hook(_inputs_as(torch.float32))
     return module
 
 
-def _as_float32(layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return tuple(one.float() for one in inputs)
+def _with_products(module: nn.Module) -> list[nn.Module]:
+    return [layer for layer in module.modules() if isinstance(layer, nn.Conv2d | nn.Linear | _Dense)]
+
+
+def _as_bfloat16(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    return output.to(torch.bfloat16)
+
+
+def _inputs_as(dtype: torch.dtype) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]:
+    return lambda layer, inputs: tuple(one.to(dtype) for one in inputs)

@@ -50,9 +50,11 @@ class ModelSpec:
     """What an architecture is, as data.
 
     `builder` takes ``(classes, channels)`` and returns a module that maps float32
-    (n, channels, `pixels`, `pixels`), axes (stamp, channel, y, x), to logits (n, classes). `stages` names the
-    children of that module that have parameters, in forward order; the last one is the head. `keras` is there where
-    Keras weights of the network can be read.
+    (n, channels, `pixels`, `pixels`), axes (stamp, channel, y, x), to logits (n, classes). Where `smallest` is given
+    the network takes stamps of any size from that many pixels on, and `pixels` is only the usual one. `stages` names
+    the children of that module that have parameters, in forward order; the last one is the head. `scheme` is empty
+    for networks that were not made for one. `backbone` is timm's name of the network that the module holds, once or
+    in copies, for `catmorph.models.pretrained`. `keras` is there where Keras weights of the network can be read.
     """
 
     name: str
@@ -67,6 +69,17 @@ class ModelSpec:
     licence: str
     notes: str = ""
     keras: KerasGraph | None = None
+    smallest: int | None = None
+    backbone: str = ""
+
+    @property
+    def sizes(self) -> str:
+        """The stamp sizes that the network takes, in words."""
+        return f"{self.pixels} pixels" if self.smallest is None else f"any size from {self.smallest} pixels"
+
+    def takes(self, pixels: int) -> bool:
+        """Whether the network takes stamps of that size."""
+        return pixels == self.pixels if self.smallest is None else pixels >= self.smallest
 
 
 MODELS: Registry[ModelSpec] = Registry("model", "catmorph.models")
@@ -101,6 +114,14 @@ def build(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return spec.builder(classes, channels)
+
+
+def parameters_of(name: str, *, classes: int | None = None, channels: int | None = None) -> tuple[int, int]:
+    """Count the parameters of architecture `name` as `count_parameters` does, without the room for them."""
+    import torch
+
+    with torch.device("meta"):
+        return count_parameters(build(name, classes=classes, channels=channels))
 
 
 def count_parameters(module: nn.Module) -> tuple[int, int]:

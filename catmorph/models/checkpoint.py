@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from catmorph.errors import CheckpointError, suggest
+from catmorph.errors import CheckpointError, UsageError
 from catmorph.files import write_bytes
 from catmorph.models import MODELS, build
 from catmorph.models.card import Card
@@ -123,20 +123,23 @@ def build_from(checkpoint: Checkpoint) -> nn.Module:
         stamps are not of the size the architecture takes.
     """
     card = checkpoint.card
-    if card.model not in MODELS.names():
+    try:
+        spec = MODELS.get(card.model)
+    except UsageError as error:
         raise CheckpointError(
-            f"needs model {card.model!r}, which this catmorph does not have", where=checkpoint.path,
-            hint=suggest(card.model, MODELS.names()),
-        )
-    pixels = MODELS.get(card.model).pixels
-    if card.stamp.pixels != pixels:
+            f"needs model {card.model!r}, which this catmorph does not have", where=checkpoint.path, hint=error.hint
+        ) from error
+    if not spec.takes(card.stamp.pixels):
         raise CheckpointError(
-            f"its card has stamps of {card.stamp.pixels} pixels, {card.model} takes {pixels}", where=checkpoint.path
+            f"its card has stamps of {card.stamp.pixels} pixels, {card.model} takes {spec.sizes}", where=checkpoint.path
         )
     # On the meta device nothing is allocated or initialised, whatever sizes the card declares.
     with torch.device("meta"):
         module = build(card.model, classes=len(card.classes), channels=card.channels)
     _check_layers(module.state_dict(), checkpoint)
+    if any(name not in checkpoint.state for name, _ in module.named_buffers()):
+        # Tables that a network computes when it is built are not in the file, and the meta device has none.
+        module = build(card.model, classes=len(card.classes), channels=card.channels, seed=0)
     module.load_state_dict(checkpoint.state, assign=True)
     return module
 

@@ -43,9 +43,14 @@ def one_channel_count(recipe: Recipe) -> int:
 
 def check_input(name: str, recipe: Recipe) -> None:
     """Check that the recipe's stamps have the size that architecture `name` takes."""
-    pixels = MODELS.get(name).pixels
-    if recipe.stamp.pixels != pixels:
+    spec, pixels = MODELS.get(name), recipe.stamp.pixels
+    if spec.takes(pixels):
+        return
+    if spec.smallest is None:
         raise UsageError(
-            f"stamps of the recipe have {recipe.stamp.pixels} pixels, {name} takes {pixels}",
-            hint=f"set stamp.pixels = {pixels}",
+            f"stamps of the recipe have {pixels} pixels, {name} takes {spec.pixels}",
+            hint=f"set stamp.pixels = {spec.pixels}",
         )
+    raise UsageError(
+        f"stamps of the recipe have {pixels} pixels, {name} takes {spec.sizes}", hint="set stamp.pixels"
+    )

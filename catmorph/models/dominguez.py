@@ -8,15 +8,31 @@ networks differ by a pixel, and weights of one are wrong in the other.
 from __future__ import annotations
 
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from catmorph.models import MODELS, KerasGraph, ModelSpec
 from catmorph.models.keras_defaults import initialise
+from catmorph.models.symmetry import pooled
 
 WIDTH = 17
 """Pixels of the last maps: 69 halved twice, rounded down."""
+
+
+class DominguezWidths(NamedTuple):
+    """Channels of the convolutions, width of the dense layer, and dropout.
+
+    The three rates are those after the first convolution, after each other one, and before the head.
+    """
+
+    channels: tuple[int, int, int, int] = (32, 64, 128, 128)
+    dense: int = 64
+    dropout: tuple[float, float, float] = (0.5, 0.25, 0.5)
+
+
+PUBLISHED = DominguezWidths()
 
 
 def _convolution(channels: int, width: int, kernel: int, *, extra_first: bool) -> nn.Sequential:
@@ -36,24 +52,29 @@ class DominguezCnn(nn.Module):
     ----------
     extra_first : bool
         Whether ``same`` padding of an even kernel has its extra pixel at the top and left.
+    widths : DominguezWidths
+        The published ones, or others.
 
     Notes
     -----
     The 128 x 17 x 17 maps before the dense layer are flattened in the order (channel, y, x).
     """
 
-    def __init__(self, classes: int, channels: int, *, extra_first: bool):
+    def __init__(
+        self, classes: int, channels: int, *, extra_first: bool, widths: DominguezWidths = PUBLISHED
+    ):
         super().__init__()
-        self.conv1 = _convolution(channels, 32, 6, extra_first=extra_first)
-        self.dropout1 = nn.Dropout(0.5)
-        self.conv2 = _convolution(32, 64, 5, extra_first=extra_first)
-        self.conv3 = _convolution(64, 128, 2, extra_first=extra_first)
-        self.conv4 = _convolution(128, 128, 3, extra_first=extra_first)
+        one, two, three, four = widths.channels
+        self.conv1 = _convolution(channels, one, 6, extra_first=extra_first)
+        self.dropout1 = nn.Dropout(widths.dropout[0])
+        self.conv2 = _convolution(one, two, 5, extra_first=extra_first)
+        self.conv3 = _convolution(two, three, 2, extra_first=extra_first)
+        self.conv4 = _convolution(three, four, 3, extra_first=extra_first)
         self.pool = nn.MaxPool2d(2)
-        self.dropout = nn.Dropout(0.25)
-        self.dense = nn.Linear(128 * WIDTH * WIDTH, 64)
-        self.dropout2 = nn.Dropout(0.5)
-        self.head = nn.Linear(64, classes)
+        self.dropout = nn.Dropout(widths.dropout[1])
+        self.dense = nn.Linear(four * WIDTH * WIDTH, widths.dense)
+        self.dropout2 = nn.Dropout(widths.dropout[2])
+        self.head = nn.Linear(widths.dense, classes)
         self.apply(initialise)
         # Keras 1's init="uniform".
         nn.init.uniform_(self.head.weight, -0.05, 0.05)
@@ -94,3 +115,4 @@ for _backend, _name in BACKENDS.items():
             ),
         )
     )
+MODELS.register("dominguez-cnn-d4")(pooled(MODELS.registered("dominguez-cnn")))

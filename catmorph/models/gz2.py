@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
 from catmorph.models import MODELS, KerasGraph, ModelSpec
 from catmorph.models.keras_defaults import EPSILON, MOMENTUM, initialise
+
+
+class Gz2Widths(NamedTuple):
+    """Channels of the convolutions, widths of the dense layers, and dropout."""
+
+    channels: tuple[int, int, int] = (32, 64, 128)
+    dense: tuple[int, int] = (128, 64)
+    dropout: float = 0.2
+
+
+PUBLISHED = Gz2Widths()
 
 
 class Gz2Cnn(nn.Module):
@@ -16,18 +29,19 @@ class Gz2Cnn(nn.Module):
     layers are flattened in the order (channel, y, x).
     """
 
-    def __init__(self, classes: int, channels: int):
+    def __init__(self, classes: int, channels: int, widths: Gz2Widths = PUBLISHED):
         super().__init__()
+        one, two, three = widths.channels
         self.conv1 = nn.Sequential()
-        self.conv1.add_module("conv", nn.Conv2d(channels, 32, 3))
-        self.conv1.add_module("norm", nn.BatchNorm2d(32, eps=EPSILON, momentum=MOMENTUM))
-        self.conv2 = nn.Conv2d(32, 64, 3)
-        self.conv3 = nn.Conv2d(64, 128, 6)
+        self.conv1.add_module("conv", nn.Conv2d(channels, one, 3))
+        self.conv1.add_module("norm", nn.BatchNorm2d(one, eps=EPSILON, momentum=MOMENTUM))
+        self.conv2 = nn.Conv2d(one, two, 3)
+        self.conv3 = nn.Conv2d(two, three, 6)
         self.pool = nn.MaxPool2d(2)
-        self.dense1 = nn.Linear(128 * 9 * 9, 128)
-        self.dense2 = nn.Linear(128, 64)
-        self.head = nn.Linear(64, classes)
-        self.dropout = nn.Dropout(0.2)
+        self.dense1 = nn.Linear(three * 9 * 9, widths.dense[0])
+        self.dense2 = nn.Linear(*widths.dense)
+        self.head = nn.Linear(widths.dense[1], classes)
+        self.dropout = nn.Dropout(widths.dropout)
         self.apply(initialise)
 
     def forward(self, inputs: Tensor) -> Tensor:
