@@ -14,6 +14,8 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from catmorph.evaluation.metrics import cross_entropies
+from catmorph.schemes import Form
+from catmorph.schemes.tree import Tree
 
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(20))
 """Probability thresholds at which accuracy, F1 and the kept fraction are told."""
@@ -34,12 +36,12 @@ class SourceSums:
     table : ndarray of float64, shape (source, column)
     shapes : dict
         Name of a term -> shape of its columns, in order.
-    kind : {"softmax", "sigmoid"}
+    kind : {"softmax", "sigmoid"} or Tree
     """
 
     table: np.ndarray
     shapes: dict[str, tuple[int, ...]]
-    kind: str
+    kind: Form
 
     def totals(self, counts: np.ndarray | None = None) -> Terms:
         """Return the sums over all sources, or over resamples.
@@ -62,7 +64,7 @@ class SourceSums:
 
 
 def source_sums(
-    probabilities: np.ndarray, fractions: np.ndarray, sources: np.ndarray, *, kind: str, bins: int
+    probabilities: np.ndarray, fractions: np.ndarray, sources: np.ndarray, *, kind: Form, bins: int
 ) -> SourceSums:
     """Add up what the metrics need of each source.
 
@@ -89,7 +91,7 @@ def source_sums(
     return SourceSums(table, shapes, kind)
 
 
-def _terms(probabilities: np.ndarray, fractions: np.ndarray, kind: str, bins: int) -> Terms:
+def _terms(probabilities: np.ndarray, fractions: np.ndarray, kind: Form, bins: int) -> Terms:
     p, f = np.asarray(probabilities, dtype=np.float64), np.asarray(fractions, dtype=np.float64)
     square = np.square(p - f)
     gaps = np.zeros((*p.shape, bins))
@@ -112,18 +114,21 @@ def _terms(probabilities: np.ndarray, fractions: np.ndarray, kind: str, bins: in
     }
 
 
-def decisions(p: np.ndarray, f: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def decisions(p: np.ndarray, f: np.ndarray, kind: Form) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the classes that people and the network decide for, and which stamps are kept.
 
     For classes that exclude each other that is the most voted and the most probable class (the first of equal
-    ones); for independent questions every class with a fraction or probability of at least 1/2.
+    ones); for independent questions every class with a fraction or probability of at least 1/2; for a tree the
+    answers on the way down it (`catmorph.schemes.tree.Tree.path_taken`).
 
     Returns
     -------
     human, model : ndarray of bool, shape (n, class)
     kept : ndarray of bool, shape (n, threshold, 1)
-        Where the largest probability reaches each of `THRESHOLDS`; independent questions keep all.
+        Where the largest probability reaches each of `THRESHOLDS`; independent questions and trees keep all.
     """
+    if isinstance(kind, Tree):
+        return kind.path_taken(f), kind.path_taken(p), np.ones((len(p), 1, 1), bool)
     if kind == "sigmoid":
         return f >= 0.5, p >= 0.5, np.ones((len(p), 1, 1), bool)
     classes = np.arange(p.shape[1])
@@ -136,7 +141,7 @@ def bin_numbers(probabilities: np.ndarray, bins: int) -> np.ndarray:
     return np.clip((np.asarray(probabilities) * bins).astype(np.int64), 0, bins - 1)
 
 
-def additive_metrics(totals: Terms, kind: str, signs: np.ndarray | None = None) -> Terms:
+def additive_metrics(totals: Terms, kind: Form, signs: np.ndarray | None = None) -> Terms:
     """Return the metrics that `totals` give; a leading axis of resamples stays.
 
     Parameters
@@ -174,7 +179,7 @@ def additive_metrics(totals: Terms, kind: str, signs: np.ndarray | None = None) 
         "macro_f1": mean_defined(base),
         "class_accuracy": totals["right"] / stamps[..., None],
     }
-    if kind == "sigmoid":
+    if kind != "softmax":
         return found | {"accuracy": found["class_accuracy"].mean(axis=-1)}
     return found | {
         "accuracy": totals["agree"][..., 0] / stamps,

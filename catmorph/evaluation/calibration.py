@@ -7,21 +7,24 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_expit, log_softmax
 
 from catmorph.errors import UsageError
+from catmorph.schemes import Form
+from catmorph.schemes.tree import Tree
 
 RANGE = (0.05, 20.0)
 """Temperatures that are looked at; a network whose best one is outside is not merely badly calibrated."""
 
 
-def fit_temperature(logits: np.ndarray, fractions: np.ndarray, kind: str = "softmax") -> float:
+def fit_temperature(logits: np.ndarray, fractions: np.ndarray, kind: Form = "softmax") -> float:
     """Return the temperature T for which the probabilities of logits / T have the least cross-entropy.
 
-    The cross-entropy of vote fractions is convex in 1 / T, so that there is one minimum.
+    The cross-entropy of vote fractions is convex in 1 / T, so that there is one minimum; that of a tree, whose logits
+    go through a sigmoid first, need not be: then it is a minimum of the range.
 
     Parameters
     ----------
     logits, fractions : ndarray, shape (n, class)
         Of stamps that the network was not trained on.
-    kind : {"softmax", "sigmoid"}
+    kind : {"softmax", "sigmoid"} or Tree
 
     Returns
     -------
@@ -37,6 +40,8 @@ def fit_temperature(logits: np.ndarray, fractions: np.ndarray, kind: str = "soft
 
     def loss(log_temperature: float) -> float:
         scaled = z / np.exp(log_temperature)
+        if isinstance(kind, Tree):
+            return -float(np.mean(np.sum(f * kind.log_conditional(scaled), axis=1)))
         if kind == "softmax":
             return -float(np.mean(np.sum(f * log_softmax(scaled, axis=1), axis=1)))
         return -float(np.mean(f * log_expit(scaled) + (1 - f) * log_expit(-scaled)))

@@ -17,6 +17,8 @@ from matplotlib.figure import Figure
 
 from catmorph.evaluation.additive import decisions
 from catmorph.evaluation.curves import curves, undefined
+from catmorph.schemes import Form
+from catmorph.schemes.tree import Tree
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
 """Told apart by the colour-blind (Okabe & Ito 2008, "Color Universal Design"), without the yellow."""
@@ -56,7 +58,7 @@ class Shown:
     fractions: np.ndarray
     names: tuple[str, ...]
     titles: tuple[str, ...]
-    kind: str
+    kind: Form
 
     @property
     def overall(self) -> dict[str, Any]:
@@ -84,7 +86,7 @@ def draw_all(shown: Shown) -> Iterator[Drawing]:
                        "(2019).",
                        lambda: _thresholds(shown))
     yield _drawing("roc", "Receiver operating characteristic", "One class against the rest; a stamp is of the class "
-                   + _decided(exclusive) + ". Areas in the legend.", lambda: _curves(shown, roc=True))
+                   + _decided(shown.kind) + ". Areas in the legend.", lambda: _curves(shown, roc=True))
     yield _drawing("precision_recall", "Completeness and purity", "Purity (precision) against completeness (recall) as "
                    "the threshold on the probability of the class is moved, one class against the rest. The number "
                    "of stamps of each class and the average precision in the legend.",
@@ -107,8 +109,10 @@ def _level(shown: Shown) -> str:
     return f"{shown.metrics['settings']['confidence']:.0%}"
 
 
-def _decided(exclusive: bool) -> str:
-    return "where most votes are for it" if exclusive else "where at least half of the votes are"
+def _decided(kind: Form) -> str:
+    if isinstance(kind, Tree):
+        return "where most votes lead to it, question by question"
+    return "where most votes are for it" if kind == "softmax" else "where at least half of the votes are"
 
 
 def _drawing(key: str, title: str, caption: str, draw: Callable[[], Figure]) -> Drawing:

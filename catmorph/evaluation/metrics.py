@@ -6,6 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from catmorph.schemes import Form
+from catmorph.schemes.tree import Tree
+
 SMALLEST = 1e-7
 """Smallest probability in a logarithm: about what float32 tells from 1."""
 ROUNDING = 1e-6
@@ -41,20 +44,23 @@ def confusion(predicted: np.ndarray, fractions: np.ndarray) -> np.ndarray:
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 
 
-def cross_entropy(predicted: np.ndarray, fractions: np.ndarray, kind: str = "softmax") -> float:
+def cross_entropy(predicted: np.ndarray, fractions: np.ndarray, kind: Form = "softmax") -> float:
     """Return the mean over the stamps of `cross_entropies`, in nats."""
     return float(np.mean(cross_entropies(predicted, fractions, kind)))
 
 
-def cross_entropies(predicted: np.ndarray, fractions: np.ndarray, kind: str = "softmax") -> np.ndarray:
+def cross_entropies(predicted: np.ndarray, fractions: np.ndarray, kind: Form = "softmax") -> np.ndarray:
     """Return each stamp's cross-entropy of the votes under the prediction, in nats, shape (n,).
 
     For classes that exclude each other -sum f ln p; for independent questions (``sigmoid``) the mean over the
-    classes of -f ln p - (1 - f) ln(1 - p). Probabilities below 1e-7 count as 1e-7, so that one sure mistake
-    does not make the mean infinite.
+    classes of -f ln p - (1 - f) ln(1 - p); for a tree the sum of its questions' cross-entropies, each times the
+    fraction of its parent answer (`catmorph.schemes.tree.Tree.cross_entropies`). Probabilities below 1e-7 count
+    as 1e-7, so that one sure mistake does not make the mean infinite.
     """
     fractions = np.asarray(fractions, dtype=np.float64)
     predicted = np.asarray(predicted, dtype=np.float64)
+    if isinstance(kind, Tree):
+        return kind.cross_entropies(predicted, fractions, SMALLEST)
     yes = np.log(np.maximum(predicted, SMALLEST))
     if kind == "softmax":
         return -np.sum(fractions * yes, axis=1)
@@ -62,11 +68,11 @@ def cross_entropies(predicted: np.ndarray, fractions: np.ndarray, kind: str = "s
     return -np.mean(fractions * yes + (1 - fractions) * no, axis=1)
 
 
-def agreed(fractions: np.ndarray, agreement: float, kind: str = "softmax") -> np.ndarray:
-    """Tell where people agree: shape (n,) for classes that exclude each other, (n, class) for independent ones.
+def agreed(fractions: np.ndarray, agreement: float, kind: Form = "softmax") -> np.ndarray:
+    """Tell where people agree: shape (n,) for classes that exclude each other, else (n, class).
 
-    They agree where one class has a vote fraction of at least `agreement`; on an independent question also
-    where its fraction is at most ``1 - agreement``.
+    They agree where one class has a vote fraction of at least `agreement`; on an independent question, and on
+    an answer of a tree, also where its fraction is at most ``1 - agreement``.
     """
     fractions = np.asarray(fractions, dtype=np.float64)
     if kind == "softmax":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -21,11 +21,11 @@ from catmorph.evaluation.curves import WeightedAreas, sklearn_metrics, undefined
 from catmorph.evaluation.reliability import ece_of_votes, reliability
 from catmorph.recipe.evaluation import EvaluationSection
 from catmorph.release.intervals import wilson
+from catmorph.schemes import Form
 
 FEWEST_SOURCES = 10
 """With fewer sources no bootstrap interval is given."""
 
-Kind = Literal["softmax", "sigmoid"]
 Record = dict[str, Any]
 
 
@@ -37,7 +37,7 @@ def metrics_of(
     *,
     sources: np.ndarray | None = None,
     section: EvaluationSection | None = None,
-    kind: Kind = "softmax",
+    kind: Form = "softmax",
 ) -> Record:
     """Compare predicted probabilities with human vote fractions.
 
@@ -54,8 +54,8 @@ def metrics_of(
         stamp is a source of its own.
     section : EvaluationSection, optional
         Agreement, bins, confidence, resamples and seed; default: those of a recipe that says nothing.
-    kind : {"softmax", "sigmoid"}
-        Whether the classes exclude each other or are independent questions.
+    kind : {"softmax", "sigmoid"} or Tree
+        Whether the classes exclude each other, are independent questions, or are the answers of a tree.
 
     Returns
     -------
@@ -189,13 +189,13 @@ def _proportion(record: Record, count: float, of: float, confidence: float) -> R
     return {**record, "count": round(count), "of": round(of), "wilson": None if interval is None else list(interval)}
 
 
-def _accuracy(numbers: _Numbers, totals: Terms, kind: Kind, confidence: float) -> Record:
-    if kind == "sigmoid":
+def _accuracy(numbers: _Numbers, totals: Terms, kind: Form, confidence: float) -> Record:
+    if kind != "softmax":
         return numbers.of("accuracy")
     return _proportion(numbers.of("accuracy"), float(totals["agree"][0]), float(totals["stamps"]), confidence)
 
 
-def _references(p: np.ndarray, f: np.ndarray, votes: np.ndarray | None, kind: Kind, bins: int) -> Record:
+def _references(p: np.ndarray, f: np.ndarray, votes: np.ndarray | None, kind: Form, bins: int) -> Record:
     """Return what the numbers are to be compared with: the mean label, and what the noise of votes leaves."""
     mean = metrics.mean_label(f, len(f))
     found: Record = {

@@ -11,6 +11,7 @@ from jinja2 import Environment
 
 from catmorph.evaluation.figures import Drawing, Shown
 from catmorph.release.text import markdown_table, markdown_text, plain_text
+from catmorph.schemes.tree import Tree
 
 KEPT_THRESHOLDS = (0.0, 0.5, 0.6, 0.7, 0.75, 0.8, 0.9, 0.95)
 """Thresholds of the table; metrics.json has them all."""
@@ -258,10 +259,13 @@ def _binary(shown: Shown) -> Section:
         for which in ("all", "agreed"):
             counts = shown.overall["binary"][name][which]
             rows.append((title, which, *(f"{counts[key]:,}" for key in keys)))
-    header = ("question", "stamps", "true positive", "false positive", "false negative", "true negative")
-    text = ("Yes is a vote fraction, or a probability, of at least 1/2. Agreed: the stamps of which the fraction is at "
+    what = "answer" if isinstance(shown.kind, Tree) else "question"
+    header = (what, "stamps", "true positive", "false positive", "false negative", "true negative")
+    yes = ("an answer on the way down the tree, by the most votes or the largest probabilities"
+           if isinstance(shown.kind, Tree) else "a vote fraction, or a probability, of at least 1/2")
+    text = (f"Yes is {yes}. Agreed: the stamps of which the fraction is at "
             f"least {shown.metrics['settings']['agreement']:g} or at most 1 less that.")
-    return Section("Questions", (text,), header, tuple(rows))
+    return Section(f"{what.capitalize()}s", (text,), header, tuple(rows))
 
 
 def _group_sections(shown: Shown, drawings: tuple[Drawing, ...]) -> list[Section]:

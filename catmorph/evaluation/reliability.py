@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from catmorph.evaluation.additive import bin_numbers, ratio
+from catmorph.schemes import Form
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,13 @@ def reliability(probabilities: np.ndarray, fractions: np.ndarray, bins: int) -> 
     return Reliability(edges[:-1], edges[1:], count, predicted, voted)
 
 
-def ece_of_votes(probabilities: np.ndarray, votes: np.ndarray, bins: int, kind: str = "softmax") -> float | None:
+def ece_of_votes(probabilities: np.ndarray, votes: np.ndarray, bins: int, kind: Form = "softmax") -> float | None:
     """Return the expected calibration error that a perfectly calibrated network would show.
 
     Votes are counts: in a bin, the sum of f - p of n stamps has the variance of n multinomial draws,
     sum_i q_i (1 - q_i) / N_i with q_i the sum of stamp i's probabilities that are in the bin and N_i its votes
-    (independent questions: sum p (1 - p) / N). The mean absolute value of a normal deviate is sqrt(2 / pi) times
-    its standard deviation. Stamps of one source are taken as independent.
+    (independent questions, and the answers of a tree as if they were: sum p (1 - p) / N). The mean absolute value
+    of a normal deviate is sqrt(2 / pi) times its standard deviation. Stamps of one source are taken as independent.
 
     Returns
     -------

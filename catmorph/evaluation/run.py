@@ -113,7 +113,7 @@ def evaluate(
     document = _document(checkpoint, card, data, recipe, chosen)
     document |= _measured(data.take(chosen.rows), scheme.probabilities(logits[chosen.rows]), recipe, scheme)
     if calibrate:
-        temperature = fit_temperature(logits[fitting], data.fractions[fitting], scheme.kind)
+        temperature = fit_temperature(logits[fitting], data.fractions[fitting], scheme.form)
         document["calibration"] = _calibrated(data, logits, chosen.rows, fitting, temperature, recipe, scheme)
     new_card = _with_results(card, document)
     folder = evaluation_folder(checkpoint, out)
@@ -267,7 +267,7 @@ def _metrics(
     return metrics_of(
         probabilities[rows], data.fractions[rows], scheme.class_names,
         None if data.votes is None else data.votes[rows],
-        sources=data.sources[rows], section=recipe.evaluation, kind=scheme.kind,
+        sources=data.sources[rows], section=recipe.evaluation, kind=scheme.form,
     )
 
 
@@ -330,7 +330,7 @@ def _write(
     part = data.take(chosen.rows)
     probabilities = scheme.probabilities(logits[chosen.rows])
     titles = tuple(one.title for one in scheme.classes)
-    shown = Shown(document, probabilities, part.fractions, scheme.class_names, titles, scheme.kind)
+    shown = Shown(document, probabilities, part.fractions, scheme.class_names, titles, scheme.form)
     columns = {"probability": probabilities}
     if document["calibration"]:
         columns["calibrated"] = scheme.probabilities(logits[chosen.rows] / document["calibration"]["temperature"])

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import entr, log_expit, log_softmax, logsumexp
 
 from catmorph.schemes import Scheme
+from catmorph.schemes.tree import Tree
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,14 @@ def combine(scheme: Scheme, logits: Sequence[np.ndarray], temperatures: Sequence
 
 
 def entropy(scheme: Scheme, probabilities: np.ndarray) -> np.ndarray:
-    """Return the Shannon entropy in bits, float64 of shape (n,); sigmoid schemes: summed over questions."""
+    """Return the Shannon entropy in bits, float64 of shape (n,).
+
+    Of independent questions: summed over them. Of a tree: summed over its questions, each times the probability that
+    it is asked (`catmorph.schemes.tree.Tree.entropies`).
+    """
     wide = probabilities.astype(np.float64)
+    if isinstance(scheme.form, Tree):
+        return scheme.form.entropies(wide) / np.log(2.0)
     nats = entr(wide).sum(axis=1)
     if scheme.kind == "sigmoid":
         nats += entr(1.0 - wide).sum(axis=1)
@@ -78,13 +85,16 @@ def average_logits(scheme: Scheme, logits: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray of float64, shape (n, class)
-        With softmax the logarithms of the mean probabilities, with sigmoid their log-odds; NaN where the logits of a
-        pass are not finite.
+        With softmax the logarithms of the mean probabilities, with sigmoid their log-odds, with a tree the log-odds
+        of each answer's share of its question, which `Tree.averaged` says more of; NaN where the logits of a pass are
+        not finite.
     """
     wide = np.asarray(logits, dtype=np.float64)
     bad = ~np.logical_and.reduce(np.isfinite(wide), axis=(0, 2))
     wide = np.where(bad[:, None], 0.0, wide)
-    if scheme.kind == "softmax":
+    if isinstance(scheme.form, Tree):
+        mean = scheme.form.averaged(wide)
+    elif scheme.kind == "softmax":
         mean = logsumexp(log_softmax(wide, axis=2), axis=0) - np.log(len(wide))
     else:
         mean = logsumexp(log_expit(wide), axis=0) - logsumexp(log_expit(-wide), axis=0)

@@ -126,9 +126,7 @@ def counted(layout: Layout, widths: dict[str, int]) -> Layout:
 
 
 def _answer_width(column: OutputColumn) -> int:
-    scheme = load_scheme(column.scheme)
-    names = scheme.class_names
-    return max(map(len, names)) if scheme.kind == "softmax" else len("|".join(names))
+    return load_scheme(column.scheme).longest_answer
 
 
 def wide_batches(run: RunFolder, layout: Layout, used: Temperatures | None = None) -> Iterator[pa.RecordBatch]:

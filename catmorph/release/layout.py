@@ -229,7 +229,8 @@ def _answers(recipe: Recipe, scheme: Scheme, key: Key) -> list[OutputColumn]:
     ensemble = len(recipe.classifiers[key.classifier].checkpoints) > 1
     if ensemble:
         columns += [_spread(recipe, scheme, key, column) for column in columns]
-    which = "most probable class" if scheme.kind == "softmax" else "questions answered yes (P >= 0.5)"
+    which = {"softmax": "most probable class", "sigmoid": "questions answered yes (P >= 0.5)",
+             "tree": "most probable answers, question by question down the tree"}[scheme.kind]
     band = _seen(recipe, key)
     columns.append(_extra(recipe, key, "class", pa.string(), "src.morph.type", f"{which} {band}"))
     columns.append(

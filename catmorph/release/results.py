@@ -16,6 +16,7 @@ from catmorph.inference.members import Member, all_temperatures, member_logits, 
 from catmorph.quality import blocked, describe
 from catmorph.release.layout import Key, release_keys
 from catmorph.schemes import Scheme, load_scheme
+from catmorph.schemes.tree import Tree
 from catmorph.workspace import Chunk, RunFolder
 
 Temperatures = Mapping[str, Sequence[float]]
@@ -99,7 +100,9 @@ def read_results(
 
 
 def answers(scheme: Scheme, probabilities: np.ndarray) -> np.ndarray:
-    """Return the most probable class (softmax), or the questions answered yes (sigmoid, P >= 0.5).
+    """Return the most probable class (softmax), the questions answered yes (sigmoid, P >= 0.5), or the way down a tree.
+
+    Down a tree the most probable answer is given to each question that is asked, the first of equal ones.
 
     Parameters
     ----------
@@ -111,6 +114,8 @@ def answers(scheme: Scheme, probabilities: np.ndarray) -> np.ndarray:
     ndarray of bool, shape (n, classes)
         With softmax the first of equal maxima alone is true.
     """
+    if isinstance(scheme.form, Tree):
+        return scheme.form.path_taken(probabilities)
     if scheme.kind == "sigmoid":
         return probabilities >= 0.5
     valid = ~np.isnan(probabilities).any(axis=1)
@@ -132,7 +137,7 @@ def answer_names(scheme: Scheme, probabilities: np.ndarray) -> pa.Array:
 
 
 def entropy_bits(scheme: Scheme, probabilities: np.ndarray) -> np.ndarray:
-    """Return the Shannon entropy in bits, float32 of shape (n,); sigmoid schemes: summed over questions."""
+    """Return the Shannon entropy in bits, float32 of shape (n,); see `catmorph.inference.combine.entropy`."""
     return entropy(scheme, probabilities).astype(np.float32)
 
 

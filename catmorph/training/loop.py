@@ -197,7 +197,7 @@ class _Task(lightning.LightningModule):
 
     def __init__(self, job: Job):
         super().__init__()
-        self.module, self.section, self.kind = job.module, job.section, job.scheme.kind
+        self.module, self.section, self.form = job.module, job.section, job.scheme.form
         self.keeper, self.frozen = job.keeper, [getattr(job.module, name) for name in job.frozen]
         self.inputs, self.fractions = torch.as_tensor(job.data.inputs), torch.as_tensor(job.data.fractions)
         self.votes = None if job.data.votes is None else torch.as_tensor(np.asarray(job.data.votes, np.float64))
@@ -279,7 +279,7 @@ class _Task(lightning.LightningModule):
                 hint="lower training.learning_rate",
             )
         self.log("validation_loss", loss.float())
-        self.log("validation_square_error", (probabilities(logits, self.kind) - fractions).square().mean())
+        self.log("validation_square_error", (probabilities(logits, self.form) - fractions).square().mean())
 
     def configure_optimizers(self) -> Any:
         """Return Adam on what is not frozen, with the section's course of the learning rate."""

@@ -18,7 +18,8 @@ from torch.nn import functional
 
 from catmorph.errors import UsageError, suggest
 from catmorph.recipe import TrainingSection
-from catmorph.schemes import Scheme
+from catmorph.schemes import Form, Scheme
+from catmorph.schemes.tree import Tree
 
 Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 """(logits (n, class), fractions (n, class), votes (n,) or None) -> the batch's loss, one number."""
@@ -48,53 +49,55 @@ def loss_for(section: TrainingSection, scheme: Scheme, weights: np.ndarray | Non
         )
     made = torch.ones(len(scheme.classes)) if weights is None else torch.as_tensor(weights, dtype=torch.float32)
     # With several GPUs it is pickled.
-    return partial(_loss, section.loss, scheme.kind, made)
+    return partial(_loss, section.loss, scheme.form, made)
 
 
-def _loss(name: str, kind: str, weights: Tensor, logits: Tensor, fractions: Tensor, votes: Tensor | None) -> Tensor:
+def _loss(name: str, form: Form, weights: Tensor, logits: Tensor, fractions: Tensor, votes: Tensor | None) -> Tensor:
     weights = weights.to(logits.device)
     if name in ("mse", "rmse"):
-        error = square_error(logits, fractions, weights, kind)
+        error = square_error(logits, fractions, weights, form)
         return error if name == "mse" else error.sqrt()
     if name in NEEDS_VOTES:
         if votes is None:
             raise UsageError(f"training.loss {name!r} needs the number of votes", hint="set labels.votes_column")
         if name == "dirichlet":
             return dirichlet_multinomial(logits, fractions, votes, weights)
-        return multinomial(logits, fractions, votes, weights, kind)
+        return multinomial(logits, fractions, votes, weights, form)
     if name == "binary":
-        return binary(logits, fractions, weights, kind)
-    return cross_entropy(logits, fractions, weights, kind)
+        return binary(logits, fractions, weights, form)
+    return cross_entropy(logits, fractions, weights, form)
 
 
-def cross_entropy(logits: Tensor, fractions: Tensor, weights: Tensor, kind: str = "softmax") -> Tensor:
+def cross_entropy(logits: Tensor, fractions: Tensor, weights: Tensor, form: Form = "softmax") -> Tensor:
     """Return the cross-entropy of the vote fractions, in nats.
 
-    For classes that exclude each other (`kind` ``softmax``) -1/n sum_ic w_c f_ic ln p_ic, the loss of
-    Perez-Carrasco et al. (2019); for independent questions (``sigmoid``) the same as `binary`.
+    For classes that exclude each other (`form` ``softmax``) -1/n sum_ic w_c f_ic ln p_ic, the loss of
+    Perez-Carrasco et al. (2019); for independent questions (``sigmoid``) the same as `binary`. For a tree the same
+    formula with the probability of each answer within its question for p: the sum of the questions' cross-entropies,
+    each times the fraction of its parent answer, which is what its own fractions sum to.
     """
-    if kind == "sigmoid":
-        return binary(logits, fractions, weights, kind)
-    return -(weights * fractions * functional.log_softmax(logits.float(), dim=1)).sum(dim=1).mean()
+    if form == "sigmoid":
+        return binary(logits, fractions, weights, form)
+    return -(weights * fractions * _log_shares(logits.float(), form)).sum(dim=1).mean()
 
 
-def binary(logits: Tensor, fractions: Tensor, weights: Tensor, kind: str = "softmax") -> Tensor:
+def binary(logits: Tensor, fractions: Tensor, weights: Tensor, form: Form = "softmax") -> Tensor:
     """Return the cross-entropy of each class alone, averaged over classes and stamps, in nats.
 
     -1/(n C) sum_ic w_c [f_ic ln p_ic + (1 - f_ic) ln(1 - p_ic)] with C classes, where p is the probability that
-    the scheme releases: softmax or sigmoid of the logits.
+    the scheme releases: softmax or sigmoid of the logits, or that of a tree.
     """
-    yes, no = _log_probabilities(logits.float(), kind)
+    yes, no = _log_probabilities(logits.float(), form)
     return -(weights * (fractions * yes + (1 - fractions) * no)).mean()
 
 
-def square_error(logits: Tensor, fractions: Tensor, weights: Tensor, kind: str = "softmax") -> Tensor:
+def square_error(logits: Tensor, fractions: Tensor, weights: Tensor, form: Form = "softmax") -> Tensor:
     """Return the mean square error 1/(n C) sum_ic w_c (p_ic - f_ic)^2; its root is the loss ``rmse``."""
-    return (weights * (probabilities(logits, kind) - fractions).square()).mean()
+    return (weights * (probabilities(logits, form) - fractions).square()).mean()
 
 
 def multinomial(
-    logits: Tensor, fractions: Tensor, votes: Tensor, weights: Tensor, kind: str = "softmax"
+    logits: Tensor, fractions: Tensor, votes: Tensor, weights: Tensor, form: Form = "softmax"
 ) -> Tensor:
     """Return the negative log-likelihood of the votes under the network's probabilities, averaged over stamps.
 
@@ -102,16 +105,19 @@ def multinomial(
     ln P = ln G(N + 1) - sum_c ln G(k_c + 1) + sum_c w_c k_c ln p_c, with G the gamma function, so that votes need
     not be whole numbers. For independent questions, each with N answers, the sum of their binomial terms:
     sum_c w_c [ln G(N + 1) - ln G(k_c + 1) - ln G(N - k_c + 1) + k_c ln p_c + (N - k_c) ln(1 - p_c)].
+    For a tree the sum of the questions' multinomial terms, each with as many answers as its fractions sum to, and
+    with the probability of each answer within its question for p (as Walmsley et al. 2020, Sect. 3.1, for one of them).
     """
-    yes, no = _log_probabilities(logits.double(), kind)
     total = votes.double()[:, None]
     counts = total * fractions.double()
-    if kind == "sigmoid":
+    if form == "sigmoid":
+        yes, no = _log_probabilities(logits.double(), form)
         rest = total - counts
         ways = torch.lgamma(total + 1) - torch.lgamma(counts + 1) - torch.lgamma(rest + 1)
         return -(weights * (ways + counts * yes + rest * no)).sum(dim=1).mean()
-    ways = torch.lgamma(total[:, 0] + 1) - torch.lgamma(counts + 1).sum(dim=1)
-    return -(ways + (weights * counts * yes).sum(dim=1)).mean()
+    answered = question_sums(counts, form) if isinstance(form, Tree) else total
+    ways = torch.lgamma(answered + 1).sum(dim=1) - torch.lgamma(counts + 1).sum(dim=1)
+    return -(ways + (weights * counts * _log_shares(logits.double(), form)).sum(dim=1)).mean()
 
 
 def dirichlet_multinomial(logits: Tensor, fractions: Tensor, votes: Tensor, weights: Tensor) -> Tensor:
@@ -134,9 +140,17 @@ def dirichlet_multinomial(logits: Tensor, fractions: Tensor, votes: Tensor, weig
     return -((weights * fractions).sum(dim=1) * (whole + terms.sum(dim=1))).mean()
 
 
-def probabilities(logits: Tensor, kind: str) -> Tensor:
-    """Return the probabilities that a scheme of `kind` releases, shape (n, class)."""
-    return logits.float().sigmoid() if kind == "sigmoid" else logits.float().softmax(dim=1)
+def probabilities(logits: Tensor, form: Form) -> Tensor:
+    """Return the probabilities that a scheme of `form` releases, shape (n, class), float32; see `Scheme`."""
+    if isinstance(form, Tree):
+        return _chained(_log_shares(logits.float(), form).exp(), form)
+    return logits.float().sigmoid() if form == "sigmoid" else logits.float().softmax(dim=1)
+
+
+def question_sums(values: Tensor, tree: Tree) -> Tensor:
+    """Return the sum of the answers of each question, (n, answer) -> (n, question)."""
+    members = torch.as_tensor(tree.members, device=values.device)
+    return values[:, members].masked_fill(members < 0, 0.0).sum(dim=2)
 
 
 def class_weights(
@@ -174,11 +188,51 @@ def class_weights(
     return np.array([wanted.get(name, 1.0) for name in scheme.class_names])
 
 
-def _log_probabilities(logits: Tensor, kind: str) -> tuple[Tensor, Tensor]:
+def _log_shares(logits: Tensor, form: Form) -> Tensor:
+    """Return ln p where one answer of several is given: the classes of a softmax, or of each question of a tree."""
+    return _tree_logs(logits, form)[0] if isinstance(form, Tree) else functional.log_softmax(logits, dim=1)
+
+
+def _log_probabilities(logits: Tensor, form: Form) -> tuple[Tensor, Tensor]:
     """Return ln p and ln(1 - p), without cancellation where p is next to 1."""
-    if kind == "sigmoid":
+    if isinstance(form, Tree):
+        return _chained_logs(*_tree_logs(logits, form), form)
+    if form == "sigmoid":
         return functional.logsigmoid(logits), functional.logsigmoid(-logits)
     yes = functional.log_softmax(logits, dim=1)
     itself = torch.eye(logits.shape[1], dtype=torch.bool, device=logits.device)
     others = yes[:, None, :].masked_fill(itself, -math.inf)
     return yes, torch.logsumexp(others, dim=2)
+
+
+def _tree_logs(logits: Tensor, tree: Tree) -> tuple[Tensor, Tensor]:
+    """Return ln c and ln(1 - c) of each answer within its question, each of shape (n, answer)."""
+    members, question, place = (
+        torch.as_tensor(one, device=logits.device) for one in (tree.members, tree.question_of, tree.place_of)
+    )
+    padded = functional.logsigmoid(logits)[:, members].masked_fill(members < 0, -math.inf)
+    rest = math.log(tree.epsilon) if tree.epsilon else -math.inf
+    # As in Tree.log_conditional.
+    padded = functional.log_softmax(functional.pad(padded, (0, 1), value=rest), dim=2)[:, question]
+    itself = torch.arange(padded.shape[2], device=logits.device) == place[:, None]
+    chosen = padded[:, torch.arange(tree.size, device=logits.device), place]
+    return chosen, torch.logsumexp(padded.masked_fill(itself, -math.inf), dim=2)
+
+
+def _chained(shares: Tensor, tree: Tree) -> Tensor:
+    """Multiply each answer's probability within its question by those of the answers before it, (n, answer)."""
+    product = shares
+    for step in torch.as_tensor(tree.paths.T[1:], device=shares.device):
+        product = product * shares[:, step].masked_fill(step < 0, 1.0)
+    return product
+
+
+def _chained_logs(yes: Tensor, no: Tensor, tree: Tree) -> tuple[Tensor, Tensor]:
+    """Return ln p and ln(1 - p) of the products: 1 - ab = (1 - a) + a (1 - b)."""
+    every, none = yes, no
+    for step in torch.as_tensor(tree.paths.T[1:], device=yes.device):
+        # A step that is not there multiplies by 1; the smallest number instead of ln 0 keeps gradients finite.
+        smallest = torch.finfo(yes.dtype).min
+        none = torch.logaddexp(none, every + no[:, step].masked_fill(step < 0, smallest))
+        every = every + yes[:, step].masked_fill(step < 0, 0.0)
+    return every, none
