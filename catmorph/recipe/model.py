@@ -103,6 +103,6 @@ class Recipe(Section):
         """Return the name of the label scheme that classifier `name` answers in."""
         return self.classifiers[name].scheme or self.scheme
 
-    def file_band(self, band: str) -> str:
-        """Return what stands for `band` in file names."""
-        return self.bands.files.get(band, band)
+    def file_bands(self, band: str) -> tuple[str, ...]:
+        """Return what stands for `band` in file names: the first for which a field has mosaics."""
+        return self.bands.files.get(band, (band,))

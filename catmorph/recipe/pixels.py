@@ -17,7 +17,8 @@ class BandColumns(Section):
     """The bands of the survey."""
 
     names: Strings = Field(min_length=1, description="band names, in the order of the release (usually by wavelength)")
-    files: dict[str, str] = Field({}, description="what {band} stands for in file names, where not the name")
+    files: dict[str, Strings] = Field({}, description="what {band} stands for in file names, where not the name; of "
+                                      "several, a field takes the first that it has mosaics of")
     reference: str | None = Field(None, description="band whose pixels count where a size is in pixels")
 
     @model_validator(mode="after")
@@ -27,6 +28,9 @@ class BandColumns(Section):
         for name in self.names:
             if not re.fullmatch(SAFE_NAME, name):
                 raise ValueError(f"band name {name!r} must be letters, digits, '.', '_', '+' and '-'")
+        for name, stands in self.files.items():
+            if not stands or len(set(stands)) != len(stands):
+                raise ValueError(f"bands.files.{name} must be a name, or several different ones")
         for name in [*self.files, *([self.reference] if self.reference else [])]:
             if name not in self.names:
                 raise ValueError(f"unknown band {name!r}; bands are {', '.join(self.names)}")

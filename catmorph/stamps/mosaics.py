@@ -6,6 +6,7 @@ import glob
 import os
 import re
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from catmorph.errors import CatmorphError, RecipeError, one_line
 from catmorph.patience import patiently
@@ -25,16 +26,25 @@ def find_mosaics(recipe: Recipe, field: str, band: str) -> tuple[ImageFiles, ...
         When the weight or flag maps are not as many as the mosaics, or cannot be paired with them.
     """
     section = recipe.mosaics
-    images = list(dict.fromkeys(
-        path for pattern in section.pattern for path in _matches(recipe, pattern, field, band)
-    ))
-    weights = _maps(recipe, "weight", section.weight, field, band, images)
-    flags = _maps(recipe, "flag", section.flag, field, band, images)
+    for name in recipe.file_bands(band):
+        place = _Place(field, name)
+        images = list(dict.fromkeys(path for pattern in section.pattern for path in _matches(pattern, place)))
+        if images:
+            break
+    weights = _maps(recipe, "weight", section.weight, place, images)
+    flags = _maps(recipe, "flag", section.flag, place, images)
     return tuple(
         ImageFiles(image=image, hdu=section.hdu, weight=weight, weight_hdu=section.weight_hdu, flag=flag,
                    flag_hdu=section.flag_hdu, flag_bits=section.flag_bits, blank=section.blank)
         for image, weight, flag in zip(images, weights, flags, strict=True)
     )
+
+
+class _Place(NamedTuple):
+    """What stands for {field} and {band} in file names."""
+
+    field: str
+    band: str
 
 
 def describe_unmatched(recipe: Recipe, bands: Iterable[str]) -> str:
@@ -45,9 +55,9 @@ def describe_unmatched(recipe: Recipe, bands: Iterable[str]) -> str:
                     hint="check mosaics.pattern and bands.files in the recipe")
 
 
-def _matches(recipe: Recipe, pattern: str, field: str, band: str) -> list[str]:
+def _matches(pattern: str, place: _Place) -> list[str]:
     # A dangling link is kept: it is a mosaic that cannot be read, not a field without one.
-    filled = _filled(recipe, pattern, field, band)
+    filled = _filled(pattern, place)
     _refuse_unreadable_folder(filled)
     return sorted(path for path in glob.glob(filled) if not os.path.isdir(path))
 
@@ -65,27 +75,27 @@ def _refuse_unreadable_folder(pattern: str) -> None:
                             hint="run again when it can") from error
 
 
-def _filled(recipe: Recipe, pattern: str, field: str, band: str) -> str:
+def _filled(pattern: str, place: _Place) -> str:
     # Field names come from catalogs: they are taken literally, never as a glob.
-    return fill(pattern, {"field": glob.escape(field), "band": glob.escape(recipe.file_band(band))})
+    return fill(pattern, {name: glob.escape(text) for name, text in place._asdict().items()})
 
 
-def _maps(recipe: Recipe, kind: str, pattern: str | None, field: str, band: str, images: list[str]) -> list[str | None]:
+def _maps(recipe: Recipe, kind: str, pattern: str | None, place: _Place, images: list[str]) -> list[str | None]:
     """Return the map of each image: the one whose wildcards stand for the same as in the image's name."""
     if pattern is None:
         return [None] * len(images)
-    found = _matches(recipe, pattern, field, band)
+    found = _matches(pattern, place)
     if len(found) != len(images):
-        raise RecipeError(f"{len(found)} {kind} maps for {len(images)} mosaics of field {field!r}, band {band!r}",
-                          where=f"mosaics.{kind}", hint="there must be one for each mosaic")
+        raise RecipeError(f"{len(found)} {kind} maps for {len(images)} mosaics of field {place.field!r}, "
+                          f"band {place.band!r}", where=f"mosaics.{kind}", hint="there must be one for each mosaic")
     if len(images) == 1:
         return [found[0]]
-    image_globs = [_filled(recipe, one, field, band) for one in recipe.mosaics.pattern]
-    by_wildcards = {_wildcards([_filled(recipe, pattern, field, band)], path): path for path in found}
+    image_globs = [_filled(one, place) for one in recipe.mosaics.pattern]
+    by_wildcards = {_wildcards([_filled(pattern, place)], path): path for path in found}
     paired = [by_wildcards.get(_wildcards(image_globs, image)) for image in images]
     if None in paired or len(set(paired)) != len(images):
         raise RecipeError(f"cannot tell which {kind} map belongs to which of the {len(images)} mosaics of "
-                          f"field {field!r}, band {band!r}", where=f"mosaics.{kind}",
+                          f"field {place.field!r}, band {place.band!r}", where=f"mosaics.{kind}",
                           hint="let its wildcards stand for the same as those of mosaics.pattern")
     return list(paired)
 
