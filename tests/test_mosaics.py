@@ -65,5 +65,5 @@ def test_a_band_without_other_names_is_called_by_its_own(found):
 
 def test_no_name_at_all_is_refused(tmp_path):
     (tmp_path / "recipe.toml").write_text(RECIPE.replace('["f438w", "f435w"]', "[]"))
-    with pytest.raises(CatmorphError, match="bands.files.B must be a name, or several different ones"):
+    with pytest.raises(CatmorphError, match=r"bands\.files\.B must be a name, or several different ones"):
         load_recipe(tmp_path / "recipe.toml")
