@@ -127,7 +127,7 @@ def test_what_cannot_be_planned_is_refused(recipe, start, tmp_path):
         plan("freezing", recipe)
     with pytest.raises(UsageError, match=r"has no stage 'inception9' to freeze before; did you mean 'inception\d'\?$"):
         plan("freezing", recipe_in(tmp_path, "experiments.stages=inception9"), start=start)
-    with pytest.raises(UsageError, match=r"^filter-importance needs several filters: the labelled stamps are "):
+    with pytest.raises(UsageError, match=r"^filter-importance needs several views: the labelled stamps are all "):
         plan("filter-importance", recipe, views=["F160W"])
     with pytest.raises(UsageError, match=r"^crop-size cuts stamps anew, and labels.stamp_files gives stamps"):
         plan("crop-size", recipe_in(tmp_path, "labels.stamp_files=*.fits"))
@@ -315,14 +315,40 @@ def test_filters_left_out_are_tested_all_the_same(data, tmp_path):
     assert report["conclusions"][0].startswith("The filter that matters most to all test stamps is F")
 
 
+COLOUR = 'views.colour=["F475W", "F814W", "F160W"]'
+
+
 def test_bands_of_one_stamp_are_set_to_zero_in_the_test(tmp_path):
-    view = 'views.colour=["F475W", "F814W", "F160W"]'
-    grid = plan("filter-importance", recipe_in(tmp_path, view, "experiments.splits=1"))
+    data = stamps(views=("colour",), channels=3, sources=40)
+    grid = plan("leave-band-out", recipe_in(tmp_path, COLOUR, "experiments.repeats=1"))
     assert len(grid.points) == 1
-    folder, _, report = perform(grid, stamps(views=("colour",), channels=3, sources=40))
-    assert [point["setting"]["without"] for point in report["points"]] == ["no filter", "F475W", "F814W", "F160W"]
-    found = read_sealed(folder / "results" / "no_filter-00.json")
-    assert len({found["metrics"]["rmse"], *(one["rmse"] for one in found["zeroed"])}) == 4
+    folder, _, report = perform(grid, data, Settings(device="cpu", keep=True))
+    assert [point["setting"]["without"] for point in report["points"]] == ["no band", "F475W", "F814W", "F160W"]
+    found = read_sealed(folder / "results" / "no_band-00.json")
+    assert len({found["metrics"]["rmse"], *(one["metrics"]["rmse"] for one in found["zeroed"])}) == 4
+    assert [sum(one["changes"]["all"]) for one in found["zeroed"]] == [12, 12, 12]
+    # The same network as a checkpoint that is there: the same numbers, from the stamps its split file names.
+    given = folder / "trainings" / "no_band-00" / "net.safetensors"
+    again = plan("leave-band-out", recipe_in(tmp_path / "given", COLOUR), given=given)
+    other, account, report = perform(again, data)
+    assert (other.name, account.made) == ("leave-band-out-net", 1)
+    tested = read_sealed(other / "results" / "no_band-00.json")
+    assert tested["zeroed"] == found["zeroed"]
+    assert tested["metrics"]["rmse"] == pytest.approx(found["metrics"]["rmse"], abs=2e-6)
+    assert report["conclusions"][1] == "The stamps are the test subset of net.split.csv."
+    assert given.exists()
+    assert perform(again, data)[1].kept == 1
+
+
+def test_what_no_checkpoint_or_view_can_tell_is_refused(data, start, tmp_path):
+    with pytest.raises(UsageError, match=r"^leave-band-out sets the bands of a stamp to zero, and the views of the"):
+        plan("leave-band-out", recipe_in(tmp_path))
+    with pytest.raises(UsageError, match=r"^repeat is made of trainings, and cannot test .*; --checkpoint is for l"):
+        plan("repeat", recipe_in(tmp_path), given=start)
+    colour = plan("leave-band-out", recipe_in(tmp_path, COLOUR), given=start)
+    three = stamps(views=("colour",), channels=3)
+    with pytest.raises(CatmorphError, match=r"does not fit the recipe: channels of view colour"):
+        refuse_impossible(colour, {None: three})
 
 
 def test_the_time_left():

@@ -9,6 +9,9 @@ import pandas as pd
 import pytest
 from experiment_data import recipe_in, start_in
 
+from catmorph.experiments.bands import band_changes, paired_change
+from catmorph.experiments.confusion import mean_confusion
+from catmorph.experiments.measures import EVERYTHING, changes, with_answers
 from catmorph.experiments.plan import EXPERIMENTS, plan
 from catmorph.experiments.run import Account
 from catmorph.experiments.summary import write_all
@@ -29,7 +32,9 @@ def result(point, rmse, seed=0, zeroed=()):
                     "mean_label_rmse": 0.13, "vote_noise_rmse": 0.098},
         "views": {view: {"stamps": 9, "rmse": rmse + random.normal(0, 0.01), "rmse_authors": 0.1}
                   for view in ("F475W", "F160W")},
-        "zeroed": [{"band": band, "stamps": 9, "rmse": rmse + 0.1, "rmse_authors": 0.2} for band in zeroed],
+        "note": "all labelled stamps",
+        "zeroed": [{"band": band, "changes": changes, "metrics": {"rmse": rmse + 0.1, "accuracy": 0.5}}
+                   for band, changes in zeroed],
         "validation": {"loss": 1.0, "rmse": rmse - 0.003 * (point.repeat == 1)},
     }, sort_keys=True))  # fmt: skip
 
@@ -63,7 +68,8 @@ def folder(tmp_path_factory):
 def grids(folder):
     start = start_in(folder)
     recipe = recipe_in(folder, 'bands.names=["F475W", "F160W"]')
-    return {name: plan(name, recipe, start=start) for name in EXPERIMENTS}
+    colour = recipe_in(folder, 'views.colour=["F475W", "F160W"]')
+    return {name: plan(name, colour if name == "leave-band-out" else recipe, start=start) for name in EXPERIMENTS}
 
 
 def test_differences_are_paired_by_split(grids):
@@ -97,7 +103,8 @@ def written(grids, folder):
     """Every experiment with made-up results, written twice."""
     reports = {}
     for name, grid in grids.items():
-        found = [result(point, 0.11 + 0.001 * number + 0.01 * point.repeat, number)
+        zeroed = [("F475W", CHANGES), ("F160W", WORSE)] if name == "leave-band-out" else ()
+        found = [result(point, 0.11 + 0.001 * number + 0.01 * point.repeat, number, zeroed)
                  for number, point in enumerate(grid.points)]  # fmt: skip
         for copy in ("one", "two"):
             to = folder / copy / name
@@ -123,7 +130,7 @@ def test_the_report_is_json_and_says_what_the_table_says(written, grids, folder,
     table = pd.read_csv(folder / "one" / name / "table.csv")
     means = table[table["measure"] == "rmse"]["mean"].tolist()
     assert means == pytest.approx([point["measures"]["rmse"]["mean"] for point in written[name]["points"]], rel=1e-5)
-    assert len(means) == len(grids[name].settings)
+    assert len(means) == len(grids[name].settings) + 2 * (name == "leave-band-out")  # a point for each band
 
 
 def test_conclusions(written):
@@ -132,6 +139,102 @@ def test_conclusions(written):
     assert "Lowest mean RMSE: nothing (mean 0.1155," in told["freezing"]
     assert "The filter that matters most to all test stamps is F160W" in told["filter-importance"]
     assert "The training of the lowest validation RMSE is number 0" in told["repeat"]
+    assert told["leave-band-out"] == (
+        "The band that matters most is F160W: when it is zero, 54.0% instead of 80.0% of the stamps are called as "
+        "people do, -26.0 percentage points (-26.0 to -26.0)."
+    )
+
+
+# --- the confusion matrix of repeats ------------------------------------------------------------------------
+
+
+def test_the_mean_confusion_matrix_by_hand(grids):
+    """Rows are people and sum to 1; mean and standard deviation over the trainings, a row without stamps is blank."""
+    found = [result(point, 0.1) for point in grids["repeat"].points]
+    found[0]["metrics"]["confusion"] = np.diag([8, 4, 2, 0, 1]).tolist()
+    other = np.diag([6, 4, 2, 0, 1])
+    other[0, 1:4] = 1, 0, 1
+    found[1]["metrics"]["confusion"] = other.tolist()
+    results = Results(grids["repeat"], found)
+    matrix = mean_confusion(results, results.settings[0])
+    assert matrix.mean[0] == pytest.approx([0.875, 0.0625, 0, 0.0625, 0])
+    assert matrix.std[0] == pytest.approx([0.25 / 2**0.5, 0.125 / 2**0.5, 0, 0.125 / 2**0.5, 0])
+    assert np.isnan(matrix.mean[3]).all()
+    assert matrix.stamps.tolist() == [8, 4, 2, 0, 1]
+    header, rows = matrix.rows()
+    assert header == ["people \\ network", *CLASSES, "stamps"]
+    assert rows[0] == ["spheroid", "87.5 ± 17.7", "6.2 ± 8.8", "0.0 ± 0.0", "6.2 ± 8.8", "0.0 ± 0.0", "8"]
+    assert rows[3] == ["point_source", "", "", "", "", "", "0"]
+
+
+def test_the_summary_of_repeats_shows_the_matrix(written, folder):
+    text = (folder / "one" / "repeat" / "summary.md").read_text()
+    assert "Confusion matrix in per cent, mean ± standard deviation of 2 trainings; rows are what people" in text
+    table = pd.read_csv(folder / "one" / "repeat" / "confusion.csv")
+    assert table.groupby("human")["mean"].sum().tolist() == pytest.approx([1.0] * 5)
+    assert list(table.columns) == ["human", "predicted", "n", "mean", "std", "stamps"]
+
+
+# --- bands set to zero --------------------------------------------------------------------------------------
+
+CHANGES = {EVERYTHING: [39, 1, 1, 9], **{name: [6, 1, 0, 3] for name in CLASSES}}
+WORSE = {EVERYTHING: [26, 14, 1, 9], **{name: [0, 0, 0, 0] for name in CLASSES}}
+
+
+@pytest.mark.parametrize(
+    ("counts", "low", "high"),
+    # Newcombe (1998), Table II, method 10: 36, 12, 2, 0; Fagerland et al. (2014), Table 2, the same method.
+    [([36, 2, 12, 0], 0.0569, 0.3404), ([1, 7, 1, 12], -0.507, -0.026)],
+)
+def test_the_interval_of_a_paired_change(counts, low, high):
+    assert paired_change(counts, 0.95) == pytest.approx((low, high), abs=6e-4)
+    turned = [counts[0], counts[2], counts[1], counts[3]]
+    assert paired_change(turned, 0.95) == pytest.approx((-high, -low), abs=6e-4)
+
+
+def test_the_interval_of_no_change_and_of_no_stamps():
+    low, high = paired_change([30, 0, 0, 0], 0.95)
+    assert low == pytest.approx(-high)
+    assert 0 < high < 0.16
+    assert np.isnan(paired_change([0, 0, 0, 0], 0.95)).all()
+
+
+def test_changes_count_the_stamps_that_are_called_as_people_do():
+    human, before, after = np.array([0, 0, 0, 1, 1]), np.array([0, 0, 1, 1, 0]), np.array([0, 1, 0, 1, 0])
+    assert changes(human, before, after, ("no", "yes")) == {EVERYTHING: [2, 1, 1, 1], "no": [1, 1, 1, 0],
+                                                            "yes": [1, 0, 0, 1]}  # fmt: skip
+
+
+def test_one_network_has_the_interval_of_its_stamps_several_that_of_the_trainings(grids):
+    grid = grids["leave-band-out"]
+    one = band_changes(Results(grid, [result(grid.points[0], 0.1, zeroed=[("F160W", WORSE)])]))
+    assert (one[0].before, one[0].after, one[0].change) == pytest.approx((0.8, 0.54, -0.26))
+    assert (one[0].low, one[0].high) == pytest.approx(paired_change(WORSE[EVERYTHING], 0.95))
+    assert (one[1].stamps, np.isnan(one[1].change)) == (0, True)  # a class without stamps
+    better = {**WORSE, EVERYTHING: [30, 10, 1, 9]}
+    found = [result(point, 0.1, zeroed=[("F160W", counts)])
+             for point, counts in zip(grid.points, (WORSE, better), strict=True)]  # fmt: skip
+    both = band_changes(Results(grid, found))
+    wanted = spread([-0.26, -0.18], 0.95)
+    assert (both[0].change, both[0].low, both[0].high) == pytest.approx((wanted.mean, wanted.low, wanted.high))
+
+
+def test_the_page_of_bands_has_blanks_where_a_class_has_no_stamps(written, folder):
+    rows = (folder / "one" / "leave-band-out" / "summary.md").read_text().splitlines()
+    assert rows[rows.index("|---|---|---|---|---|---|---|") + 1].startswith("| no band | 80.0 | 70.0 |")
+    assert any(row.startswith("| F160W | 54.0: -26.0 (") and row.endswith("|  |  |  |  |  |") for row in rows)
+
+
+def test_a_single_question_has_two_answers(folder):
+    recipe = recipe_in(folder, "scheme=des-bar")
+    grid = plan("repeat", recipe)
+    found = result(grid.points[0], 0.1)
+    scores, fractions = np.array([[0.9], [0.5], [0.4], [0.7]]), np.array([[1.0], [0.0], [0.0], [0.8]])
+    found["metrics"] = with_answers({"rmse": 0.1}, scores, fractions)
+    assert found["metrics"] == {"rmse": 0.1, "confusion": [[1, 1], [0, 2]], "accuracy": 0.75}
+    matrix = mean_confusion(results := Results(grid, [found]), results.settings[0])
+    assert matrix.names == ("not bar", "bar")
+    assert matrix.rows()[1] == [["not bar", "50.0", "50.0", "2"], ["bar", "0.0", "100.0", "2"]]
 
 
 def test_a_quick_grid_says_so(grids, folder):

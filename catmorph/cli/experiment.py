@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
               "network where there is one and no --from.")
 @click.option("--from", "start", type=click.Path(path_type=Path), metavar="CHECKPOINT",
               help="Checkpoint that fine-tuned trainings start from [default: experiments.start].")
+@click.option("--checkpoint", "given", type=click.Path(path_type=Path), metavar="CHECKPOINT",
+              help="leave-band-out: the network to look at; nothing is trained.")
 @click.option("--workers", type=click.IntRange(1), metavar="N",
               help="Trainings at a time, and processes that cut stamps [default: the cores this process may use; "
               "with a GPU 1].")
@@ -38,15 +41,15 @@ if TYPE_CHECKING:
 @device_option("Where the networks are trained")
 @run_options(argument=True, json=True)
 def experiment(
-    session: Session, name: str, quick: bool, start: Path | None, workers: int | None, threads: int, keep: bool,
-    dry_run: bool, device: str,
+    session: Session, name: str, quick: bool, start: Path | None, given: Path | None, workers: int | None,
+    threads: int, keep: bool, dry_run: bool, device: str,
 ) -> int:
     """Do a grid of trainings, with tables and a figure.
 
-    NAME is learning-curve, freezing, filter-importance, crop-size, learning-rate or repeat; RECIPE (default:
-    $CATMORPH_RECIPE, else ./catmorph.toml) has the sections [training] and [experiments]. Trainings that are done
-    are kept: the same command goes on after an interruption. Exit status 1 when a training failed; the others are
-    done all the same.
+    NAME is learning-curve, freezing, filter-importance, leave-band-out, crop-size, learning-rate or repeat; RECIPE
+    (default: $CATMORPH_RECIPE, else ./catmorph.toml) has the sections [training] and [experiments]. Trainings that
+    are done are kept: the same command goes on after an interruption. Exit status 1 when a training failed; the
+    others are done all the same.
     """
     from catmorph.experiments.plan import plan
     from catmorph.experiments.run import (
@@ -62,15 +65,17 @@ def experiment(
     )
     from catmorph.experiments.summary import write_all
 
-    grid = plan(name, session.recipe, quick=quick, start=start)
+    planned = partial(plan, name, session.recipe, quick=quick, start=start, given=given)
+    grid = planned()
     folder = grid_folder(grid)
     if dry_run:
         return _list(session, grid, folder, keep)
-    refuse_without_lightning()
+    if given is None:
+        refuse_without_lightning()
     settings = Settings(workers or _workers(device), threads, device, keep, session.shows_progress)
     with _held(grid, folder):
         stamps = common_stamps(_stamps(session, grid, folder, settings.workers))
-        grid = plan(name, session.recipe, quick=quick, start=start, views=_views(session, stamps))
+        grid = planned(views=_views(session, stamps))
         refuse_impossible(grid, stamps)
         account = run_grid(grid, stamps, folder, settings, session.say)
         report = write_all(grid, results_of(grid_tasks(grid, stamps, folder, settings)), account, folder)
@@ -139,7 +144,7 @@ def _list(session: Session, grid: Grid, folder: Path, keep: bool) -> int:
     done: Counter[str] = Counter()
     if stamps is not None:
         grid = plan(grid.experiment.name, session.recipe, quick=grid.quick, start=grid.start,
-                    views=_views(session, stamps))  # fmt: skip
+                    views=_views(session, stamps), given=grid.given)  # fmt: skip
         tasks = grid_tasks(grid, common_stamps(stamps), folder, Settings(keep=keep))
         done.update(label(task.point.setting) for task in tasks if task.done() is not None)
     totals = Counter(label(point.setting) for point in grid.points)

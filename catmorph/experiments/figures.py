@@ -14,6 +14,9 @@ from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation
 
+from catmorph.experiments.bands import band_changes
+from catmorph.experiments.confusion import MOST_CLASSES, MeanConfusion, mean_confusion
+from catmorph.experiments.measures import EVERYTHING
 from catmorph.experiments.plan import FINE_TUNED, FROM_SCRATCH, NO_FILTER, Setting
 from catmorph.experiments.tables import Results, Spread, label
 from catmorph.files import atomic
@@ -21,6 +24,7 @@ from catmorph.files import atomic
 DPI = 150
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#7F7F7F"
 """Colours that the colour-blind can tell apart (Okabe & Ito)."""
+CYCLE = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#8C564B")
 STYLE: dict[str, Any] = {
     "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#E5E5E5",
     "grid.linewidth": 0.6, "axes.axisbelow": True, "legend.frameon": False, "errorbar.capsize": 2.5,
@@ -106,34 +110,62 @@ def _measured(xlabel: str, *, logarithmic: bool = False) -> Callable[[Results, F
 
 
 def _filter_importance(results: Results, figure: Figure) -> None:
-    """How much the error grows without a filter; with stamps of one filter each also on those of that filter."""
+    """How much the error grows without the stamps of a filter, on all test stamps and on those of that filter."""
     settings = [one for one in results.settings if one["without"] != NO_FILTER]
     filters = [str(one["without"]) for one in settings]
-    per_view = f"rmse, {filters[0]}" in results.measures if filters else False
     figure.set_size_inches(5.6, 1.6 + 0.26 * max(len(filters), 4))
     axes = figure.subplots()
     places = np.arange(len(filters), dtype=float)[::-1]
     _sideways(axes, places, [results.difference(one, "rmse") for one in settings], BLUE, "o", "all test stamps")
-    if per_view:
-        own = [results.difference(one, f"rmse, {name}") for one, name in zip(settings, filters, strict=True)]
-        _sideways(axes, places - 0.25, own, ORANGE, "s", "test stamps of that filter")
-        axes.legend(fontsize=8, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
+    own = [results.difference(one, f"rmse, {name}") for one, name in zip(settings, filters, strict=True)]
+    _sideways(axes, places - 0.25, own, ORANGE, "s", "test stamps of that filter")
+    axes.legend(fontsize=8, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
     axes.axvline(0, color=GREY, linewidth=0.8)
     axes.set_yticks(places, filters)
     axes.grid(visible=False, axis="y")
-    how = "left out of training" if per_view else "set to zero in the test stamps"
-    axes.set_ylabel(f"filter {how}")
+    axes.set_ylabel("filter left out of training")
     axes.set_xlabel("change of the test RMSE (mean and interval of the paired differences)")
+
+
+def _leave_band_out(results: Results, figure: Figure) -> None:
+    """How the fraction called as people do changes without each band: of all stamps, and of those of each class."""
+    found = band_changes(results)
+    bands = list(dict.fromkeys(one.band for one in found))
+    groups = [EVERYTHING, *results.answers[:MOST_CLASSES]]
+    figure.set_size_inches(5.6, 1.7 + len(bands) * max(0.5, 0.17 * len(groups)))
+    axes = figure.subplots()
+    places = np.arange(len(bands), dtype=float)[::-1]
+    for number, group in enumerate(groups):
+        rows = [(place, one) for place, band in zip(places, bands, strict=True) for one in found
+                if one.band == band and one.group == group and np.isfinite(one.change)]  # fmt: skip
+        shift = 0.35 - 0.7 * number / max(len(groups) - 1, 1)
+        sides = [[100 * (one.change - one.low), 100 * (one.high - one.change)] for _, one in rows]
+        axes.errorbar(
+            [100 * one.change for _, one in rows], [place + shift for place, _ in rows],
+            xerr=np.nan_to_num(np.array(sides).reshape(-1, 2).T), linestyle="", zorder=3, markersize=4,
+            color="black" if group == EVERYTHING else CYCLE[(number - 1) % len(CYCLE)],
+            marker="D" if group == EVERYTHING else "o", label="all stamps" if group == EVERYTHING else group,
+        )  # fmt: skip
+    for place in places[:-1] - 0.5:
+        axes.axhline(place, color="#E5E5E5", linewidth=0.6)
+    axes.axvline(0, color=GREY, linewidth=0.8)
+    axes.set_yticks(places, bands)
+    axes.grid(visible=False, axis="y")
+    axes.set_ylabel("band set to zero")
+    axes.set_xlabel("change of the stamps called as people do (percentage points)")
+    figure.legend(fontsize=8, ncols=3, loc="outside upper left")
 
 
 def _repeat(results: Results, figure: Figure) -> None:
     """The mean confusion matrix with its deviations, and the RMSE of each class."""
-    figure.set_size_inches(8.4, 3.8)
+    figure.set_size_inches(8.8, 3.9)
     left, right = figure.subplots(1, 2, width_ratios=[1.15, 1])
     (setting,) = results.settings
-    names = results.classes
-    _confusion(left, results, setting, names)
-    measures = ["rmse", *(f"rmse_by_class, {name}" for name in names)]
+    matrix = mean_confusion(results, setting)
+    if matrix is not None:
+        _confusion(left, matrix)
+    classes = results.classes if len(results.classes) > 1 else ()
+    measures = ["rmse", *(f"rmse_by_class, {name}" for name in classes)]
     places = np.arange(len(measures), dtype=float)[::-1]
     spreads = [results.spread(setting, measure) for measure in measures]
     right.errorbar([one.mean for one in spreads], places, xerr=[_std(one) for one in spreads],
@@ -141,24 +173,25 @@ def _repeat(results: Results, figure: Figure) -> None:
     for place, measure in zip(places, measures, strict=True):
         values = results.of(setting)[measure].to_numpy()
         right.plot(values, np.full(len(values), place - 0.22), ".", color=GREY, markersize=3, alpha=0.7)
-    right.set_yticks(places, ["all classes", *names])
+    right.set_yticks(places, ["all classes", *classes] if classes else list(results.classes))
     right.set_xlabel(RMSE)
 
 
-def _confusion(axes: Axes, results: Results, setting: Setting, names: Sequence[str]) -> None:
-    cells = [[results.spread(setting, f"called {model}, {human}") for model in names] for human in names]
-    means = np.array([[one.mean for one in row] for row in cells])
-    axes.imshow(means, vmin=0, vmax=1, cmap="Blues", aspect="auto")
+def _confusion(axes: Axes, matrix: MeanConfusion) -> None:
+    """Draw the mean confusion matrix in per cent; the standard deviations are told where there is room."""
+    axes.imshow(matrix.mean, vmin=0, vmax=1, cmap="Blues", aspect="auto")
     axes.grid(visible=False)
-    for (y, x), mean in np.ndenumerate(means):
-        std = cells[y][x].std
-        if np.isfinite(mean):
-            text = f"{100 * mean:.0f}" + (f"\n±{100 * std:.0f}" if np.isfinite(std) else "")
+    names = matrix.names
+    for (y, x), mean in np.ndenumerate(matrix.mean):
+        std = matrix.std[y, x]
+        if np.isfinite(mean) and len(names) <= MOST_CLASSES:
+            text = f"{100 * mean:.1f}" + (f"\n±{100 * std:.1f}" if np.isfinite(std) else "")
             axes.text(x, y, text, ha="center", va="center", fontsize=7.5, color="white" if mean > 0.55 else "black")
     axes.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(names)), names)
-    axes.set_xlabel("most probable class")
-    axes.set_ylabel("most voted class (rows: 100%)")
+    axes.set_xlabel("network")
+    axes.set_ylabel("people (rows: 100%)")
+    axes.set_title(f"mean and standard deviation of {matrix.n} trainings (%)", fontsize=8, loc="left")
 
 
 def _bars(axes: Axes, places: np.ndarray, spreads: Sequence[Spread], **style: Any) -> None:
@@ -210,6 +243,7 @@ FIGURES: dict[str, Callable[[Results, Figure], None]] = {
     "learning-curve": _learning_curve,
     "freezing": _named("frozen before this stage"),
     "filter-importance": _filter_importance,
+    "leave-band-out": _leave_band_out,
     "crop-size": _measured("side of the stamps ({unit})"),
     "learning-rate": _measured("learning rate", logarithmic=True),
     "repeat": _repeat,

@@ -24,6 +24,10 @@ NOTHING = "nothing"
 """The point of `freezing` without a frozen stage."""
 NO_FILTER = "no filter"
 """The point of `filter-importance` with every filter; no view can be called so."""
+NO_BAND = "no band"
+"""The point of `leave-band-out` with every band; no band can be called so."""
+ZEROED = "zeroed"
+"""Wanted of a network: what is measured when each band in turn is zero."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +60,17 @@ class Point:
 
 @dataclass(frozen=True)
 class Grid:
-    """An experiment on one recipe: its trainings, in order, and what they share."""
+    """An experiment on one recipe: its trainings, in order, and what they share.
+
+    `given` is the checkpoint that is tested as it is, instead of trainings.
+    """
 
     experiment: Experiment
     recipe: Recipe
     section: TrainingSection
     quick: bool
     points: tuple[Point, ...]
+    given: Path | None = None
 
     @property
     def start(self) -> Path | None:
@@ -101,7 +109,8 @@ class Experiment:
     """A kind of grid.
 
     `repeats` names the key of [experiments] with the trainings a point; `points` gives the settings, with the
-    changes of each; `reference` the setting that another is compared with.
+    changes of each; `reference` the setting that another is compared with; `wants` what is measured of each network
+    beside its metrics; `tests` tells whether it can do without training, on a checkpoint that is there.
     """
 
     name: str
@@ -110,6 +119,8 @@ class Experiment:
     repeats: str
     points: Callable[[Shape], Iterator[Point]]
     reference: Callable[[Grid, Setting], Setting | None]
+    wants: tuple[str, ...] = ()
+    tests: bool = False
 
 
 @dataclass(frozen=True)
@@ -137,7 +148,8 @@ def training_seed(seed: int, repeat: int) -> int:
 
 
 def plan(
-    name: str, recipe: Recipe, *, quick: bool = False, start: Path | None = None, views: Sequence[str] = ()
+    name: str, recipe: Recipe, *, quick: bool = False, start: Path | None = None, views: Sequence[str] = (),
+    given: Path | None = None,
 ) -> Grid:
     """Return the grid of experiment `name` on `recipe`.
 
@@ -149,26 +161,39 @@ def plan(
         Checkpoint that fine-tuned trainings start from; default: ``experiments.start``, else ``training.start``.
     views : sequence of str, optional
         Views with labelled stamps; default: all of the recipe.
+    given : path, optional
+        Checkpoint that is tested as it is: nothing is trained.
 
     Raises
     ------
     UsageError
-        For an unknown experiment, a recipe without [training], or an experiment that needs a checkpoint to start
-        from, several views, or mosaics, where there are none.
+        For an unknown experiment, a recipe without [training], an experiment that needs a checkpoint to start
+        from, several views, several bands, or mosaics, where there are none, or that cannot test a given checkpoint.
     """
     if name not in EXPERIMENTS:
         raise UsageError(f"unknown experiment {name!r}", hint=suggest(name, EXPERIMENTS))
     experiment = EXPERIMENTS[name]
-    section = _section(recipe, quick, start)
+    section = _section(recipe, quick, start) if given is None else _tested(experiment, given)
     shape = Shape(recipe, section, tuple(views) or tuple(recipe.all_views), quick)
     repeats = getattr(recipe.experiments, experiment.repeats)
-    if quick:
+    if given is not None:
+        repeats = 1
+    elif quick:
         repeats = min(repeats, recipe.experiments.quick.repeats)
     points = tuple(
         Point(point.setting, repeat, point.changes, point.side)
         for point in experiment.points(shape) for repeat in range(repeats)
     )  # fmt: skip
-    return Grid(experiment, recipe, section, quick, points)
+    return Grid(experiment, recipe, section, quick and given is None, points, given)
+
+
+def _tested(experiment: Experiment, given: Path) -> TrainingSection:
+    """Return what stands for the settings of a training where a checkpoint is tested as it is."""
+    if not experiment.tests:
+        able = ", ".join(one.name for one in EXPERIMENTS.values() if one.tests)
+        raise UsageError(f"{experiment.name} is made of trainings, and cannot test a checkpoint that is there",
+                         hint=f"--checkpoint is for {able}; --from names the checkpoint that trainings start from")
+    return TrainingSection(model=load_card(given).model, output=str(given))
 
 
 def _section(recipe: Recipe, quick: bool, start: Path | None) -> TrainingSection:
@@ -217,13 +242,22 @@ def _freezing(shape: Shape) -> Iterator[Point]:
 
 
 def _filter_importance(shape: Shape) -> Iterator[Point]:
-    yield Point({"without": NO_FILTER}, 0, {})
-    if shape.channels > 1:
-        return  # One training tells of every filter: each is set to zero in its test stamps.
     if len(shape.views) < 2:
-        raise UsageError(f"filter-importance needs several filters: the labelled stamps are all of {shape.views[0]}")
+        bands = "; leave-band-out sets the bands of a stamp to zero instead" if shape.channels > 1 else ""
+        raise UsageError(
+            f"filter-importance needs several views: the labelled stamps are all of {shape.views[0]}{bands}"
+        )
+    yield Point({"without": NO_FILTER}, 0, {})
     for view in shape.views:
         yield Point({"without": view}, 0, {"leave_out": (view,)})
+
+
+def _leave_band_out(shape: Shape) -> Iterator[Point]:
+    if shape.channels < 2:
+        raise UsageError("leave-band-out sets the bands of a stamp to zero, and the views of the recipe have one each",
+                         hint="name the bands of a view in [views], or leave views out of training: filter-importance")
+    # One network tells of every band: each is set to zero in the same test stamps.
+    yield Point({"without": NO_BAND}, 0, {})
 
 
 def _crop_size(shape: Shape) -> Iterator[Point]:
@@ -271,6 +305,8 @@ EXPERIMENTS = {
                    lambda grid, setting: {"frozen before": NOTHING}),
         Experiment("filter-importance", "Filters left out", ("without",), "splits", _filter_importance,
                    lambda grid, setting: {"without": NO_FILTER}),
+        Experiment("leave-band-out", "Bands set to zero", ("without",), "repeats", _leave_band_out,
+                   lambda grid, setting: {"without": NO_BAND}, wants=(ZEROED,), tests=True),
         Experiment("crop-size", "Side of the stamps", ("side",), "splits", _crop_size, _own_side),
         Experiment("learning-rate", "Learning rate", ("learning rate",), "splits", _learning_rate, _own_rate),
         Experiment("repeat", "Repeated trainings", ("trainings",), "repeats", _repeat, lambda grid, setting: None),

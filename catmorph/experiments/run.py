@@ -19,7 +19,10 @@ from catmorph.experiments.prepared import fingerprint, keep_only, prepare
 from catmorph.experiments.trainings import CHECKPOINT, Task, train_point, training_fingerprint
 from catmorph.files import digest, read_sealed, remove_partial_files
 from catmorph.labels import LabelledStamps, split_sources
+from catmorph.models.card import check_fits
+from catmorph.models.header import load_card
 from catmorph.progress import progress
+from catmorph.workspace import safe_name
 
 A_TRAINING_SECONDS = 60.0
 """What a training takes at least, to tell the engine that worker processes pay."""
@@ -55,20 +58,24 @@ class Account:
 def grid_folder(grid: Grid) -> Path:
     """Return where the results of a grid lie: below ``experiments.folder``; those of the quick grid apart."""
     name = grid.experiment.name + ("-quick" if grid.quick else "")
+    if grid.given is not None:
+        name = safe_name(f"{name}-{grid.given.stem}")
     return Path(grid.recipe.experiments.folder or "experiments").absolute() / grid.recipe.name / name
 
 
 def grid_tasks(grid: Grid, stamps: Stamps, folder: Path, settings: Settings) -> list[Task]:
     """Return the trainings of `grid` as tasks; nothing is written."""
     keys = {side: fingerprint(data) for side, data in stamps.items()}
-    start = digest(grid.start) if grid.start else None
+    start = grid.given or grid.start
+    sha256 = digest(start) if start else None
     return [
         Task(
             point=point, stamps=folder / "stamps" / keys[point.side][:16], recipe=grid.recipe_of(point),
             section=grid.section_of(point),
-            fingerprint=training_fingerprint(grid, point, keys[point.side], start),
+            fingerprint=training_fingerprint(grid, point, keys[point.side], sha256),
             result=folder / "results" / f"{point.name}.json", folder=folder / "trainings" / point.name,
             device=settings.device, threads=settings.threads, keep=settings.keep,
+            wants=grid.experiment.wants, given=grid.given,
         )
         for point in grid.points
     ]  # fmt: skip
@@ -87,13 +94,19 @@ def common_stamps(stamps: Stamps) -> Stamps:
 
 
 def refuse_impossible(grid: Grid, stamps: Stamps) -> None:
-    """Divide the stamps as every training will.
+    """Divide the stamps as every training will, or look whether they suit the checkpoint that is tested.
 
     Raises
     ------
     UsageError
         When there are not stamps enough.
+    CheckpointError
+        When the checkpoint does not fit the recipe.
     """
+    if grid.given is not None:
+        views = {view for data in stamps.values() for view in data.view_names}
+        check_fits(load_card(grid.given), grid.recipe, sorted(views), where=grid.given)
+        return
     seen = set()
     for point in grid.points:
         section = grid.section_of(point)

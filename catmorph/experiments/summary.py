@@ -9,9 +9,12 @@ from typing import Any
 
 import pandas as pd
 
-from catmorph.experiments.plan import FINE_TUNED, FROM_SCRATCH, NO_FILTER, Grid, Setting
+from catmorph.experiments.bands import band_changes, band_rows, bands_table
+from catmorph.experiments.conclusions import conclusions
+from catmorph.experiments.confusion import MOST_CLASSES, mean_confusion
+from catmorph.experiments.plan import Grid, Setting
 from catmorph.experiments.run import Account
-from catmorph.experiments.tables import Results, Spread, label, stops_gaining
+from catmorph.experiments.tables import Results, Spread, label
 from catmorph.experiments.trainings import versions
 from catmorph.files import write_bytes, write_json
 from catmorph.release.text import markdown_table, markdown_text
@@ -26,7 +29,8 @@ def write_all(grid: Grid, found: Sequence[dict[str, Any]], account: Account, fol
     """Write tables, figure and page of what is there, and return the report as plain values.
 
     Writes trainings.csv (a row a training), table.csv and table.md (means), differences.csv (paired differences),
-    <experiment>.png and .pdf, summary.md and summary.json. Without any result only the page is written.
+    <experiment>.png and .pdf, summary.md and summary.json; of repeats also confusion.csv, of bands set to zero
+    bands.csv. Without any result only the page is written.
     """
     files = []
     results = Results(grid, found)
@@ -38,7 +42,8 @@ def write_all(grid: Grid, found: Sequence[dict[str, Any]], account: Account, fol
     if found:
         from catmorph.experiments.figures import draw
 
-        tables = {"trainings": results.table, "table": results.means(), "differences": results.differences()}
+        tables = {"trainings": results.table, "table": results.means(), "differences": results.differences(),
+                  **_further_tables(results)}  # fmt: skip
         for name, table in tables.items():
             path = folder / f"{name}.csv"
             if table.empty:
@@ -51,6 +56,7 @@ def write_all(grid: Grid, found: Sequence[dict[str, Any]], account: Account, fol
         files += [path, *draw(results, folder / grid.experiment.name)]
         report["points"] = [_point(results, setting) for setting in results.settings]
         report["conclusions"] = list(conclusions(results))
+        report |= {name: table.to_dict("records") for name, table in _further_tables(results).items()}
     path = folder / "summary.md"
     write_bytes(path, ("\n".join(_page(results, report, account)) + "\n").encode())
     report["files"] = [str(one) for one in [*files, path, folder / "summary.json"]]
@@ -58,82 +64,13 @@ def write_all(grid: Grid, found: Sequence[dict[str, Any]], account: Account, fol
     return _plain(report)
 
 
-def conclusions(results: Results) -> Iterator[str]:
-    """Yield what the results show, a sentence each."""
-    if "rmse" not in results.table.columns:
-        return
+def _further_tables(results: Results) -> dict[str, pd.DataFrame]:
+    """Return the CSV tables that only some experiments have."""
     kind = results.grid.experiment.name
-    if kind == "learning-curve":
-        yield from _of_sizes(results)
-    elif kind == "repeat":
-        for measure in results.headlines:
-            yield f"{measure}: {_told(results.spread(results.settings[0], measure))}."
-        yield from _best_validation(results)
-    else:
-        yield from _of_differences(results)
-
-
-def _of_sizes(results: Results) -> Iterator[str]:
-    for start in (FINE_TUNED, FROM_SCRATCH):
-        settings = [one for one in results.settings if one["start"] == start]
-        if len(settings) > 1:
-            spreads = [results.spread(one, "rmse") for one in settings]
-            size = stops_gaining([float(one["size"]) for one in settings], spreads)
-            if size is not None:
-                best = min(spreads, key=lambda one: one.mean)
-                yield (f"The {start} network stops gaining at {size:.0f} stamps: the smallest size whose mean RMSE "
-                       f"is within one standard error of the best mean ({best.mean:.4f} +- {best.error:.4f}).")
-    pairs = [(one["size"], results.difference(one, "rmse")) for one in results.settings if one["start"] == FINE_TUNED]
-    told = [(size, difference) for size, difference in pairs if difference is not None and difference.n]
-    if told:
-        better = [size for size, one in told if one.mean < 0]
-        sure = [size for size, one in told if one.high < 0]
-        yield f"The fine-tuned network has the lower mean RMSE at {_listed(better, len(told))}."
-        yield f"The interval of the paired difference lies below zero at {_listed(sure, len(told))}."
-
-
-def _of_differences(results: Results) -> Iterator[str]:
-    settings = [one for one in results.settings if results.grid.experiment.name != "filter-importance"
-                or one["without"] != NO_FILTER]  # fmt: skip
-    if results.grid.experiment.name != "filter-importance":
-        best = min(settings, key=lambda one: results.spread(one, "rmse").mean)
-        yield f"Lowest mean RMSE: {label(best)} ({_told(results.spread(best, 'rmse'))})."
-    compared = [(one, results.difference(one, "rmse")) for one in settings]
-    told = [(one, difference) for one, difference in compared if difference is not None and difference.n]
-    if not told:
-        return
-    reference = label(results.reference(told[0][0]))
-    if results.grid.experiment.name == "filter-importance":
-        worst, difference = max(told, key=lambda pair: pair[1].mean)
-        yield (f"The filter that matters most to all test stamps is {label(worst)}: without it the RMSE changes by "
-               f"{difference.mean:+.4f}{_interval(difference)}.")  # fmt: skip
-    apart = [label(one) for one, difference in told if difference.low > 0 or difference.high < 0]
-    sure = [one for one in told if math.isfinite(one[1].low)]
-    if sure:
-        yield (f"The interval of the paired difference from {reference!r} leaves out zero for {len(apart)} of "
-               f"{len(sure)} others{': ' + ', '.join(apart) if apart else ''}.")  # fmt: skip
-
-
-def _best_validation(results: Results) -> Iterator[str]:
-    if "validation_rmse" in results.table.columns:
-        row = results.table.sort_values("validation_rmse", kind="stable").iloc[0]
-        yield (f"The training of the lowest validation RMSE is number {int(row['repeat'])}: validation "
-               f"{row['validation_rmse']:.4f}, test {row['rmse']:.4f}.")  # fmt: skip
-
-
-def _listed(sizes: Sequence[object], total: int) -> str:
-    if len(sizes) == total:
-        return f"every size ({total})"
-    return f"{len(sizes)} of {total} sizes" + (f": {', '.join(map(str, sizes))}" if sizes else "")
-
-
-def _told(one: Spread) -> str:
-    std = f", standard deviation {one.std:.4f}" if math.isfinite(one.std) else ""
-    return f"mean {one.mean:.4f}{std}, n = {one.n}"
-
-
-def _interval(one: Spread) -> str:
-    return f" ({one.low:+.4f} to {one.high:+.4f})" if math.isfinite(one.low) else ""
+    if kind == "leave-band-out":
+        return {"bands": bands_table(band_changes(results))}
+    matrix = mean_confusion(results, results.settings[0]) if kind == "repeat" else None
+    return {} if matrix is None else {"confusion": matrix.table()}
 
 
 def _point(results: Results, setting: Setting) -> dict[str, Any]:
@@ -150,7 +87,8 @@ def _point(results: Results, setting: Setting) -> dict[str, Any]:
 def _tables(results: Results) -> list[str]:
     """Return the tables of means and of paired differences, as Markdown."""
     percent = f"{100 * results.confidence:g}%"
-    lines = [f"Means over the trainings, with standard deviation and {percent} interval of the mean:", ""]
+    lines = [*_further_lines(results, percent)]
+    lines += [f"Means over the trainings, with standard deviation and {percent} interval of the mean:", ""]
     header = [*results.grid.axes, "n", *results.headlines]
     rows = [
         [*_values(one), results.spread(one, "rmse").n,
@@ -168,6 +106,24 @@ def _tables(results: Results) -> list[str]:
         ]  # fmt: skip
         lines += markdown_table([*results.grid.axes, "minus", "n", *results.headlines], rows)
     return lines
+
+
+def _further_lines(results: Results, percent: str) -> Iterator[str]:
+    """Yield the tables that only some experiments have."""
+    kind = results.grid.experiment.name
+    matrix = mean_confusion(results, results.settings[0]) if kind == "repeat" else None
+    if matrix is not None and len(matrix.names) <= MOST_CLASSES:
+        yield (f"Confusion matrix in per cent, mean ± standard deviation of {matrix.n} trainings; rows are what "
+               "people say and sum to 100, columns what the network says:")  # fmt: skip
+        yield ""
+        yield from (*markdown_table(*matrix.rows()), "")
+    changes = band_changes(results) if kind == "leave-band-out" else []
+    if changes:
+        of = "the paired differences, by Student's t" if len(results.found) > 1 else "the change on these stamps"
+        yield ("Per cent of the stamps that are called as people do, of all and of each class; when a band is zero, "
+               f"after a colon the change in percentage points with the {percent} interval of {of}:")  # fmt: skip
+        yield ""
+        yield from (*markdown_table(*band_rows(changes, results.answers)), "")
 
 
 def _values(setting: Setting) -> list[str]:
@@ -196,7 +152,8 @@ def _page(results: Results, report: dict[str, Any], account: Account) -> Iterato
         yield ""
     failed = f", {len(account.failures)} failed" if account.failures else ""
     done = report["trainings"]["done"]
-    yield f"`catmorph experiment {grid.experiment.name}`: {done} of {account.total} trainings{failed}."
+    what = "trainings" if grid.given is None else "checkpoints"
+    yield f"`catmorph experiment {grid.experiment.name}`: {done} of {account.total} {what}{failed}."
     yield ""
     yield from (f"- {markdown_text(line)}" for line in _settings(grid))
     yield ""
@@ -207,7 +164,8 @@ def _page(results: Results, report: dict[str, Any], account: Account) -> Iterato
         yield ""
         yield from _tables(results)
         yield ""
-        yield SPLITS_NOTE
+        if grid.given is None:
+            yield SPLITS_NOTE
     if account.failures:
         yield from ("", "## Failed trainings", "")
         yield from markdown_table(["training", "reason"], list(account.failures.items()))
@@ -220,6 +178,10 @@ def markdown_long(text: str) -> str:
 
 def _settings(grid: Grid) -> Iterator[str]:
     section = grid.section
+    if grid.given is not None:
+        yield f"checkpoint {grid.given.name}, network {section.model}; nothing is trained"
+        yield ", ".join(f"{name} {one}" for name, one in versions().items())
+        return
     yield f"network {section.model}, " + (f"starting from {grid.start.name}" if grid.start else "from scratch")
     yield (f"at most {section.epochs} epochs of {section.batches_per_epoch} batches of {section.batch}, patience "
            f"{section.patience}, learning rate {section.learning_rate:g}, loss {section.loss}")  # fmt: skip

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from catmorph.experiments.plan import NO_FILTER, Grid, Setting, Value
+from catmorph.experiments.measures import answers
+from catmorph.experiments.plan import NO_BAND, Grid, Setting, Value
 from catmorph.schemes import load_scheme
 
 HEADLINES = ("rmse", "rmse_authors", "cross_entropy", "accuracy", "macro_f1")
@@ -65,16 +66,21 @@ class Results:
     ----------
     classes : tuple of str
         The scheme's, in its order.
+    answers : tuple of str
+        Rows and columns of the confusion matrices: the classes; of a single yes/no question no and yes.
+    found : sequence of dict
     table : DataFrame
         One row a training: the axes of the grid, ``repeat``, ``seed``, ``epochs``, ``best_epoch``, and every
-        measure. Where filters are set to zero in the test stamps, one more row for each of them.
+        measure. Where bands are set to zero in the test stamps, one more row for each of them.
     """
 
     def __init__(self, grid: Grid, found: Sequence[dict[str, Any]]):
         self.grid = grid
         self.confidence = grid.recipe.evaluation.confidence
-        self.classes = load_scheme(grid.recipe.scheme).class_names
-        self.table = pd.DataFrame([row for one in found for row in _rows(one, self.classes)])
+        scheme = load_scheme(grid.recipe.scheme)
+        self.classes, self.answers = scheme.class_names, answers(scheme)
+        self.found = found
+        self.table = pd.DataFrame([row for one in found for row in _rows(one, self.answers)])
 
     @property
     def measures(self) -> list[str]:
@@ -160,21 +166,27 @@ def stops_gaining(sizes: Sequence[float], spreads: Sequence[Spread]) -> float | 
                 if one.mean <= best.mean + best.error)  # fmt: skip
 
 
-def _rows(found: dict[str, Any], classes: Sequence[str]) -> Iterator[dict[str, Value]]:
-    """Yield the row of a training, and one for each filter that was set to zero in its test stamps."""
+def _rows(found: dict[str, Any], answers: Sequence[str]) -> Iterator[dict[str, Value]]:
+    """Yield the row of a training, and one for each band that was set to zero in its test stamps."""
     setting: dict[str, Value] = dict(found["setting"])
     about = {"repeat": found["repeat"], "seed": found["seed"]}
-    measured = dict(_numbers(found["metrics"]))
-    if "confusion" in found["metrics"]:
-        measured |= dict(_fractions(np.asarray(found["metrics"]["confusion"], dtype=np.float64), classes))
+    measured = _measured(found["metrics"], answers)
     measured |= {f"validation_{name}": value for name, value in found["validation"].items()}
     for view, errors in found["views"].items():
         measured |= {f"{name}, {view}": errors[name] for name in ("rmse", "rmse_authors")}
     epochs = {name: found[name] for name in ("epochs", "best_epoch")}
     yield {**setting, **about, **epochs, **measured}
-    for errors in found["zeroed"]:
-        zeroed = {axis: errors["band"] if value == NO_FILTER else value for axis, value in setting.items()}
-        yield {**zeroed, **about, **epochs, **{name: errors[name] for name in ("rmse", "rmse_authors")}}
+    for entry in found.get("zeroed", ()):
+        zeroed = {axis: entry["band"] if value == NO_BAND else value for axis, value in setting.items()}
+        yield {**zeroed, **about, **epochs, **_measured(entry["metrics"], answers)}
+
+
+def _measured(metrics: dict[str, Any], answers: Sequence[str]) -> dict[str, float]:
+    """Return the numbers of metrics and of their confusion matrix, by name."""
+    measured = dict(_numbers(metrics))
+    if "confusion" in metrics:
+        measured |= dict(_fractions(np.asarray(metrics["confusion"], dtype=np.float64), answers))
+    return measured
 
 
 def _numbers(metrics: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
@@ -186,8 +198,9 @@ def _numbers(metrics: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, f
             yield f"{prefix}{name}", float(value)
 
 
-def _fractions(matrix: np.ndarray, classes: Sequence[str]) -> Iterator[tuple[str, float]]:
-    """Yield the fraction of the stamps of each class (by people) that is called each class."""
-    for human, row in zip(classes, matrix, strict=True):
-        for model, count in zip(classes, row, strict=True):
+def _fractions(matrix: np.ndarray, answers: Sequence[str]) -> Iterator[tuple[str, float]]:
+    """Yield the number of stamps of each class (by people), and the fraction of them that is called each class."""
+    for human, row in zip(answers, matrix, strict=True):
+        yield f"stamps, {human}", float(row.sum())
+        for model, count in zip(answers, row, strict=True):
             yield f"called {model}, {human}", float(count / row.sum()) if row.sum() else math.nan

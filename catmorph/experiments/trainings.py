@@ -9,22 +9,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
 
 import numpy as np
 
 from catmorph.errors import CatmorphError
-from catmorph.evaluation.metrics import authors_rmse, rmse
-from catmorph.experiments.plan import Grid, Point
+from catmorph.evaluation.run import choose_subset
+from catmorph.experiments.measures import Logits, by_view, metrics, with_answers, without_bands
+from catmorph.experiments.plan import ZEROED, Grid, Point
 from catmorph.experiments.prepared import opened
 from catmorph.files import digest_json, read_sealed, write_sealed
 from catmorph.labels import LabelledStamps
 from catmorph.models.card import own_version
 from catmorph.recipe import Recipe, TrainingSection
 from catmorph.schemes import load_scheme
-
-if TYPE_CHECKING:
-    from catmorph.training.fit import TrainingResult
 
 CODE_VERSION = 1
 """Raised when what a training measures changes; part of its fingerprint."""
@@ -33,13 +31,15 @@ DESCRIPTIVE = {"output", "title", "licence", "purpose", "start"}
 
 
 CHECKPOINT = "net.safetensors"
+TEST_BATCH = 128
 
 
 @dataclass(frozen=True)
 class Task:
     """Everything a worker needs for one training: paths and settings, no pixels.
 
-    `fingerprint` is of all that decides the result; `stamps` the folder that `prepare` filled.
+    `fingerprint` is of all that decides the result; `stamps` the folder that `prepare` filled; `wants` what is
+    measured beside the metrics; `given` a checkpoint that is tested as it is, instead of a training.
     """
 
     point: Point
@@ -52,6 +52,8 @@ class Task:
     device: str
     threads: int
     keep: bool
+    wants: tuple[str, ...] = ()
+    given: Path | None = None
 
     @property
     def checkpoint(self) -> Path:
@@ -63,7 +65,7 @@ class Task:
         found = read_sealed(self.result)
         if found is None or found.get("fingerprint") != self.fingerprint or "reason" in found:
             return None
-        return None if self.keep and not self.checkpoint.exists() else found
+        return None if self.keep and self.given is None and not self.checkpoint.exists() else found
 
 
 def training_fingerprint(grid: Grid, point: Point, stamps: str, start: str | None) -> str:
@@ -72,16 +74,19 @@ def training_fingerprint(grid: Grid, point: Point, stamps: str, start: str | Non
     Parameters
     ----------
     stamps, start : str
-        Fingerprint of the labelled stamps; sha256 of the checkpoint that fine-tuned trainings start from.
+        Fingerprint of the labelled stamps; sha256 of the checkpoint that fine-tuned trainings start from, or that
+        is tested as it is.
     """
     section = grid.section_of(point)
     return digest_json({
         "stamps": stamps,
         "scheme": grid.recipe.scheme,
         "section": section.model_dump(mode="json", exclude=DESCRIPTIVE),
-        "start": start if section.start else None,
+        "start": start if section.start or grid.given else None,
         "code": CODE_VERSION,
         "versions": versions(),
+        **({"wants": grid.experiment.wants} if grid.experiment.wants else {}),
+        **({"given": True} if grid.given else {}),
     })
 
 
@@ -102,7 +107,7 @@ def train_point(task: Task) -> dict[str, Any]:
         "seed": task.section.seed, "versions": versions(), "threads": task.threads,
     }  # fmt: skip
     try:
-        found |= _train(task)
+        found |= _outcome(task)
     except (CatmorphError, MemoryError, RuntimeError) as error:
         found["reason"] = " ".join(str(error).split()) or type(error).__name__
     found["seconds"] = round(time.monotonic() - start, 3)
@@ -114,68 +119,74 @@ def train_point(task: Task) -> dict[str, Any]:
     return found
 
 
-def _train(task: Task) -> dict[str, Any]:
+def _outcome(task: Task) -> dict[str, Any]:
     # Lightning and torch take seconds to import.
     from catmorph.models.device import resolve_device
-    from catmorph.training.fit import train
 
     device = resolve_device(task.device)
     data = opened(task.stamps)
+    tested = _given(task, data, device) if task.given else _trained(task, data, device)
+    predicted = load_scheme(task.recipe.scheme).probabilities(tested.logits)
+    return {
+        "metrics": with_answers(tested.metrics, predicted, data.fractions[tested.rows]),
+        "views": by_view(predicted, data, tested.rows),
+        "device": device,
+        **tested.told,
+        **_wanted(task, data, tested, device),
+    }
+
+
+@dataclass(frozen=True)
+class _Tested:
+    """A network that was tested: its file, the rows of the test stamps, their logits, and what else is told of it."""
+
+    checkpoint: Path
+    rows: np.ndarray
+    logits: np.ndarray
+    metrics: dict[str, Any]
+    told: dict[str, Any]
+
+
+def _trained(task: Task, data: LabelledStamps, device: str) -> _Tested:
+    from catmorph.training.fit import train
+
     # A GPU trains faster than the state of every epoch is written.
     state = task.folder / "state" if device == "cpu" else None
     section = task.section.model_copy(update={"output": str(task.checkpoint)})
     result = train(data, task.recipe, section, device=device, threads=task.threads, log_dir=state, progress=False)
-    return {
-        "metrics": result.metrics,
-        "views": _by_view(task, data, result),
-        "zeroed": _zeroed(task, data, result, device),
-        "validation": _at_best(result.curve, result.best_epoch),
-        "stamps": result.split.counts(),
-        "epochs": result.epochs,
-        "best_epoch": result.best_epoch,
-        "device": device,
-    }
+    told = {
+        "validation": _at_best(result.curve, result.best_epoch), "stamps": result.split.counts(),
+        "epochs": result.epochs, "best_epoch": result.best_epoch,
+    }  # fmt: skip
+    return _Tested(task.checkpoint, result.split.test, result.test_logits, result.metrics, told)
 
 
-def _by_view(task: Task, data: LabelledStamps, result: TrainingResult) -> dict[str, Any]:
-    """Return both RMSEs of the test stamps of each view."""
-    predicted = load_scheme(task.recipe.scheme).probabilities(result.test_logits)
-    fractions, views = data.fractions[result.split.test], np.asarray(data.views)[result.split.test].astype(str)
-    found = {}
-    for view in sorted(set(views)):
-        rows = views == view
-        found[view] = _errors(predicted[rows], fractions[rows])
+def _given(task: Task, data: LabelledStamps, device: str) -> _Tested:
+    """Test a checkpoint that is there: on the test subset of its split file, without one on all stamps."""
+    given = cast(Path, task.given)
+    scheme, chosen = load_scheme(task.recipe.scheme), choose_subset(given, data, None)
+    logits = _predictor(given, device)(np.asarray(data.inputs[chosen.rows]))
+    found = metrics(scheme.probabilities(logits), data, chosen.rows, scheme)
+    told = {"validation": {}, "stamps": {"test": len(chosen.rows)}, "epochs": 0, "best_epoch": 0,
+            "note": chosen.note}  # fmt: skip
+    return _Tested(given, chosen.rows, logits, found, told)
+
+
+def _wanted(task: Task, data: LabelledStamps, tested: _Tested, device: str) -> dict[str, Any]:
+    """Return what the experiment wants to know beside the metrics."""
+    found: dict[str, Any] = {}
+    if ZEROED in task.wants:
+        predict = _predictor(tested.checkpoint, device)
+        scheme = load_scheme(task.recipe.scheme)
+        found["zeroed"] = without_bands(predict, data, tested.rows, task.recipe, scheme)
     return found
 
 
-def _zeroed(task: Task, data: LabelledStamps, result: TrainingResult, device: str) -> list[dict[str, Any]]:
-    """Return both RMSEs of the test stamps with one band set to zero, for each band of a stamp with several."""
-    if "without" not in task.point.setting or data.inputs.shape[1] == 1:
-        return []
+def _predictor(checkpoint: Path, device: str) -> Logits:
     from catmorph.inference.predict import Predictor
     from catmorph.models.checkpoint import load_checkpoint
 
-    predictor = Predictor(load_checkpoint(task.checkpoint), device=device, precision="float32", batch=128)
-    scheme, rows = load_scheme(task.recipe.scheme), result.split.test
-    found = []
-    for channel, band in enumerate(channel_names(task.recipe)):
-        inputs = np.array(data.inputs[rows])
-        inputs[:, channel] = 0.0
-        found.append({"band": band, **_errors(scheme.probabilities(predictor.logits(inputs)), data.fractions[rows])})
-    return found
-
-
-def channel_names(recipe: Recipe) -> tuple[str, ...]:
-    """Return what the channels of a stamp are called: the band, or the bands of several views."""
-    return tuple("/".join(dict.fromkeys(bands)) for bands in zip(*recipe.all_views.values(), strict=True))
-
-
-def _errors(predicted: np.ndarray, fractions: np.ndarray) -> dict[str, Any]:
-    return {
-        "stamps": len(fractions),
-        "rmse": round(rmse(predicted, fractions), 6),
-        "rmse_authors": round(authors_rmse(predicted, fractions), 6),
-    }
+    return Predictor(load_checkpoint(checkpoint), device=device, precision="float32", batch=TEST_BATCH).logits
 
 
 def _at_best(curve: Path, epoch: int) -> Mapping[str, float]:

@@ -36,7 +36,7 @@ class ExperimentSection(Section):
     )
     splits: int = Field(10, ge=1, description="learning-curve, filter-importance, crop-size, learning-rate: trainings "
                         "at each point, each with its own random split")
-    repeats: int = Field(20, ge=1, description="freezing, repeat: trainings at each point")
+    repeats: int = Field(20, ge=1, description="freezing, repeat, leave-band-out: trainings at each point")
     stages: Strings = Field((), description="freezing: stages of the network before which all is frozen; default: its "
                             "inception modules, or all stages but the first")
     learning_rates: tuple[float, ...] = Field(

@@ -1,0 +1,106 @@
+"""What is measured of a network on labelled stamps, as plain numbers for a result file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from catmorph.evaluation.metrics import authors_rmse, rmse, rounded, summary
+from catmorph.labels import LabelledStamps
+from catmorph.recipe import Recipe
+from catmorph.schemes import Scheme
+
+Logits = Callable[[np.ndarray], np.ndarray]
+"""Normalised stamps (n, channel, y, x) -> logits (n, class)."""
+
+EVERYTHING = "all"
+"""The entry of `changes` that is of all stamps; no class is called so."""
+
+
+def answers(scheme: Scheme) -> tuple[str, ...]:
+    """Return the rows and columns of a confusion matrix: the classes; of a single yes/no question both answers."""
+    names = scheme.class_names
+    return names if len(names) > 1 else (f"not {names[0]}", names[0])
+
+
+def decided(values: np.ndarray) -> np.ndarray:
+    """Return the number of the answer that each row of probabilities or vote fractions (n, class) gives, (n,).
+
+    It is the largest, the first of equal ones; of a single yes/no question yes (1) from 1/2 on.
+    """
+    values = np.asarray(values)
+    return (values[:, 0] >= 0.5).astype(np.int64) if values.shape[1] == 1 else np.argmax(values, axis=1)
+
+
+def metrics(predicted: np.ndarray, data: LabelledStamps, rows: np.ndarray, scheme: Scheme) -> dict[str, Any]:
+    """Return what a checkpoint's card says of its test subset, for probabilities (n, class) of the stamps `rows`."""
+    votes = None if data.votes is None else data.votes[rows]
+    found = summary(predicted, data.fractions[rows], scheme.class_names, votes)
+    return with_answers(found, predicted, data.fractions[rows])
+
+
+def with_answers(found: dict[str, Any], predicted: np.ndarray, fractions: np.ndarray) -> dict[str, Any]:
+    """Return metrics whose confusion matrix and accuracy, of a single question, are of the answers no and yes."""
+    if fractions.shape[1] > 1:
+        return found
+    human, model = decided(fractions), decided(predicted)
+    matrix = np.bincount(2 * human + model, minlength=4).reshape(2, 2)
+    return found | {"confusion": matrix.tolist(), "accuracy": round(float(np.mean(human == model)), 6)}
+
+
+def by_view(predicted: np.ndarray, data: LabelledStamps, rows: np.ndarray) -> dict[str, Any]:
+    """Return both RMSEs of the stamps of each view among `rows`."""
+    fractions, views = data.fractions[rows], np.asarray(data.views)[rows].astype(str)
+    return {
+        view: rounded({
+            "stamps": int(np.count_nonzero(views == view)),
+            "rmse": rmse(predicted[views == view], fractions[views == view]),
+            "rmse_authors": authors_rmse(predicted[views == view], fractions[views == view]),
+        })
+        for view in sorted(set(views))
+    }
+
+
+def without_bands(
+    logits: Logits, data: LabelledStamps, rows: np.ndarray, recipe: Recipe, scheme: Scheme
+) -> list[dict[str, Any]]:
+    """Return what is measured when one band of the stamps `rows` is set to zero, for each band in turn.
+
+    Each entry has ``band``, ``metrics`` and ``changes`` (see `changes`). A band is zero in what the network sees, after
+    normalisation, as that of a candidate without an image in it (Wei et al. 2020).
+    """
+    before = decided(scheme.probabilities(logits(np.asarray(data.inputs[rows]))))
+    found = []
+    for channel, band in enumerate(channel_names(recipe)):
+        inputs = np.array(data.inputs[rows])
+        inputs[:, channel] = 0.0
+        predicted = scheme.probabilities(logits(inputs))
+        human = decided(data.fractions[rows])
+        found.append({
+            "band": band, "metrics": metrics(predicted, data, rows, scheme),
+            "changes": changes(human, before, decided(predicted), answers(scheme)),
+        })  # fmt: skip
+    return found
+
+
+def changes(human: np.ndarray, before: np.ndarray, after: np.ndarray, names: tuple[str, ...]) -> dict[str, list[int]]:
+    """Count the stamps that are called as people do [both times, before only, after only, never].
+
+    Returns
+    -------
+    dict
+        By class of the people, and of all stamps (`EVERYTHING`).
+    """
+    def counted(rows: np.ndarray) -> list[int]:
+        one, other = (before == human)[rows], (after == human)[rows]
+        return [int(np.count_nonzero(cell)) for cell in (one & other, one & ~other, ~one & other, ~one & ~other)]
+
+    found = {name: counted(human == number) for number, name in enumerate(names)}
+    return {EVERYTHING: counted(np.ones(len(human), bool)), **found}
+
+
+def channel_names(recipe: Recipe) -> tuple[str, ...]:
+    """Return what the channels of a stamp are called: the band, or the bands of several views."""
+    return tuple("/".join(dict.fromkeys(bands)) for bands in zip(*recipe.all_views.values(), strict=True))
