@@ -5,11 +5,13 @@ import json
 import numpy as np
 import pytest
 from scipy.special import log_softmax
+from scipy.stats import binomtest
 from sklearn import metrics as sk
 
 from catmorph.errors import UsageError
 from catmorph.evaluation import additive, metrics, metrics_of
 from catmorph.evaluation.calibration import fit_temperature
+from catmorph.evaluation.classification import classification_report
 from catmorph.evaluation.curves import WeightedAreas, curves
 from catmorph.evaluation.groups import binned
 from catmorph.evaluation.reliability import ece_of_votes, reliability
@@ -155,17 +157,54 @@ def test_the_floor_of_the_calibration_error_is_what_repeated_votes_show(kind):
     assert ece_of_votes(p, np.zeros(300), 15, kind) is None
 
 
+# True and false negatives and positives of cluster members by colour region, as published.
+REGIONS = {"red sequence": (69, 9, 12, 59), "green valley": (88, 1, 0, 1), "blue cloud": (76, 4, 2, 14)}
+
+
+def binary(tn, fp, fn, tp):
+    return np.repeat([0, 0, 1, 1], [tn, fp, fn, tp]), np.repeat([0, 1, 0, 1], [tn, fp, fn, tp])
+
+
+@pytest.mark.parametrize(("region", "accuracy"), list(zip(REGIONS, (0.86, 0.99, 0.94), strict=True)))
+def test_published_counts_of_a_region_give_its_accuracy(region, accuracy):
+    report = classification_report(*binary(*REGIONS[region]), ("background", "cluster"))
+    assert round(value(report["accuracy"]), 2) == accuracy
+
+
 def test_published_counts_give_the_published_scores():
-    # 335 objects, 14 + 14 off the diagonal: precision, recall and F1 .94 and .84, accuracy .92.
-    human = np.repeat([0, 0, 1, 1], [233, 14, 14, 74])
-    model = np.repeat([0, 1, 0, 1], [233, 14, 14, 74])
-    result = metrics_of(np.eye(2)[model], np.eye(2)[human], ("background", "cluster"), section=FAST)
+    total = [sum(counts) for counts in zip(*REGIONS.values(), strict=True)]
+    assert total == [233, 14, 14, 74]
+    human, model = binary(*total)
+    result = metrics_of(np.eye(2)[model], np.eye(2)[human], ("background", "cluster"), section=FAST)["report"]
+    alone = metrics_of(np.eye(2)[model][:, 1:], np.eye(2)[human][:, 1:], ("cluster",), section=FAST, kind="sigmoid")
+    assert list(alone["report"]["classes"].values()) == list(result["classes"].values())
     for name, score, support in (("background", 0.94, 247), ("cluster", 0.84, 88)):
         one = result["classes"][name]
-        assert [round(value(one[key]), 2) for key in ("purity", "completeness", "f1")] == [score] * 3
-        assert one["voted"] == support
+        assert [round(value(one[key]), 2) for key in ("precision", "recall", "f1")] == [score] * 3
+        assert one["support"] == support
     assert round(value(result["accuracy"]), 2) == 0.92
-    assert result["accuracy"]["count"] == 307
+    assert (result["accuracy"]["count"], result["accuracy"]["of"]) == (307, 335)
+    interval = binomtest(74, 88).proportion_ci(method="exact")
+    assert result["classes"]["cluster"]["recall"]["exact"] == pytest.approx((interval.low, interval.high), abs=1e-6)
+    wanted = sk.classification_report(human, model, output_dict=True)
+    for name in ("macro", "weighted"):
+        given = wanted[f"{name} avg"]
+        assert [result["averages"][name][key] for key in ("precision", "recall", "f1", "support")] == pytest.approx(
+            [given[key] for key in ("precision", "recall", "f1-score", "support")], abs=1e-6)  # fmt: skip
+
+
+def test_a_class_that_is_never_predicted():
+    report = classification_report(np.array([0, 0, 1]), np.array([0, 0, 0]), ("a", "b", "c"))
+    second, third = report["classes"]["b"], report["classes"]["c"]
+    assert second["precision"] == {"value": None, "reason": "no stamp is predicted to be of it", "count": 0, "of": 0,
+                                   "exact": None}  # fmt: skip
+    assert (value(second["recall"]), value(second["f1"]), second["support"]) == (0, 0, 1)
+    assert third["f1"] == {"value": None, "reason": "no stamp is of it, as voted or predicted"}
+    # As scikit-learn: over the classes that occur, undefined as 0.
+    assert report["averages"]["macro"]["precision"] == pytest.approx(1 / 3)
+    nothing = classification_report(np.empty(0, int), np.empty(0, int), ("a", "b"))
+    assert nothing["accuracy"]["reason"] == "no stamps"
+    assert nothing["averages"]["macro"]["f1"] is None
 
 
 # Intervals
@@ -274,7 +313,10 @@ def test_independent_questions():
         human, model = f[:, i] >= 0.5, p[:, i] >= 0.5
         (tn, fp), (fn, tp) = sk.confusion_matrix(human, model)
         counts = {"true_positive": tp, "false_positive": fp, "false_negative": fn, "true_negative": tn}
-        assert result["binary"][name]["all"] == counts
+        told = result["binary"][name]["all"]
+        assert {key: told[key] for key in counts} == counts
+        scores = [tool(human, model) for tool in (sk.recall_score, sk.precision_score, sk.accuracy_score)]
+        assert [value(told[key]) for key in ("tpr", "precision", "accuracy")] == pytest.approx(scores, abs=1e-6)
         one = result["classes"][name]
         assert value(one["class_accuracy"]) == pytest.approx(sk.accuracy_score(human, model), abs=1e-6)
         assert value(one["f1"]) == pytest.approx(sk.f1_score(human, model), abs=1e-6)
@@ -282,6 +324,22 @@ def test_independent_questions():
     entropy = [-f[:, i] * np.log(p[:, i]) - (1 - f[:, i]) * np.log1p(-p[:, i]) for i in range(3)]
     assert value(result["cross_entropy"]) == pytest.approx(np.mean(entropy), abs=1e-5)
     assert "confusion" not in result
+    same = f.argmax(axis=1) == p.argmax(axis=1)
+    assert result["argmax_accuracy"]["count"] == same.sum()
+    assert value(result["argmax_accuracy"]) == pytest.approx(same.mean(), abs=1e-6)
+
+
+def test_yes_is_said_from_the_threshold():
+    p, f = np.array([[0.3], [0.7], [0.8], [0.2]]), np.array([[1.0], [1.0], [0.0], [0.0]])
+    counts = ("true_positive", "false_positive", "false_negative", "true_negative")
+    for threshold, wanted in ((0.5, (1, 1, 1, 1)), (0.7, (1, 1, 1, 1)), (0.75, (0, 1, 2, 1)), (0.3, (2, 1, 0, 1))):
+        result = metrics_of(p, f, ("bar",), kind="sigmoid", section=EvaluationSection(threshold=threshold))
+        told = result["binary"]["bar"]["all"]
+        assert tuple(told[key] for key in counts) == wanted
+        assert (told["stamps"], told["positives"], result["threshold"]) == (4, 2, threshold)
+        assert result["classes"]["bar"]["completeness"]["count"] == wanted[0]
+    assert result["report"]["classes"]["yes"]["recall"]["value"] == 1
+    assert "argmax_accuracy" not in result
 
 
 # Real labels
@@ -334,8 +392,8 @@ def test_the_temperature_has_the_least_cross_entropy():
 
 def test_logits_that_no_temperature_calibrates():
     logits = np.random.default_rng(4).normal(0, 2, (200, 3))
-    with pytest.raises(UsageError, match=r"no temperature from 0\.05 to 20 calibrates this checkpoint"):
-        fit_temperature(-logits, load_scheme("clash").probabilities(logits))
+    with pytest.raises(UsageError, match=r"^net\.safetensors: no temperature from 0\.05 to 20 calibrates this"):
+        fit_temperature(-logits, load_scheme("clash").probabilities(logits), where="net.safetensors")
 
 
 # Groups

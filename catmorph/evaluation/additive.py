@@ -64,7 +64,8 @@ class SourceSums:
 
 
 def source_sums(
-    probabilities: np.ndarray, fractions: np.ndarray, sources: np.ndarray, *, kind: Form, bins: int
+    probabilities: np.ndarray, fractions: np.ndarray, sources: np.ndarray, *, kind: Form, bins: int,
+    threshold: float = 0.5,
 ) -> SourceSums:
     """Add up what the metrics need of each source.
 
@@ -75,12 +76,14 @@ def source_sums(
         Number of each stamp's source, from 0.
     bins : int
         Bins of equal width in probability, for the expected calibration error.
+    threshold : float
+        Probability from which a network says yes to an independent question.
     """
     table: np.ndarray | None = None
     shapes: dict[str, tuple[int, ...]] = {}
     for start in range(0, len(fractions), _STAMPS_AT_ONCE):
         rows = slice(start, start + _STAMPS_AT_ONCE)
-        terms = _terms(probabilities[rows], fractions[rows], kind, bins)
+        terms = _terms(probabilities[rows], fractions[rows], kind, bins, threshold)
         shapes = {name: value.shape[1:] for name, value in terms.items()}
         columns = np.concatenate([value.reshape(len(value), -1) for value in terms.values()], axis=1)
         members = csr_array((np.ones(len(columns)), (sources[rows], np.arange(len(columns)))),
@@ -91,7 +94,7 @@ def source_sums(
     return SourceSums(table, shapes, kind)
 
 
-def _terms(probabilities: np.ndarray, fractions: np.ndarray, kind: Form, bins: int) -> Terms:
+def _terms(probabilities: np.ndarray, fractions: np.ndarray, kind: Form, bins: int, threshold: float) -> Terms:
     p, f = np.asarray(probabilities, dtype=np.float64), np.asarray(fractions, dtype=np.float64)
     square = np.square(p - f)
     gaps = np.zeros((*p.shape, bins))
@@ -103,7 +106,7 @@ def _terms(probabilities: np.ndarray, fractions: np.ndarray, kind: Form, bins: i
         "cross_entropy": cross_entropies(p, f, kind),
         "gaps": gaps,
     }
-    human, model, kept = decisions(p, f, kind)
+    human, model, kept = decisions(p, f, kind, threshold)
     return terms | {
         "human": (human[:, None] & kept).astype(np.float64),
         "model": (model[:, None] & kept).astype(np.float64),
@@ -114,12 +117,14 @@ def _terms(probabilities: np.ndarray, fractions: np.ndarray, kind: Form, bins: i
     }
 
 
-def decisions(p: np.ndarray, f: np.ndarray, kind: Form) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def decisions(
+    p: np.ndarray, f: np.ndarray, kind: Form, threshold: float = 0.5
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the classes that people and the network decide for, and which stamps are kept.
 
     For classes that exclude each other that is the most voted and the most probable class (the first of equal
-    ones); for independent questions every class with a fraction or probability of at least 1/2; for a tree the
-    answers on the way down it (`catmorph.schemes.tree.Tree.path_taken`).
+    ones); for independent questions every class with a fraction of at least 1/2, or a probability of at least
+    `threshold`; for a tree the answers on the way down it (`catmorph.schemes.tree.Tree.path_taken`).
 
     Returns
     -------
@@ -130,7 +135,7 @@ def decisions(p: np.ndarray, f: np.ndarray, kind: Form) -> tuple[np.ndarray, np.
     if isinstance(kind, Tree):
         return kind.path_taken(f), kind.path_taken(p), np.ones((len(p), 1, 1), bool)
     if kind == "sigmoid":
-        return f >= 0.5, p >= 0.5, np.ones((len(p), 1, 1), bool)
+        return f >= 0.5, p >= threshold, np.ones((len(p), 1, 1), bool)
     classes = np.arange(p.shape[1])
     kept = p.max(axis=1)[:, None] >= np.array(THRESHOLDS)
     return f.argmax(axis=1)[:, None] == classes, p.argmax(axis=1)[:, None] == classes, kept[:, :, None]

@@ -14,7 +14,9 @@ RANGE = (0.05, 20.0)
 """Temperatures that are looked at; a network whose best one is outside is not merely badly calibrated."""
 
 
-def fit_temperature(logits: np.ndarray, fractions: np.ndarray, kind: Form = "softmax") -> float:
+def fit_temperature(
+    logits: np.ndarray, fractions: np.ndarray, kind: Form = "softmax", *, where: object = None
+) -> float:
     """Return the temperature T for which the probabilities of logits / T have the least cross-entropy.
 
     The cross-entropy of vote fractions is convex in 1 / T, so that there is one minimum; that of a tree, whose logits
@@ -25,6 +27,8 @@ def fit_temperature(logits: np.ndarray, fractions: np.ndarray, kind: Form = "sof
     logits, fractions : ndarray, shape (n, class)
         Of stamps that the network was not trained on.
     kind : {"softmax", "sigmoid"} or Tree
+    where : str or path, optional
+        The checkpoint, for the message.
 
     Returns
     -------
@@ -52,6 +56,6 @@ def fit_temperature(logits: np.ndarray, fractions: np.ndarray, kind: Form = "sof
         raise UsageError(
             f"no temperature from {RANGE[0]:g} to {RANGE[1]:g} calibrates this checkpoint: the best is at "
             f"{np.exp(best.x):.3g}",
-            hint="its answers do not follow the votes of the validation subset; train it on",
+            where=where, hint="its answers do not follow the votes of the validation subset; train it on",
         )
     return float(f"{np.exp(best.x):.6g}")

@@ -17,6 +17,7 @@ from catmorph.evaluation.additive import (
     gap_signs,
     source_sums,
 )
+from catmorph.evaluation.classification import ANSWERS, classification_report, proportion, question_report
 from catmorph.evaluation.curves import WeightedAreas, sklearn_metrics, undefined
 from catmorph.evaluation.reliability import ece_of_votes, reliability
 from catmorph.recipe.evaluation import EvaluationSection
@@ -53,7 +54,7 @@ def metrics_of(
         What each stamp's source is, in numbers or names: the bootstrap draws whole sources. Default: every
         stamp is a source of its own.
     section : EvaluationSection, optional
-        Agreement, bins, confidence, resamples and seed; default: those of a recipe that says nothing.
+        Agreement, threshold, bins, confidence, resamples and seed; default: those of a recipe that says nothing.
     kind : {"softmax", "sigmoid"} or Tree
         Whether the classes exclude each other, are independent questions, or are the answers of a tree.
 
@@ -74,9 +75,9 @@ def metrics_of(
     p, f, names = np.asarray(probabilities, np.float64), np.asarray(fractions, np.float64), tuple(names)
     _check(p, f, names)
     source = np.arange(len(f)) if sources is None else np.unique(np.asarray(sources), return_inverse=True)[1].ravel()
-    sums = source_sums(p, f, source, kind=kind, bins=section.reliability_bins)
+    sums = source_sums(p, f, source, kind=kind, bins=section.reliability_bins, threshold=section.threshold)
     totals = sums.totals()
-    human, model, _ = decisions(p, f, kind)
+    human, model, _ = decisions(p, f, kind, section.threshold)
     areas = {name: _Areas(p[:, i], human[:, i]) for i, name in enumerate(names)}
     numbers = _Numbers(additive_metrics(totals, kind), areas, section)
     count = int(source.max()) + 1
@@ -99,10 +100,7 @@ def metrics_of(
     if kind == "softmax":
         result |= _exclusive(p, f, names, section, numbers, totals)
     else:
-        result["binary"] = {
-            name: _binary(human[:, i], model[:, i], metrics.agreed(f, section.agreement, kind)[:, i])
-            for i, name in enumerate(names)
-        }
+        result |= _independent(p, f, names, section, human, model)
     result["reliability"] = {
         "all": _diagram(p, f, section.reliability_bins),
         "classes": {name: _diagram(p[:, i], f[:, i], section.reliability_bins) for i, name in enumerate(names)},
@@ -242,6 +240,7 @@ def _exclusive(
 ) -> Record:
     agree = metrics.agreed(f, section.agreement)
     return {
+        "report": classification_report(f.argmax(axis=1), p.argmax(axis=1), names, section.confidence),
         "confusion": _confusion(p, f, names),
         "confusion_agreed": {"agreement": section.agreement, **_confusion(p[agree], f[agree], names)},
         "thresholds": [
@@ -270,13 +269,22 @@ def _confusion(p: np.ndarray, f: np.ndarray, names: tuple[str, ...]) -> Record:
     return found | {"counts": counts.tolist(), "row_fractions": rows}
 
 
-def _binary(human: np.ndarray, model: np.ndarray, agree: np.ndarray) -> Record:
-    def table(rows: np.ndarray) -> Record:
-        h, m = human[rows], model[rows]
-        pairs = {"true_positive": h & m, "false_positive": ~h & m, "false_negative": h & ~m, "true_negative": ~h & ~m}
-        return {name: int(np.count_nonzero(value)) for name, value in pairs.items()}
-
-    return {"all": table(np.ones(len(human), bool)), "agreed": table(agree)}
+def _independent(
+    p: np.ndarray, f: np.ndarray, names: tuple[str, ...], section: EvaluationSection, human: np.ndarray,
+    model: np.ndarray,
+) -> Record:
+    """Return what is told of independent questions; one alone has a report of its two answers."""
+    agree = metrics.agreed(f, section.agreement, "sigmoid")
+    found: Record = {"threshold": section.threshold, "binary": {}}
+    for i, name in enumerate(names):
+        rows = {"all": np.ones(len(f), bool), "agreed": agree[:, i]}
+        found["binary"][name] = {which: question_report(human[kept, i], model[kept, i], section.confidence)
+                                 for which, kept in rows.items()}
+    if len(names) == 1:
+        said, seen = (part[:, 0].astype(np.int64) for part in (human, model))
+        return found | {"report": classification_report(said, seen, ANSWERS, section.confidence)}
+    same = f.argmax(axis=1) == p.argmax(axis=1)
+    return found | {"argmax_accuracy": proportion(int(same.sum()), len(f), section.confidence, "no stamps")}
 
 
 def _diagram(p: np.ndarray, f: np.ndarray, bins: int) -> list[Record]:

@@ -12,6 +12,7 @@ import numpy as np
 from catmorph.errors import CatalogError, CatmorphError, UsageError
 from catmorph.evaluation.calibration import fit_temperature
 from catmorph.evaluation.groups import groupings
+from catmorph.evaluation.mergers import merger_tests
 from catmorph.evaluation.numbers import metrics_of
 from catmorph.files import digest, write_bytes, write_json
 from catmorph.labels import LabelledStamps, Split
@@ -112,9 +113,12 @@ def evaluate(
     logits = _logits(checkpoint, data, np.union1d(chosen.rows, fitting), device, shown)
     document = _document(checkpoint, card, data, recipe, chosen)
     document |= _measured(data.take(chosen.rows), scheme.probabilities(logits[chosen.rows]), recipe, scheme)
+    temperature = card.temperature
     if calibrate:
-        temperature = fit_temperature(logits[fitting], data.fractions[fitting], scheme.form)
+        fitted = (logits[fitting], data.fractions[fitting])
+        temperature = fit_temperature(*fitted, scheme.form, where=checkpoint)
         document["calibration"] = _calibrated(data, logits, chosen.rows, fitting, temperature, recipe, scheme)
+    document["merger"] = merger_tests(recipe, scheme, data.fractions[chosen.rows], logits[chosen.rows], temperature)
     new_card = _with_results(card, document)
     folder = evaluation_folder(checkpoint, out)
     files = _write(folder, document, data, chosen, logits, scheme)
@@ -302,6 +306,8 @@ def _with_results(card: Card, document: dict[str, Any]) -> Card:
         "completeness": {name: one["completeness"]["value"] for name, one in overall["classes"].items()},
         "purity": {name: one["purity"]["value"] for name, one in overall["classes"].items()},
     }
+    if document["merger"]:
+        found["merger"] = {**document["merger"], "subset": document["subset"]["name"]}
     calibration = document["calibration"]
     if calibration is None:
         kept = card.evaluation.get("calibrated")

@@ -16,6 +16,9 @@ class EvaluationSection(Section):
         0.75, gt=0, le=1, description="human vote fraction from which a stamp counts for the confusion matrix of "
         "agreed labels"
     )
+    threshold: float = Field(
+        0.5, gt=0, le=1, description="independent questions: probability from which the network says yes (P_th)"
+    )
     magnitude_edges: tuple[float, ...] = Field((), description="edges of the magnitude bins; default: quartiles")
     size_edges: tuple[float, ...] = Field((), description="edges of the size bins (arcsec); default: quartiles")
     reliability_bins: int = Field(15, ge=2, le=100, description="bins of the reliability diagram and of the ECE")

@@ -17,6 +17,7 @@ from catmorph.inference.members import all_temperatures
 from catmorph.quality import FAULTS
 from catmorph.recipe import Recipe
 from catmorph.release.assemble import omission
+from catmorph.release.card_tests import CardTest, card_test
 from catmorph.release.layout import Key, release_keys
 from catmorph.release.results import ChunkResult, Temperatures, read_results
 from catmorph.release.summary_text import summary_markdown, summary_table
@@ -25,6 +26,9 @@ from catmorph.workspace import RunFolder
 
 FAULTY_KINDS = ("bad_cell", "duplicate")
 """Kinds of rejected rows that are faults of the catalog (a cut is not)."""
+
+Tests = Mapping[str, CardTest]
+"""Classifier -> the test of its network."""
 
 _MOST_REASONS = 50
 
@@ -127,6 +131,7 @@ def summarize(run: RunFolder) -> Summary:
 def _values(run: RunFolder, counts: _Counts, used: Temperatures) -> dict[str, Any]:
     kinds, reasons = _rejections(run)
     recipe = run.recipe
+    tests = {name: card_test(recipe, name, counts.rules[name].merger, used[name]) for name in recipe.classifiers}
     return {
         "name": recipe.release.name,
         "title": recipe.title,
@@ -134,13 +139,13 @@ def _values(run: RunFolder, counts: _Counts, used: Temperatures) -> dict[str, An
         "classes": list(dict.fromkeys(name for one in counts.rules.values() for name in one.scheme.class_names)),
         "threshold": recipe.summary.threshold,
         "confidence": recipe.summary.confidence,
-        "merger": next(filter(None, map(_merger, counts.rules.values())), None),
+        "merger": _merger(counts.rules, tests),
         "classifiers": {name: _classifier(recipe, name, used[name]) for name in recipe.classifiers},
         "account": _account(run, counts, kinds, reasons),
         "faults": _faults(run, counts, kinds),
         "failures": _failures(run),
-        "views": _views(counts.rules, counts.views),
-        "fields": [_field(counts, name) for name in sorted(counts.fields)],
+        "views": _views(counts.rules, counts.views, tests),
+        "fields": [_field(counts, name, tests) for name in sorted(counts.fields)],
     }
 
 
@@ -154,11 +159,18 @@ def _classifier(recipe: Recipe, name: str, used: Sequence[float]) -> dict[str, A
     }
 
 
-def _merger(rules: Rules) -> dict[str, Any] | None:
-    if rules.merger is None:
+def _merger(rules: Mapping[str, Rules], tests: Tests) -> dict[str, Any] | None:
+    """Return what counts as a merger for the first classifier whose scheme has such a class, and all their tests."""
+    named = {name: rule for name, rule in rules.items() if rule.merger}
+    if not named:
         return None
-    one = rules.merger
-    return {"class": one.class_name, "label": one.label, "proxy": one.proxy, "threshold": one.threshold}
+    rule = next(iter(named.values()))
+    one = rule.merger
+    assert one is not None
+    return {
+        "class": one.class_name, "label": one.label, "proxy": one.proxy, "threshold": one.threshold,
+        "tests": {name: tests[name].as_dict(rule.confidence) for name in named if name in tests},
+    }
 
 
 def _account(
@@ -213,26 +225,26 @@ def _failures(run: RunFolder) -> list[dict[str, Any]]:
         raise CatmorphError(f"cannot be read: {error}", where=path, hint="run `catmorph cutouts`") from error
 
 
-def _views(rules: Mapping[str, Rules], tallies: dict[Key, Tally]) -> list[dict[str, Any]]:
+def _views(rules: Mapping[str, Rules], tallies: dict[Key, Tally], tests: Tests) -> list[dict[str, Any]]:
     several = len({key.classifier for key in tallies}) > 1
-    return [
-        {
-            "classifier": key.classifier,
-            "view": key.view,
-            "label": f"{key.view} ({key.classifier})" if several else key.view,
-            **tally.as_dict(rules[key.classifier]),
-        }
-        for key, tally in tallies.items()
-    ]
+    found = []
+    for key, tally in tallies.items():
+        label, rule = f"{key.view} ({key.classifier})" if several else key.view, rules[key.classifier]
+        one = {"classifier": key.classifier, "view": key.view, "label": label, **tally.as_dict(rule)}
+        if rule.merger:
+            total = one["classes"][rule.merger.class_name]["sum"]
+            one["merger"] |= tests[key.classifier].estimates(one["merger"], total, rule.confidence)
+        found.append(one)
+    return found
 
 
-def _field(counts: _Counts, name: str) -> dict[str, Any]:
+def _field(counts: _Counts, name: str, tests: Tests) -> dict[str, Any]:
     return {
         "field": name,
         "sources": counts.field_sources[name],
         "released": counts.field_released[name],
         "stamps": _together(counts.rules, counts.fields[name]),
-        "views": _views(counts.rules, counts.fields[name]),
+        "views": _views(counts.rules, counts.fields[name], tests),
     }
 
 

@@ -30,6 +30,8 @@ def summary_markdown(values: dict[str, Any]) -> str:
     lines += ["## Stamps", "", *_stamp_table(values), ""]
     lines += ["## Classes by view", "", *map(markdown_text, _notes(values)), ""]
     lines += [*_class_table("view", [(_name(view), view) for view in values["views"]], values), ""]
+    if values["merger"]:
+        lines += [*_fraction_section(values), ""]
     for one in values["fields"]:
         rows = [(_name(view), view) for view in one["views"]]
         lines += [f"## Field {markdown_text(one['field'])}", ""]
@@ -133,7 +135,48 @@ def _notes(values: dict[str, Any]) -> list[str]:
             f"{merger['label']}: probability of {merger['class']} of {merger['threshold']:g} or more, with "
             f"{values['confidence']:.0%} binomial intervals."
         )
+        notes += _test_notes(values)
     return [*notes, *filter(None, (_network_note(name, one) for name, one in values["classifiers"].items()))]
+
+
+def _fraction_section(values: dict[str, Any]) -> list[str]:
+    """Return the estimates of the merger fraction, in Markdown."""
+    merger = values["merger"]
+    header = ["view", "counted", "Wilson interval", "sum of probabilities", "corrected by the test"]
+    rows = [
+        [_name(view), _counted_share(one), _interval(one["wilson"]), _estimate(one["probability_sum"]),
+         _estimate(one["corrected"])]
+        for view in values["views"] for one in [view.get("merger")] if one
+    ]
+    texts = [
+        f"Counted: stamps with a probability of at least {merger['threshold']:g}. Sum of probabilities: their mean, "
+        "as if each probability were how often such a stamp is of the class.",
+        "Corrected: (counted + specificity - 1) / (sensitivity + specificity - 1), by Rogan & Gladen 1978, as if the "
+        "network's mistakes were as frequent here as in its test.",
+    ]
+    lines = [f"## Fraction of {markdown_text(merger['label'])}", "", *map(markdown_text, texts), ""]
+    return [*lines, *markdown_table(header, rows)]
+
+
+def _test_notes(values: dict[str, Any]) -> list[str]:
+    label, notes = values["merger"]["label"], []
+    for name, test in values["merger"]["tests"].items():
+        if "sensitivity" not in test:
+            notes.append(f"{label}, {name}: not corrected for the classifier: {test['reason']}.")
+            continue
+        shown = [f"{what} {_estimate(test[what], 3)}" for what in ("sensitivity", "specificity")]
+        subset = "" if test["subset"] == "test" else f", which is no independent test: subset {test['subset']}"
+        reason = f"; not corrected: {test['reason']}" if test["reason"] else ""
+        notes.append(f"{label}, {name}: in its test{subset}: {', '.join(shown)}{reason}.")
+    return notes
+
+
+def _estimate(record: dict[str, Any], decimals: int = 4) -> str:
+    if record["value"] is None:
+        return "-"
+    text = f"{record['value']:.{decimals}f}"
+    bounds = record["interval"]
+    return text if bounds is None else f"{text} [{bounds[0]:.{decimals}f}, {bounds[1]:.{decimals}f}]"
 
 
 def _network_note(name: str, classifier: dict[str, Any]) -> str:
