@@ -198,9 +198,9 @@ def _binary(shown: Shown) -> Section:
     yes = ("an answer on the way down the tree, by the most votes or the largest probabilities"
            if isinstance(shown.kind, Tree) else
            f"a vote fraction of at least 1/2, or a probability of at least {shown.overall['threshold']:g}")
-    text = (f"Yes is {yes}. Agreed: the stamps of which the fraction is at least "
-            f"{shown.metrics['settings']['agreement']:g} or at most 1 less that. TPR: true positive rate, or completeness. Intervals are binomial (Clopper & Pearson "
-            "1934).")
+    least = shown.metrics["settings"]["agreement"]
+    text = (f"Yes is {yes}. Agreed: the stamps of which the fraction is at least {least:g} or at most {1 - least:g}. "
+            "TPR: true positive rate, or completeness. Intervals are binomial (Clopper & Pearson 1934).")
     texts = [text]
     if "argmax_accuracy" in shown.overall:
         texts.append("Arg-max accuracy, the fraction of the stamps to which people and the network give their largest "
