@@ -1,5 +1,6 @@
 import csv
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -219,6 +220,45 @@ def test_rotation_is_about_the_centre_by_any_angle():
     assert torch.histc(angle, 4, -np.pi, np.pi).min() > 90
 
 
+def test_a_number_of_rotations_gives_as_many_angles_evenly_spaced():
+    off_centre = blobs(500)[:, :, :, 6:].contiguous()[:, :, 3:-3]
+    moved = centres(perturb(off_centre, rotate=5))
+    steps = torch.atan2(moved[:, 1], moved[:, 0]) / (2 * np.pi / 5)
+    # The blob lies at -x: turned by 180 degrees, half a step.
+    places, counts = torch.unique(torch.round(steps - 0.5).long() % 5, return_counts=True)
+    assert (steps - 0.5 - torch.round(steps - 0.5)).abs().max() < 0.05
+    assert places.tolist() == [0, 1, 2, 3, 4]
+    assert counts.min() > 70
+
+
+def test_the_zoom_is_uniform_between_its_limits():
+    widths = torch.sqrt(perturb(blobs(600, side=60), zoom=[0.75, 1.3])[:, 0].sum(dim=(1, 2)))
+    factors = torch.sqrt(blobs(1, side=60)[0].sum()) / widths
+    assert 0.745 < factors.min() < 0.76
+    assert 1.29 < factors.max() < 1.305
+    assert torch.histc(factors, 5, 0.75, 1.3).min() > 85
+    torch.testing.assert_close(perturb(blobs(), zoom=[1.0, 1.0]), blobs(), atol=1e-5, rtol=0)
+
+
+def test_new_perturbations_leave_the_draws_of_the_others_as_they_were():
+    generator = torch.Generator().manual_seed(8)
+    plain = perturbations(5, (21, 21), section(), generator)
+    zoomed = perturbations(5, (21, 21), section(zoom=[2.0, 2.0]), generator.manual_seed(8))
+    torch.testing.assert_close(zoomed[:, :, :2], 2 * plain[:, :, :2])
+    assert torch.equal(zoomed[:, :, 2], plain[:, :, 2])
+
+
+@pytest.mark.parametrize(("options", "wanted"), [
+    ({"zoom": [1.3, 0.75]}, "the first must not be larger than the second, not [1.3, 0.75]"),
+    ({"zoom": [0, 1]}, "greater than 0"),
+    ({"rotate": 1}, "greater than or equal to 2"),
+    ({"optimiser": "lbfgs"}, "'adam' or 'sgd'"),
+])  # fmt: skip
+def test_perturbations_that_make_no_sense_are_refused(options, wanted):
+    with pytest.raises(ValueError, match=re.escape(wanted)):
+        section(**options)
+
+
 def test_channels_of_a_stamp_move_together_and_stamps_apart():
     stamps = torch.rand(3, 1, 12, 12).expand(3, 2, 12, 12)
     moved = perturb(stamps, rotate=True, flip=True, shift_pixels=4.0)
@@ -354,7 +394,8 @@ def test_the_learning_curve_has_a_row_an_epoch(trained):
     assert trained.curve == trained.checkpoint.with_suffix(".curve.csv")
     with open(trained.curve) as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["epoch", "learning_rate", "training_loss", "validation_loss", "validation_rmse"]
+    assert list(rows[0]) == ["epoch", "learning_rate", "training_loss", "validation_loss", "validation_rmse",
+                             "training_accuracy", "validation_accuracy"]
     assert [row["epoch"] for row in rows] == ["1", "2"]
     losses = [float(row["validation_loss"]) for row in rows]
     assert trained.best_epoch == 1 + int(np.argmin(losses))

@@ -83,6 +83,23 @@ def test_every_schedule_and_loss_goes_on_to_the_same_bytes(tmp_path, monkeypatch
     assert result.test_logits.shape == (len(result.split.test), 5)
 
 
+def test_a_watched_accuracy_and_gradient_descent_go_on_to_the_same_bytes(tmp_path, monkeypatch):
+    options = {"schedule": "plateau", "monitor": "accuracy", "least_gain": 0.001, "plateau_patience": 0,
+               "plateau_factor": 0.5, "plateau_least": 3e-10, "patience": 3, "epochs": 9, "optimiser": "sgd",
+               "learning_rate": 8e-10, "zoom": [0.75, 1.3], "rotate": 15}  # fmt: skip
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    result = train(section(whole, **options), log_dir=whole / "log")
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 2)
+        with pytest.raises(KeyboardInterrupt):
+            train(section(parts, **options), log_dir=parts / "log")
+    train(section(parts, **options), log_dir=parts / "log")
+    assert products(parts) == products(whole)
+    # With these rates nothing is learnt: the accuracy of the first epoch stays the best.
+    assert (result.epochs, result.best_epoch) == (4, 1)
+    assert [row["learning_rate"] for row in rows(whole)] == pytest.approx([8e-10, 8e-10, 4e-10, 3e-10])
+
+
 @pytest.mark.parametrize("when", [2, 3])
 def test_patience_is_not_forgotten(tmp_path, monkeypatch, when):
     # With this rate the first epoch stays the best: patience ends after the third.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat
+from pydantic import Field, PositiveFloat, StrictBool, field_validator
 
 from catmorph.recipe.base import Section, Strings
+
+Rotations = StrictBool | Annotated[int, Field(strict=True, ge=2)]
+"""Whether to rotate, or the number of angles."""
 
 
 class TrainingSection(Section):
@@ -35,15 +38,29 @@ class TrainingSection(Section):
     epochs: int = Field(100, ge=1, description="epochs at most")
     batches_per_epoch: int = Field(160, ge=1, description="batches an epoch, drawn with replacement")
     batch: int = Field(128, ge=2, description="stamps a batch")
-    learning_rate: float = Field(5e-5, gt=0, description="Adam's learning rate (one-cycle: its maximum)")
+    optimiser: Literal["adam", "sgd"] = Field("adam", description="Adam (beta 0.9, 0.999), or stochastic gradient "
+                                              "descent with `momentum`")
+    momentum: float = Field(0.9, ge=0, lt=1, description="sgd: share of the last step that is taken again")
+    learning_rate: float = Field(5e-5, gt=0, description="the optimiser's learning rate (one-cycle: its maximum)")
     schedule: Literal["constant", "one-cycle", "plateau", "exponential"] = Field(
         "constant", description="course of the learning rate"
     )
     plateau_factor: float = Field(0.1, gt=0, lt=1, description="plateau: the rate is multiplied by this")
-    plateau_patience: int = Field(10, ge=0, description="plateau: epochs without better validation loss before that")
+    plateau_patience: int = Field(10, ge=0, description="plateau: epochs without better validation before that")
+    plateau_monitor: Literal["loss", "accuracy"] | None = Field(
+        None, description="plateau: what has to get better in validation; default: that of `monitor`"
+    )
+    plateau_least: float = Field(0.0, ge=0, description="plateau: the rate never falls below this")
     decay: float = Field(0.05, gt=0, description="exponential: the rate of epoch t (from 0) is "
                          "learning_rate * exp(-decay * t)")
-    patience: int = Field(35, ge=1, description="epochs without better validation loss before it stops")
+    monitor: Literal["loss", "accuracy"] = Field(
+        "loss", description="what of the validation says which weights are kept and when it stops: the loss, or the "
+        "accuracy (share of stamps whose most probable class is the most voted one; with a single class, whose answer "
+        "is right)"
+    )
+    patience: int = Field(35, ge=1, description="epochs without better validation before it stops")
+    least_gain: float = Field(0.0, ge=0, description="gain of `monitor` below which validation is no better for "
+                              "`patience`")
     loss: Literal["cross-entropy", "rmse", "mse", "binary", "multinomial", "dirichlet"] = Field(
         "cross-entropy", description="cross-entropy, RMSE or mean square error on the vote fractions; binary: "
         "cross-entropy of each class alone; multinomial, dirichlet: likelihood of the votes (labels.votes_column)"
@@ -56,7 +73,25 @@ class TrainingSection(Section):
         "float32", description="arithmetic of the training; auto takes bfloat16 where the device has it"
     )
     devices: int = Field(1, ge=1, description="GPUs to train on; they share each batch")
-    rotate: bool = Field(True, description="rotate by any angle")
+    rotate: Rotations = Field(
+        True, description="rotate by any angle; a number of 2 or more: by one of so many evenly spaced angles"
+    )
     flip: bool = Field(True, description="mirror in x and y, each with probability 1/2")
     shift_pixels: float = Field(4.0, ge=0, description="shift by up to this many stamp pixels in x and y")
+    zoom: tuple[PositiveFloat, PositiveFloat] = Field(
+        (1.0, 1.0), description="enlarge the side of what a stamp shows by a factor between these two, drawn anew each "
+        "time; below 1 the galaxy grows"
+    )
     saved_precision: Literal["float32", "float16"] = Field("float32", description="number format of the weights")
+
+    @field_validator("zoom")
+    @classmethod
+    def _rising(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if value[0] > value[1]:
+            raise ValueError(f"the first must not be larger than the second, not {list(value)}")
+        return value
+
+    @property
+    def plateau_watches(self) -> Literal["loss", "accuracy"]:
+        """What the plateau schedule looks at."""
+        return self.plateau_monitor or self.monitor

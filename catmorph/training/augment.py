@@ -39,8 +39,10 @@ def perturbations(
 ) -> Tensor:
     """Draw the perturbations of `count` stamps of `size` (y, x) pixels.
 
-    Each is rotated by any angle, mirrored in x and in y with probability 1/2 each, and shifted by up to
-    ``section.shift_pixels`` in x and y (Perez-Carrasco et al. 2019, Sect. 4.2).
+    Each is rotated by any angle or by one of ``section.rotate`` evenly spaced ones (0 among them), mirrored in x and
+    in y with probability 1/2 each, shifted by up to ``section.shift_pixels`` in x and y (Perez-Carrasco et al. 2019,
+    Sect. 4.2), and shows a part of the sky whose side is that of the stamp times a factor from ``section.zoom``: below
+    1 the galaxy grows.
 
     Returns
     -------
@@ -52,11 +54,21 @@ def perturbations(
         torch.rand(count, 2, generator=generator),
         torch.rand(count, 2, generator=generator),
     )
-    angle = angle * (2 * math.pi if section.rotate else 0.0)
+    angle = _turned(angle, section.rotate)
     signs = torch.where(flip < 0.5, -1.0, 1.0) if section.flip else torch.ones(count, 2)
     # grid_sample measures positions in half stamp sides, x before y.
     half = torch.tensor([size[1] / 2, size[0] / 2])
     offset = (2 * shift - 1) * section.shift_pixels / half
     cos, sin = torch.cos(angle), torch.sin(angle)
-    rows = [cos * signs[:, 0], -sin * signs[:, 1], offset[:, 0], sin * signs[:, 0], cos * signs[:, 1], offset[:, 1]]
-    return torch.stack(rows, dim=1).reshape(count, 2, 3)
+    turned = torch.stack([cos * signs[:, 0], -sin * signs[:, 1], sin * signs[:, 0], cos * signs[:, 1]], dim=1)
+    if section.zoom != (1.0, 1.0):
+        low, high = section.zoom
+        turned = turned * (low + (high - low) * torch.rand(count, 1, generator=generator))
+    return torch.cat([turned.reshape(count, 2, 2), offset[:, :, None]], dim=2)
+
+
+def _turned(drawn: Tensor, rotate: bool | int) -> Tensor:
+    """Return angles in radians from numbers drawn uniformly from [0, 1)."""
+    if rotate is False:
+        return torch.zeros_like(drawn)
+    return 2 * math.pi * (drawn if rotate is True else torch.floor(drawn * rotate) / rotate)

@@ -17,23 +17,25 @@ _BLUE, _ORANGE = "#1f6fb4", "#d9730d"
 
 
 def draw_curve(path: Path, rows: Sequence[dict[str, float]], best_epoch: int, loss: str) -> None:
-    """Write a PNG of loss and RMSE against epoch; the epoch whose weights were kept is marked.
+    """Write a PNG of loss, RMSE and accuracy against epoch; the epoch whose weights were kept is marked.
 
     Parameters
     ----------
     rows : sequence of dict
-        The learning curve: epoch, training_loss, validation_loss and validation_rmse.
+        The learning curve: epoch, loss and accuracy of training and validation, and validation_rmse.
     loss : str
         Name of the loss, for the axis.
     """
     with mpl.rc_context():
         mpl.rcdefaults()
-        figure = Figure(figsize=(8, 3.4), dpi=120, layout="constrained")
+        figure = Figure(figsize=(11, 3.4), dpi=120, layout="constrained")
         canvas = FigureCanvasAgg(figure)
-        left, right = figure.subplots(1, 2)
+        left, middle, right = figure.subplots(1, 3)
         _draw(left, rows, {"training_loss": ("training", _BLUE), "validation_loss": ("validation", _ORANGE)},
               best_epoch, f"loss ({loss})")
-        _draw(right, rows, {"validation_rmse": ("validation", _ORANGE)}, best_epoch, "RMSE of the vote fractions")
+        _draw(middle, rows, {"validation_rmse": ("validation", _ORANGE)}, best_epoch, "RMSE of the vote fractions")
+        _draw(right, rows, {f"{one}_accuracy": (one, colour) for one, colour in
+                            (("training", _BLUE), ("validation", _ORANGE))}, best_epoch, "accuracy")
         with atomic(path) as temporary:
             canvas.print_png(temporary, metadata={"Software": None})
 

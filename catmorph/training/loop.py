@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import math
 import pickle
 import sys
 import tempfile
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,14 +26,13 @@ from catmorph.labels.tables import SHOWN
 from catmorph.recipe import TrainingSection
 from catmorph.schemes import Scheme
 from catmorph.training.augment import perturbations, resample
+from catmorph.training.course import one_cycle, optimiser_for, schedule_for
+from catmorph.training.history import History, Row, accuracy
 from catmorph.training.losses import loss_for, probabilities
 
 EVALUATION_BATCH = 128
 FINITE_EVERY = 16
 """Steps on a GPU between two looks at the loss: each look waits for the GPU."""
-
-Row = dict[str, float]
-"""One epoch of the learning curve."""
 
 
 class Keeper(Protocol):
@@ -44,7 +42,7 @@ class Keeper(Protocol):
         """Keep the learning curve; called after every epoch."""
 
     def on_best(self, epoch: int, module: nn.Module) -> None:
-        """Keep the weights of `module`, whose validation loss is the best so far, in epoch 1 or later."""
+        """Keep the weights of `module`, the best so far, of epoch 1 or later."""
 
     def where(self) -> str:
         """Return where the best weights so far are, as the end of a sentence."""
@@ -73,20 +71,6 @@ class Job:
     weights: np.ndarray | None = None
 
 
-@dataclass
-class History:
-    """What a training has behind it: the learning curve and the weights of the best validation loss."""
-
-    rows: list[Row] = field(default_factory=list)
-    best_loss: float = math.inf
-    best_epoch: int = 0
-    best_state: dict[str, Tensor] = field(default_factory=dict)
-
-    def ended(self, section: TrainingSection) -> bool:
-        """Whether the last epoch or the end of patience is reached."""
-        return len(self.rows) >= section.epochs or len(self.rows) - self.best_epoch >= section.patience
-
-
 @dataclass(frozen=True)
 class Fitted:
     """A finished training, with the best weights in the module."""
@@ -104,7 +88,7 @@ class Fitted:
 
 
 def fit(job: Job) -> Fitted:
-    """Train until the last epoch or the end of patience, and take the weights of the best validation loss.
+    """Train until the last epoch or the end of patience, and take the weights of the best epoch.
 
     Raises
     ------
@@ -236,12 +220,15 @@ class _Task(lightning.LightningModule):
         matrices = perturbations(section.batch, self.inputs.shape[-2:], section, generator)[rank::parts]
         # Dropout draws from torch's global state.
         torch.manual_seed(int(torch.randint(2**62, (), generator=generator)) + rank)
-        inputs = resample(self._stamps(rows), matrices)
-        loss = self.loss(self.module(_channels_last(inputs)), *self._labels(rows))
+        logits = self.module(_channels_last(resample(self._stamps(rows), matrices)))
+        fractions, votes = self._labels(rows)
+        loss = self.loss(logits, fractions, votes)
         self.unseen.append((int(number), rows, loss.detach()))
         if self.device.type == "cpu" or len(self.unseen) >= FINITE_EVERY:
             self._look_at_losses()
-        self.log("training_loss", loss, on_step=False, on_epoch=True, batch_size=len(rows), sync_dist=parts > 1)
+        right = accuracy(probabilities(logits.detach(), self.form), fractions)
+        for name, value in (("training_loss", loss), ("training_accuracy", right)):
+            self.log(name, value, on_step=False, on_epoch=True, batch_size=len(rows), sync_dist=parts > 1)
         return loss
 
     def on_train_epoch_end(self) -> None:
@@ -268,7 +255,7 @@ class _Task(lightning.LightningModule):
         self.validated.append((rows.cpu(), self.predict(rows).float()))
 
     def on_validation_epoch_end(self) -> None:
-        """Log loss and square error of the validation subset."""
+        """Log loss, square error and accuracy of the validation subset."""
         parts, self.validated = self.validated, []
         rows, logits = torch.cat([rows for rows, _ in parts]), torch.cat([logits for _, logits in parts])
         fractions, votes = self._labels(rows)
@@ -279,33 +266,26 @@ class _Task(lightning.LightningModule):
                 hint="lower training.learning_rate",
             )
         self.log("validation_loss", loss.float())
-        self.log("validation_square_error", (probabilities(logits, self.form) - fractions).square().mean())
+        predicted = probabilities(logits, self.form)
+        self.log("validation_square_error", (predicted - fractions).square().mean())
+        self.log("validation_accuracy", accuracy(predicted, fractions))
 
     def configure_optimizers(self) -> Any:
-        """Return Adam on what is not frozen, with the section's course of the learning rate."""
+        """Return the optimiser of what is not frozen, with the section's course of the learning rate."""
         section = self.section
-        trained = [one for one in self.module.parameters() if one.requires_grad]
-        optimiser = torch.optim.Adam(trained, lr=section.learning_rate, betas=(0.9, 0.999), fused=True)
+        optimiser = optimiser_for(section, [one for one in self.module.parameters() if one.requires_grad])
         if section.schedule == "one-cycle":
-            schedule = torch.optim.lr_scheduler.OneCycleLR(
-                optimiser, max_lr=section.learning_rate,
-                total_steps=section.epochs * section.batches_per_epoch, cycle_momentum=False,
-            )  # fmt: skip
+            schedule = one_cycle(section, optimiser)
             return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-        if section.schedule == "exponential":
-            self.schedule = torch.optim.lr_scheduler.ExponentialLR(optimiser, math.exp(-section.decay))
-        elif section.schedule == "plateau":
-            self.schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
-                optimiser, factor=section.plateau_factor, patience=section.plateau_patience
-            )
+        self.schedule = schedule_for(section, optimiser)
         if self.schedule is not None and self.schedule_state is not None:
             self.schedule.load_state_dict(self.schedule_state)
         return optimiser
 
-    def step_schedule(self, loss: float) -> None:
-        """Set the learning rate of the next epoch; `loss` is that of validation."""
+    def step_schedule(self, row: Row) -> None:
+        """Set the learning rate of the next epoch; `row` is that of the epoch that ended."""
         if self.section.schedule == "plateau":
-            self.schedule.step(loss)
+            self.schedule.step(row[f"validation_{self.section.plateau_watches}"])
         elif self.schedule is not None:
             self.schedule.step()
 
@@ -346,17 +326,17 @@ class _Record(Callback):
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Note the epoch that ended."""
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        history, loss = self.history, values["validation_loss"]
-        history.rows.append({
+        history, row = self.history, {
             "epoch": trainer.current_epoch + 1,
             "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
             "training_loss": values["training_loss"],
-            "validation_loss": loss,
+            "validation_loss": values["validation_loss"],
             "validation_rmse": values["validation_square_error"] ** 0.5,
-        })
-        pl_module.step_schedule(loss)
-        if loss < history.best_loss:
-            history.best_loss, history.best_epoch = loss, len(history.rows)
+            "training_accuracy": values["training_accuracy"],
+            "validation_accuracy": values["validation_accuracy"],
+        }
+        pl_module.step_schedule(row)
+        if history.add(row, self.section):
             state = pl_module.module.state_dict()
             history.best_state = {name: value.detach().clone() for name, value in state.items()}
             if trainer.is_global_zero:
