@@ -57,15 +57,20 @@ def show(name: str, as_json: bool) -> None:
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE",
               help="Checkpoint to write.")
 @click.option("--seed", type=click.IntRange(0), default=0, metavar="N", help="Seed of the weights [default: 0].")
+@click.option("--backbone", metavar="SOURCE", help="Weights to start the network's backbone from: `imagenet`, which "
+              "timm fetches, or a file (safetensors or .pth).")
 @run_options
-def create(session: Session, name: str, output: Path, seed: int) -> None:
+def create(session: Session, name: str, output: Path, seed: int, backbone: str | None) -> None:
     """Write an untrained checkpoint that fits the recipe.
 
-    NAME is an architecture. Its weights are random: for trials of the pipeline, not for science.
+    NAME is an architecture. Its weights are random: for trials of the pipeline, not for science. With --backbone only
+    the last layers are; what was taken is printed.
     """
     from catmorph.models.create import create_untrained
 
-    create_untrained(name, session.recipe, output, seed=seed)
+    _, taken = create_untrained(name, session.recipe, output, seed=seed, backbone=backbone)
+    for line in taken.report() if taken else ():
+        session.say(line)
     session.say("this checkpoint is untrained: its probabilities mean nothing")
     click.echo(output)
 
@@ -131,6 +136,7 @@ def _architecture(name: str) -> dict[str, Any]:
         "classes": spec.classes,
         "scheme": spec.scheme,
         "stages": list(spec.stages),
+        "backbone": spec.backbone,
         "keras_weights": spec.keras is not None,
         "source": spec.source,
         "licence": spec.licence,

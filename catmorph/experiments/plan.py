@@ -206,7 +206,7 @@ def _section(recipe: Recipe, quick: bool, start: Path | None) -> TrainingSection
     if found:
         changes["model"] = load_card(found).model
     elif quick and f"{section.model}-narrow" in MODELS.names():
-        changes["model"] = f"{section.model}-narrow"
+        changes |= {"model": f"{section.model}-narrow", "backbone": None}
     if quick:
         limits = recipe.experiments.quick
         for key in ("epochs", "batches_per_epoch", "batch", "patience"):

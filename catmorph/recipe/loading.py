@@ -29,10 +29,14 @@ PATH_KEYS = (
     ("labels", "stamp_files"),
     ("training", "output"),
     ("training", "start"),
+    ("training", "backbone"),
     ("experiments", "folder"),
     ("experiments", "start"),
 )
 """Recipe keys that hold paths, relative to the file that gives them."""
+
+WORDS = {("backbone", "imagenet")}
+"""Values of such keys that are no path."""
 
 GLOB_KEYS = ("files", "pattern", "weight", "flag", "stamp_files")
 """Those whose paths are patterns."""
@@ -145,7 +149,7 @@ def _absolute_at(table: Any, keys: tuple[str, ...], folder: Path) -> None:
             continue
         if len(keys) > 1:
             _absolute_at(table[key], keys[1:], folder)
-        elif isinstance(table[key], str):
+        elif isinstance(table[key], str) and (key, table[key]) not in WORDS:
             table[key] = _absolute(table[key], folder, is_pattern=key in GLOB_KEYS)
         elif isinstance(table[key], list):
             table[key] = [_absolute(item, folder, is_pattern=key in GLOB_KEYS) if isinstance(item, str) else item

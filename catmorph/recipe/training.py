@@ -34,6 +34,9 @@ class TrainingSection(Section):
     size: int | None = Field(None, ge=1, description="stamps of the training subset that are used, drawn at random; "
                              "default: all")
     start: str | None = Field(None, description="checkpoint whose weights the training starts from")
+    backbone: str | None = Field(None, description="where training.start names no checkpoint: weights that the "
+                                 "network's backbone starts from, without its last layer: `imagenet` for those that "
+                                 "timm fetches, or a file (safetensors, or .pth)")
     freeze_before: str | None = Field(None, description="stage of the network before which no weight is trained")
     epochs: int = Field(100, ge=1, description="epochs at most")
     batches_per_epoch: int = Field(160, ge=1, description="batches an epoch, drawn with replacement")

@@ -17,17 +17,19 @@ from catmorph.files import digest_json, refuse_unwritable, write_bytes
 from catmorph.labels import LabelledStamps, Split, split_sources
 from catmorph.labels.split import split_path, write_split
 from catmorph.labels.tables import SHOWN
-from catmorph.models import build
+from catmorph.models import MODELS, build
+from catmorph.models.account import Transfer
 from catmorph.models.card import Card, card_for
 from catmorph.models.checkpoint import round_weights, save_checkpoint
 from catmorph.models.create import check_input
 from catmorph.models.device import resolve_device, resolve_precision
+from catmorph.models.pretrained import load_backbone, refuse_bad_source
 from catmorph.recipe import Recipe, TrainingSection
 from catmorph.schemes import Scheme, load_scheme
 from catmorph.training.losses import NEEDS_VOTES, class_weights, loss_for
-from catmorph.training.transfer import Transfer, frozen_stages, refuse_unknown_stage, transfer
+from catmorph.training.transfer import frozen_stages, refuse_unknown_stage, transfer
 
-DESCRIPTIVE = ("output", "title", "licence", "purpose", "start")
+DESCRIPTIVE = ("output", "title", "licence", "purpose", "start", "backbone")
 """Fields of the section that say where or what, and do not change the weights; the start counts by its bytes."""
 
 
@@ -167,7 +169,7 @@ def train(
     UsageError
         When Lightning is not installed, or the data and the recipe do not fit together.
     CheckpointError
-        When the training cannot start from ``section.start``.
+        When the training cannot start from ``section.start`` or ``section.backbone``.
     CatmorphError
         When a loss is not finite or a file cannot be written; the last good weights and state are kept.
     """
@@ -193,6 +195,8 @@ def refuse_misfits(recipe: Recipe, section: TrainingSection) -> None:
         class_weights(section.class_weights, np.ones((1, len(scheme.classes))), scheme)
     loss_for(section, scheme)
     refuse_unknown_stage(section.model, section.freeze_before)
+    if section.start is None and section.backbone is not None:
+        refuse_bad_source(MODELS.get(section.model), section.backbone)
     refuse_unwritable(Path(section.output).parent)
 
 
@@ -207,11 +211,19 @@ def _plan(data: LabelledStamps, recipe: Recipe, section: TrainingSection, device
     weights = class_weights(section.class_weights, fractions, scheme)
     loss_for(section, scheme, weights)
     module = build(section.model, classes=len(scheme.classes), channels=data.inputs.shape[1], seed=section.seed)
-    start = None if section.start is None else transfer(module, recipe, section.model, section.start)
+    start = _start(module, recipe, section)
     return _Plan(
         data, recipe, section, scheme, split, module, start, frozen_stages(section.model, section.freeze_before, start),
         weights, device, resolve_precision(section.precision, device), _notes(fractions, scheme, section),
     )
+
+
+def _start(module: nn.Module, recipe: Recipe, section: TrainingSection) -> Transfer | None:
+    if section.start is not None:
+        return transfer(module, recipe, section.model, section.start)
+    if section.backbone is not None:
+        return load_backbone(module, MODELS.get(section.model), section.backbone)
+    return None
 
 
 def _train(loop: Any, plan: _Plan, log_dir: Path | None, *, fresh: bool, progress: bool) -> TrainingResult:

@@ -2,54 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from catmorph.errors import CheckpointError, UsageError, suggest
-from catmorph.labels.tables import SHOWN
 from catmorph.models import MODELS
+from catmorph.models.account import Transfer, by_layer, listed, shape_in_words
 from catmorph.models.card import Card, transfer_differences
 from catmorph.models.checkpoint import Checkpoint, load_checkpoint
 from catmorph.recipe import Recipe
 from catmorph.schemes import load_scheme
-
-
-@dataclass(frozen=True)
-class Transfer:
-    """What a network took from a checkpoint.
-
-    A layer is a module with numbers of its own (a convolution, a batch normalisation, a dense layer); it is
-    taken whole or not at all. `fresh` says of every other layer of the network why it was initialised instead,
-    `unused` names the layers of the checkpoint that have no place in the network, and `warnings` says, a line
-    each, what differs between the stamps of the two.
-    """
-
-    title: str
-    sha256: str
-    taken: tuple[str, ...]
-    parameters: int
-    fresh: dict[str, str] = field(default_factory=dict)
-    unused: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-
-    def report(self) -> list[str]:
-        """Return the account as lines: what was taken and what not, and what was left unused."""
-        lines = [f"taken {_layers(len(self.taken))}, {_count(self.parameters)} parameters; fresh: "
-                 + (_listed([f"{name} ({why})" for name, why in self.fresh.items()]) or "nothing")]
-        if self.unused:
-            lines.append(f"not used: {_layers(len(self.unused))} of the checkpoint: {_listed(list(self.unused))}")
-        return lines
-
-    def to_card(self) -> dict[str, Any]:
-        """Return what the new checkpoint's card says of it."""
-        return {
-            "title": self.title, "sha256": self.sha256, "layers": len(self.taken), "parameters": self.parameters,
-            "fresh": self.fresh, "unused": list(self.unused), "differences": list(self.warnings),
-        }
 
 
 def transfer(module: nn.Module, recipe: Recipe, model: str, path: str | Path) -> Transfer:
@@ -73,7 +37,7 @@ def transfer(module: nn.Module, recipe: Recipe, model: str, path: str | Path) ->
     """
     checkpoint = load_checkpoint(path)
     _check_finite(checkpoint)
-    theirs, mine = _by_layer(checkpoint.state), _by_layer(module.state_dict())
+    theirs, mine = by_layer(checkpoint.state), by_layer(module.state_dict())
     fresh = {}
     for layer, tensors in mine.items():
         why = _obstacle(layer, tensors, theirs.get(layer), checkpoint.card, recipe, model)
@@ -110,7 +74,7 @@ def frozen_stages(model: str, freeze_before: str | None, start: Transfer | None)
                          where="training.freeze_before", hint="set training.start, or train all stages")
     random = [layer for layer in (start.fresh if start else ()) if layer.partition(".")[0] in frozen]
     if random:
-        raise UsageError(f"{_listed(random)} would be frozen with random weights: not taken from the checkpoint",
+        raise UsageError(f"{listed(random)} would be frozen with random weights: not taken from the checkpoint",
                          where="training.freeze_before", hint="freeze less")
     return frozen
 
@@ -143,7 +107,7 @@ def _obstacle(
             first = layer.partition(".")[0] == stages[0] and value.ndim == 4
             if first and other.ndim == 4 and value.shape[1] != other.shape[1]:
                 return f"{other.shape[1]} -> {value.shape[1]} channels"
-            return f"{_shape(other)} -> {_shape(value)}"
+            return f"{shape_in_words(other)} -> {shape_in_words(value)}"
     return ""
 
 
@@ -155,30 +119,4 @@ def _warnings(checkpoint: Checkpoint, recipe: Recipe) -> list[str]:
 def _check_finite(checkpoint: Checkpoint) -> None:
     bad = [name for name, value in checkpoint.state.items() if not torch.isfinite(value).all()]
     if bad:
-        raise CheckpointError(f"holds NaN or infinity in {_listed(bad)}", where=checkpoint.path)
-
-
-def _by_layer(state: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    layers: dict[str, dict[str, Tensor]] = {}
-    for name, value in state.items():
-        layers.setdefault(name.rpartition(".")[0], {})[name] = value
-    return layers
-
-
-def _listed(names: list[str]) -> str:
-    more = f" ... {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
-
-
-def _layers(count: int) -> str:
-    return f"{count:,} layer{'' if count == 1 else 's'}"
-
-
-def _shape(value: Tensor) -> str:
-    return "x".join(map(str, value.shape)) or "a number"
-
-
-def _count(number: int) -> str:
-    if number >= 1_000_000:
-        return f"{number / 1e6:.1f} M"
-    return f"{number:,}"
+        raise CheckpointError(f"holds NaN or infinity in {listed(bad)}", where=checkpoint.path)
