@@ -11,8 +11,7 @@ from astropy.io import fits
 from astropy.table import Table
 
 from catmorph.errors import ProblemsError
-from catmorph.simulate import load_spec, simulate_fields
-from catmorph.simulate.spec import tiny_spec
+from catmorph.simulate import load_spec, simulate_fields, tiny_spec
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "simulations"
 ROUND = {"weight": 1.0, "answer": "1", "redshift": [0.01, 0.03], "parts": [{"colour": "red", "r50_arcsec": [0.2, 0.3]}]}

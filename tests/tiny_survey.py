@@ -122,8 +122,7 @@ class Survey:
 def pristine_survey(tmp_path_factory: pytest.TempPathFactory) -> Survey:
     """Two fields, three bands, nine sources, some dirt; one mosaic covers half, one is not there. Read only."""
     pytest.importorskip("galsim")
-    from catmorph.simulate import simulate_fields
-    from catmorph.simulate.spec import tiny_spec
+    from catmorph.simulate import simulate_fields, tiny_spec
 
     folder = tmp_path_factory.mktemp("survey") / "tiny"
     bands = [("F435W", 433.0, 0.09, 27.2), ("F814W", 805.0, 0.10, 27.0), ("F160W", 1540.0, 0.18, 27.5)]

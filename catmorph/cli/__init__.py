@@ -36,7 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "finetune": ("training:finetune", "Train on, from the weights of another checkpoint."),
     "evaluate": ("evaluation:evaluate", "Compare a checkpoint with human votes."),
     "experiment": ("experiment:experiment", "Do a grid of trainings, with tables and a figure."),
-    "simulate": ("simulate:simulate", "Simulate clusters, mosaics, catalogs and votes."),
+    "simulate": ("simulate:simulate", "Simulate mosaics or image files, catalogs and votes."),
 }
 """Command name -> (module:object in this package, what it does); modules are imported when needed."""
 

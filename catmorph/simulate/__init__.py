@@ -1,13 +1,19 @@
-"""Sky simulator: fields of galaxies and stars with known morphology, for samples, tests and benchmarks.
+"""Simulator: surveys with known morphology, for samples, tests and benchmarks.
 
-A spec (TOML) describes bands, fields, population, artefacts, dirt of the catalog and the voters;
-:func:`simulate_fields` turns it into mosaics, catalogs, a truth table and simulated votes.
-GalSim is imported by :mod:`catmorph.simulate.shapes` alone, when the first field is drawn.
+A spec (TOML) describes bands, sources, faults and voters. Fields and mosaics (:func:`simulate_fields`) become
+mosaics, catalogs, a truth table and votes; a spec with a table ``[images]`` (:func:`simulate_images`) becomes image
+files of single sources instead. GalSim is imported by :mod:`catmorph.simulate.shapes` alone, when the first field is
+drawn.
 """
 
 from __future__ import annotations
 
+from catmorph.simulate.images.run import simulate_images
+from catmorph.simulate.images.spec import ImageSpec
+from catmorph.simulate.loading import load_spec, parse_spec, tiny_spec
 from catmorph.simulate.run import simulate_fields
-from catmorph.simulate.spec import SimulationSpec, load_spec, tiny_spec
+from catmorph.simulate.spec import SimulationSpec
 
-__all__ = ["SimulationSpec", "load_spec", "simulate_fields", "tiny_spec"]
+__all__ = [
+    "ImageSpec", "SimulationSpec", "load_spec", "parse_spec", "simulate_fields", "simulate_images", "tiny_spec",
+]  # fmt: skip

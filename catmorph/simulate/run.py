@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import sys
-import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from operator import itemgetter
 from pathlib import Path
@@ -17,11 +11,10 @@ import numpy as np
 import pandas as pd
 from astropy.wcs import WCS
 from threadpoolctl import threadpool_limits
-from tqdm import tqdm
 
 from catmorph.engine import run_tasks
-from catmorph.errors import UsageError
 from catmorph.simulate import files, sky
+from catmorph.simulate.folder import new_folder, watched
 from catmorph.simulate.kinds import classify_by_experts, draw_redshifts
 from catmorph.simulate.render import noise_sigma
 from catmorph.simulate.shapes import load_galsim
@@ -72,7 +65,7 @@ def simulate_fields(spec: SimulationSpec, out: str | Path, workers: int = 1, pro
         When `out` is not empty, or GalSim is not installed.
     """
     load_galsim()
-    with _new_folder(Path(out)) as folder:
+    with new_folder(Path(out)) as folder:
         for name in ("mosaics", "catalogs"):
             (folder / name).mkdir()
         fields = spec.all_fields()
@@ -91,22 +84,6 @@ def _labels(truth: pd.DataFrame, spec: SimulationSpec) -> pd.DataFrame:
     return classify_by_experts(truth[truth["band"] == spec.reference_band], answers, spec.experts, spec.seed)
 
 
-@contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `out` that becomes `out` on success and goes away on failure."""
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise UsageError("the output folder is not empty", where=out, hint="give a new one")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
-        yield folder
-        folder.chmod(0o755)
-        os.replace(folder, out)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-
-
 def _draw_all(
     spec: SimulationSpec, fields: tuple[FieldSpec, ...], folder: Path, workers: int, progress: bool
 ) -> list[pd.DataFrame]:
@@ -114,19 +91,12 @@ def _draw_all(
     tasks = [(number, spec, field, folder) for number, field in enumerate(fields)]
     seconds = sum(_SECONDS_A_SOURCE * one.sources * len(spec.bands_of(one)) for one in fields)
     done = run_tasks(_draw_numbered, tasks, workers=workers, estimated_seconds=seconds)
-    return [table for _, table in sorted(_watched(done, len(fields), progress), key=itemgetter(0))]
+    return [table for _, table in sorted(watched(done, len(fields), "fields", progress), key=itemgetter(0))]
 
 
 def _draw_numbered(task: tuple[int, SimulationSpec, FieldSpec, Path]) -> tuple[int, pd.DataFrame]:
     number, spec, field, folder = task
     return number, draw_field(spec, field, folder)
-
-
-def _watched(
-    tables: Iterable[tuple[int, pd.DataFrame]], total: int, progress: bool
-) -> Iterable[tuple[int, pd.DataFrame]]:
-    hidden = not (progress and sys.stderr.isatty())
-    return tqdm(tables, total=total, desc="fields", unit="field", disable=hidden)
 
 
 def draw_field(spec: SimulationSpec, field: FieldSpec, folder: Path) -> pd.DataFrame:

@@ -1,15 +1,13 @@
-"""The simulation spec: a TOML file checked by frozen models before anything is drawn."""
+"""The spec of simulated fields: a TOML file checked by frozen models before anything is drawn."""
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from catmorph.errors import ProblemsError, UsageError, suggest
+from catmorph.errors import suggest
 from catmorph.simulate.spec_base import Fraction, Model
 from catmorph.simulate.spec_kinds import Experts, Kind, kind_problems
 
@@ -124,12 +122,12 @@ class SimulationSpec(Model):
     @model_validator(mode="after")
     def _names_fit(self) -> SimulationSpec:
         names = [band.name for band in self.bands]
-        _require_unique(names, "band")
-        _require_unique([field.name for field in self.all_fields()], "field")
-        _require_known([self.reference_band], names, "reference_band")
+        require_unique(names, "band")
+        require_unique([field.name for field in self.all_fields()], "field")
+        require_known([self.reference_band], names, "reference_band")
         for field in self.fields:
-            _require_known([*field.bands, *field.coverage], names, f"field {field.name!r}")
-        _require_known(self.population.mix, KINDS, "population.mix")
+            require_known([*field.bands, *field.coverage], names, f"field {field.name!r}")
+        require_known(self.population.mix, KINDS, "population.mix")
         if not sum(self.population.mix.values()) > 0:
             raise ValueError("population.mix has no positive number")
         if len(self.votes.numbers) != len(self.votes.weights):
@@ -163,83 +161,16 @@ def _copies(field: FieldSpec) -> list[FieldSpec]:
     ]
 
 
-def _require_unique(names: list[str], what: str) -> None:
+def require_unique(names: list[str], what: str) -> None:
+    """Raise a ValueError where two of `names` differ in nothing but case."""
     twice = sorted({name for name in names if [n.lower() for n in names].count(name.lower()) > 1})
     if twice:
         raise ValueError(f"{what} {twice[0]!r} is given twice")
 
 
-def _require_known(names: Iterable[str], valid: Iterable[str], where: str) -> None:
+def require_known(names: Iterable[str], valid: Iterable[str], where: str) -> None:
+    """Raise a ValueError that suggests a valid name where one of `names` is not valid."""
     valid = list(valid)
     for name in names:
         if name not in valid:
             raise ValueError(f"{where} names {name!r}, which is not known; {suggest(name, valid)}")
-
-
-def load_spec(path: str | Path) -> SimulationSpec:
-    """Read and check a spec.
-
-    Raises
-    ------
-    UsageError
-        When the file is missing, is no TOML, or is not valid; one line says where and what to do.
-    """
-    path = Path(path)
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"cannot read the spec: {error.strerror}", where=path) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"not valid TOML: {error}", where=path) from error
-    return parse_spec(table, where=path)
-
-
-def parse_spec(table: dict[str, Any], where: object = None) -> SimulationSpec:
-    """Check the tables of a spec; all problems come in one error."""
-    try:
-        return SimulationSpec.model_validate(table)
-    except ValidationError as error:
-        raise ProblemsError([_problem(one) for one in error.errors()], where=where) from error
-
-
-def _problem(error: Any) -> str:
-    """Say one pydantic error in a line, with the nearest valid key for an unknown one."""
-    place = [part for part in error["loc"] if part != "function-after"]
-    key = ".".join(str(part) for part in place)
-    if error["type"] == "extra_forbidden":
-        return f"unknown key {key!r}; {suggest(place[-1], _keys_at(place[:-1]))}"
-    message = error["msg"].removeprefix("Value error, ")
-    return f"{key}: {message}" if key else message
-
-
-def _keys_at(place: list[Any]) -> list[str]:
-    """Return the valid keys of the table at `place`, for example ``['fields', 0]``."""
-    models: dict[str, type[Model]] = {
-        "bands": Band,
-        "fields": FieldSpec,
-        "population": Population,
-        "artefacts": Artefacts,
-    }
-    models |= {"dirt": Dirt, "votes": Votes, "files": Files, "kinds": Kind, "experts": Experts}
-    return list((models[place[0]] if place else SimulationSpec).model_fields)
-
-
-def tiny_spec(**changes: Any) -> SimulationSpec:
-    """Return a spec that draws in about a second: one field, two bands, six sources, 200 pixels.
-
-    Parameters
-    ----------
-    **changes
-        Top-level keys of the spec to replace, as tables: ``tiny_spec(dirt={"duplicates": 1})``.
-    """
-    table: dict[str, Any] = {
-        "title": "tiny",
-        "bands": [
-            {"name": "F435W", "wavelength_nm": 433.0, "fwhm_arcsec": 0.09, "depth": 27.2},
-            {"name": "F160W", "wavelength_nm": 1540.0, "fwhm_arcsec": 0.18, "depth": 27.5},
-        ],
-        "fields": [{"name": "tiny", "ra": 150.1, "dec": 2.2, "side_pixels": 200, "sources": 6, "rotation_deg": 8.0}],
-        "population": {"magnitude_faint": 23.0},
-        "artefacts": {"cosmic_rays": 1.0, "satellite_trails": 0.0, "saturated_stars": 0.0, "hot_pixels": 1.0},
-    }
-    return parse_spec(table | changes)
