@@ -9,9 +9,10 @@ from pathlib import Path
 
 from catmorph.files import TEMPORARY_PREFIX
 from catmorph.inference.members import all_members, member_logits
+from catmorph.stamps import mef
 from catmorph.workspace import RunFolder
 
-FOLDERS = ("stamps", "logits")
+FOLDERS = ("stamps", "logits", mef.FOLDER)
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,8 @@ class Leftovers:
     Attributes
     ----------
     products : tuple of Path
-        Shards and logits of views, classifiers, members of ensembles or cells that the recipe and the chunk plan
-        have no more.
+        Shards, FITS files and logits of views, classifiers, members of ensembles or cells that the recipe and the
+        chunk plan have no more.
     markers : tuple of Path
         Ledger entries of those, or of products that are gone.
     partial : tuple of Path
@@ -75,6 +76,9 @@ def _needed(run: RunFolder) -> Iterable[Path]:
     chunks = run.chunks()
     for view in run.recipe.all_views:
         yield from (run.shard_path(view, chunk) for chunk in chunks)
+        for chunk in chunks:
+            files = mef.list_path(run, view, chunk)
+            yield from (files, *mef.listed_files(files))
     for member in all_members(run.recipe):
         for view in run.recipe.classifier_views(member.classifier):
             yield from (member_logits(run, member, view, chunk) for chunk in chunks)

@@ -15,6 +15,7 @@ from catmorph.sources.expressions import Expression
 from catmorph.sources.ingest import divide
 from catmorph.sources.mapping import map_catalog
 from catmorph.sources.tables import catalog_files
+from catmorph.stamps.mef import damaged_files
 from catmorph.stamps.mosaics import describe_unmatched, find_mosaics
 from catmorph.stamps.pixels import ImageFiles, Mosaic
 from catmorph.workspace import RunFolder
@@ -52,7 +53,7 @@ def check_run(run: RunFolder, *, deep: bool = False) -> Findings:
         found.problems += [f"{path}: its bytes changed, but not its size, time and inode; touch it and run again"
                            for path in run.identities.changed_unseen()]
         found.problems += [f"{path}: is damaged: its bytes are not what was written; delete it and run again"
-                           for path in run.ledger.damaged()]
+                           for path in [*run.ledger.damaged(), *damaged_files(run)]]
     rows = found.attempt(map_catalog, run.recipe)
     if rows is not None:
         found.attempt(divide, rows, run.recipe.catalog)

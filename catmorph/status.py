@@ -11,7 +11,7 @@ from catmorph.inference import classify as inference
 from catmorph.inference.members import all_members
 from catmorph.ledger import State
 from catmorph.sources.ingest import ingest_state
-from catmorph.stamps import build
+from catmorph.stamps import build, mef
 from catmorph.workspace import RunFolder
 
 
@@ -84,8 +84,21 @@ def status_of(run: RunFolder) -> Status:
             for mosaic, reason in state.marker.get("failures", []):
                 failures[f"{mosaic} (field {task.chunk.field})"] = reason
         rows.append(row)
+    rows += _file_rows(run)
     rows += _classifier_rows(run)
     return Status(str(run.path), rows, failures)
+
+
+def _file_rows(run: RunFolder) -> list[Row]:
+    """Return a row for each view of which FITS files were asked for, with `cutouts --format mef`."""
+    rows = []
+    for view in run.recipe.all_views:
+        if (run.path / mef.FOLDER / view).is_dir():
+            row = Row("mef", view)
+            for task in mef.mef_tasks(run, [view]):
+                row.add(mef.task_state(run, task))
+            rows.append(row)
+    return rows
 
 
 def _classifier_rows(run: RunFolder) -> list[Row]:

@@ -133,12 +133,18 @@ def ingest(session: Session) -> None:
 
 @click.command(epilog="Example: catmorph cutouts -r clash.toml --band F160W --workers 2")
 @band_option
+@click.option("--format", "formats", multiple=True, type=click.Choice(["hdf5", "mef"]),
+              help="What to write, repeatable: hdf5, the shards (they are always written); mef, also one "
+              "multi-extension FITS file a source [default: hdf5].")
 @worker_option
 @run_options
-def cutouts(session: Session, bands: tuple[str, ...], workers: int, scheduler: str | None) -> None:
+def cutouts(
+    session: Session, bands: tuple[str, ...], formats: tuple[str, ...], workers: int, scheduler: str | None
+) -> None:
     """Cut the stamps.
 
-    Writes stamps/<view>/<field>-<cell>.h5, one shard a view and chunk.
+    Writes stamps/<view>/<field>-<cell>.h5, one shard a view and chunk; with --format mef also
+    stamps-mef/<view>/<field>/<id>.fits, with an image a band and its coordinates on the sky.
     """
     from catmorph import pipeline
 
@@ -147,6 +153,9 @@ def cutouts(session: Session, bands: tuple[str, ...], workers: int, scheduler: s
         pipeline.prepare(session.run)
         warn_of_changes(session)
         tell(session, pipeline.run_cutouts(session.run, bands, workers=workers, scheduler=scheduler,
+                                           shown=session.shows_progress))
+        if "mef" in formats:
+            tell(session, pipeline.run_mef(session.run, bands, workers=workers, scheduler=scheduler,
                                            shown=session.shows_progress))
 
 

@@ -85,6 +85,7 @@ class _Cutter:
         self.centre = np.full((count, channels, 2), np.nan)
         self.pixel_scale = np.full((count, channels), np.nan, np.float32)
         self.mosaic = np.full((count, channels), -1, np.int16)
+        self.axes = np.full((count, 2, 2), np.nan)
         self.mosaics = [tile.name for band in bands for tile in band.files]
         self.stamps = np.empty((count, channels, plan.stamp.pixels, plan.stamp.pixels), np.float32)
         self.used = 0
@@ -121,7 +122,10 @@ class _Cutter:
                 self.flags[source] |= verdict
                 cuts[channel] = cut
         if self._can_do_without(source, missing) and not self.flags[source] & BLOCKING:
+            assert frame is not None
             self._keep(source, cuts)
+            turned = np.diag([-1.0, 1.0]) if self.stamp.orientation == "north" else frame
+            self.axes[source] = turned * (side / self.stamp.pixels)
 
     def _can_do_without(self, source: int, missing: dict[int, Flag]) -> bool:
         """Tell whether the stamp is cut without the bands that are `missing`; where not, note the reasons."""
@@ -255,7 +259,7 @@ class _Cutter:
         return ShardContent(
             ids=ids, flags=self.flags, rows=self.rows, bad_fraction=self.bad_fraction, signal=self.signal,
             centre=self.centre, pixel_scale=self.pixel_scale, mosaic=self.mosaic,
-            stamps=self.stamps[: self.used], mosaics=self.mosaics,
+            stamps=self.stamps[: self.used], mosaics=self.mosaics, axes=self.axes,
         )
 
 

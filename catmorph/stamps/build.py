@@ -20,7 +20,7 @@ from catmorph.stamps.pixels import ImageFiles
 from catmorph.stamps.store import ShardContent, write_shard
 from catmorph.workspace import Chunk, RunFolder, read_row_group
 
-CODE_VERSION = 3
+CODE_VERSION = 4
 """Raised when this stage's results change; part of its fingerprint."""
 
 
@@ -145,7 +145,7 @@ def _without_stamps(content: ShardContent) -> ShardContent:
     return replace(
         content, flags=content.flags | np.uint32(Flag.UNREADABLE), rows=np.full_like(content.rows, -1),
         bad_fraction=np.full_like(content.bad_fraction, np.nan), signal=np.full_like(content.signal, np.nan),
-        stamps=content.stamps[:0],
+        stamps=content.stamps[:0], axes=None if content.axes is None else np.full_like(content.axes, np.nan),
     )
 
 

@@ -42,6 +42,9 @@ class ShardContent:
         NaN where invalid.
     mosaics : list of str
         File names.
+    axes : float64 array (n, 2, 2), optional
+        Arcsec towards (east, north) a stamp pixel along (x, y); NaN where there are no pixels. None: the stamps
+        are not from the sky's places.
     """
 
     ids: list[str]
@@ -54,6 +57,7 @@ class ShardContent:
     mosaic: np.ndarray
     stamps: np.ndarray
     mosaics: list[str]
+    axes: np.ndarray | None = None
 
 
 _COLUMNS = ("flags", "rows", "bad_fraction", "signal", "centre", "pixel_scale", "mosaic")
@@ -69,6 +73,7 @@ class Shard:
         self.mosaics: list[str] = self.attributes["mosaics"]
         for name in _COLUMNS:
             setattr(self, name, file[name][:])
+        self.axes = file["axes"][:] if "axes" in file else None
 
     flags: np.ndarray
     rows: np.ndarray
@@ -77,6 +82,7 @@ class Shard:
     centre: np.ndarray
     pixel_scale: np.ndarray
     mosaic: np.ndarray
+    axes: np.ndarray | None
 
     @property
     def stamp_count(self) -> int:
@@ -134,7 +140,7 @@ def write_shard(path: Path, content: ShardContent, attributes: Mapping[str, Any]
         ids = np.array([identifier.encode() for identifier in content.ids], dtype=bytes)
         file.create_dataset("id", data=ids if len(ids) else np.empty(0, "S1"), chunks=ids.shape if len(ids) else None,
                             fletcher32=bool(len(ids)))
-        for name in _COLUMNS:
+        for name in (*_COLUMNS, *(["axes"] if content.axes is not None else [])):
             values = getattr(content, name)
             file.create_dataset(name, data=values, chunks=values.shape if values.size else None,
                                 fletcher32=bool(values.size))
