@@ -141,8 +141,8 @@ def test_each_image_gives_back_the_places_on_the_sky(tmp_path, orientation):
             else:
                 # The first band's own axes: V is mirrored.
                 assert np.linalg.det(wcs.wcs.cd) > 0
-                np.testing.assert_allclose(companion - 29.5, (np.array(mosaic_wcs("V").all_world2pix(*beside(ra, dec), 0))
-                                           - mosaic_wcs("V").all_world2pix(ra, dec, 0)) * 0.6, atol=0.02)
+                here, there = (np.array(mosaic_wcs("V").all_world2pix(*at, 0)) for at in ((ra, dec), beside(ra, dec)))
+                np.testing.assert_allclose(companion - 29.5, 0.6 * (there - here), atol=0.02)
     np.testing.assert_allclose(planes[0], planes[1], atol=0.01)
 
 

@@ -218,7 +218,7 @@ def _mosaic_cards(shard: Shard, source: int, channel: int) -> list[Card]:
 
 
 def _wcs_cards(shard: Shard, source: int, ra: float, dec: float) -> list[Card]:
-    """Return a tangential projection about the source: the stamp's own, whatever that of the mosaic; none without sky."""
+    """Return a tangential projection about the source, whatever that of the mosaic; none for stamps off the sky."""
     # Straight lines on the sky over a stamp differ from those of a distorted mosaic by far less than a pixel.
     if shard.axes is None or not np.isfinite([*shard.axes[source].flat, ra, dec]).all():
         return []
