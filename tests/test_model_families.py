@@ -11,6 +11,7 @@ from torch import nn
 
 from catmorph.cli.models import models
 from catmorph.errors import CheckpointError, UsageError
+from catmorph.experiments.plan import plan
 from catmorph.inference.predict import Predictor
 from catmorph.models import MODELS, build, count_parameters, parameters_of
 from catmorph.models.card import card_for
@@ -248,3 +249,16 @@ def test_show_and_create_know_the_networks_of_timm(tmp_path):
     assert shown["sizes"] == "any size from 32 pixels"
     with pytest.raises(UsageError, match="did you mean 'timm/test_resnet'"):
         run.invoke(models, ["show", "timm/test_resnett"], catch_exceptions=False)
+
+
+def test_quick_experiments_take_the_narrow_network_without_a_backbone(tmp_path):
+    path = write_recipe(tmp_path / "r.toml", "des-disk", 69, bands=3)
+    for model, narrow in (("dominguez-cnn", "dominguez-narrow"), ("resnet18-d4", "resnet-narrow-d4"),
+                          ("resnet-narrow", "resnet-narrow")):  # fmt: skip
+        backbone = 'backbone = "imagenet"\nfreeze_before = "layer4"\n' if model == "resnet18-d4" else ""
+        text = path.read_text().partition("[training]")[0]
+        path.write_text(f'{text}[training]\nmodel = "{model}"\noutput = "x"\n{backbone}')
+        quick = plan("repeat", load_recipe(path), quick=True).section
+        assert (quick.model, quick.backbone, quick.freeze_before) == (narrow, None, None)
+        full = plan("repeat", load_recipe(path)).section
+        assert (full.model, full.backbone) == (model, "imagenet" if backbone else None)

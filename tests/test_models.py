@@ -244,6 +244,10 @@ def test_every_model_keeps_its_promises(name):
         assert spec.takes(pixels)
         assert module(torch.zeros(2, 2, pixels, pixels, device="meta")).shape == (2, 3)
     assert not spec.takes(min(sizes) - 1)
+    if spec.narrow:
+        narrow = MODELS.get(spec.narrow)
+        assert narrow.takes(spec.pixels)
+        assert parameters_of(spec.narrow) < parameters_of(name)
 
 
 @pytest.mark.parametrize("name", MODELS.names())

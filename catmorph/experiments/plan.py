@@ -205,8 +205,9 @@ def _section(recipe: Recipe, quick: bool, start: Path | None) -> TrainingSection
     changes: dict[str, Any] = {"start": str(found) if found else None}
     if found:
         changes["model"] = load_card(found).model
-    elif quick and f"{section.model}-narrow" in MODELS.names():
-        changes |= {"model": f"{section.model}-narrow", "backbone": None}
+    elif quick and MODELS.get(section.model).narrow:
+        # Weights of a backbone do not fit the narrow network, and without them there is nothing to freeze.
+        changes |= {"model": MODELS.get(section.model).narrow, "backbone": None, "freeze_before": None}
     if quick:
         limits = recipe.experiments.quick
         for key in ("epochs", "batches_per_epoch", "batch", "patience"):

@@ -54,7 +54,8 @@ class ModelSpec:
     the network takes stamps of any size from that many pixels on, and `pixels` is only the usual one. `stages` names
     the children of that module that have parameters, in forward order; the last one is the head. `scheme` is empty
     for networks that were not made for one. `backbone` is timm's name of the network that the module holds, once or
-    in copies, for `catmorph.models.pretrained`. `keras` is there where Keras weights of the network can be read.
+    in copies, for `catmorph.models.pretrained`; `narrow` the name of a network with few parameters that may stand in
+    for this one in quick trials. `keras` is there where Keras weights of the network can be read.
     """
 
     name: str
@@ -71,6 +72,7 @@ class ModelSpec:
     keras: KerasGraph | None = None
     smallest: int | None = None
     backbone: str = ""
+    narrow: str = ""
 
     @property
     def sizes(self) -> str:

@@ -59,6 +59,7 @@ for _name, (_title, _source, _stages) in BACKBONES.items():
             notes="for any scheme and number of bands",
             smallest=SMALLEST,
             backbone=_name,
+            narrow="resnet-narrow",
         )
     )
 MODELS.register("resnet18-d4")(pooled(MODELS.registered("resnet18")))
@@ -102,6 +103,7 @@ def timm_spec(name: str) -> ModelSpec | None:
         notes="for any scheme and number of bands",
         smallest=None if settings.get("fixed_input_size") else _smallest(module),
         backbone=own,
+        narrow="resnet-narrow",
     )
 
 

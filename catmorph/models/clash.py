@@ -211,6 +211,7 @@ MODELS.register("clash-inception")(
         pixels=80,
         classes=5,
         scheme="clash",
+        narrow="clash-inception-narrow",
         source="Perez-Carrasco et al. 2019, Table 1 (module 4 with 160 1x1 filters, as in the authors' code)",
         licence="BSD-3-Clause (written from the paper's description; no code or weights of its authors)",
         notes="convolution -> ReLU -> batch normalisation; no batch normalisation from module 4 on",

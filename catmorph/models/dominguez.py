@@ -102,6 +102,7 @@ for _backend, _name in BACKENDS.items():
             pixels=69,
             classes=1,
             scheme="des-disk",
+            narrow="dominguez-narrow",
             source="Dominguez Sanchez et al. 2019, Sect. 3",
             licence="BSD-3-Clause (written from the paper's description; no code or weights of its authors)",
             notes="one network a question (schemes des-disk, des-edge-on, des-bar); bands g, r, i; same padding of "

@@ -64,6 +64,7 @@ MODELS.register("gz2-cnn")(
         pixels=64,
         classes=37,
         scheme="gz2",
+        narrow="gz2-narrow",
         source="the Galaxy Zoo 2 laboratory's custom network",
         licence="BSD-3-Clause (written from the document's description; no code or weights of its author)",
         notes="37 independent vote fractions; red, green, blue",

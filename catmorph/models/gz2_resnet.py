@@ -79,11 +79,12 @@ for _name, _title, _widths in (
             channels=3,
             pixels=64,
             classes=37,
-            scheme="gz2",
+            scheme="gz2-tree" if _widths else "gz2",
             source=f"the Galaxy Zoo 2 laboratory's {'optimised ' if _widths else ''}ResNet50",
             licence=LICENCE,
             notes="37 vote fractions; red, green, blue; published with ImageNet weights"
             + ("; the scheme's re-weighting by the tree comes after the network" if _widths else ""),
             backbone="resnet50",
+            narrow="gz2-narrow",
         )
     )

@@ -89,7 +89,7 @@ MODELS.register("twin-narrow")(
         channels=5,
         pixels=64,
         classes=4,
-        scheme="",
+        scheme="phangs",
         source="twin-resnet18, narrowed",
         licence=LICENCE,
         notes=NOTES,

@@ -35,10 +35,10 @@ def pooled(spec: ModelSpec) -> ModelSpec:
         name=spec.name + ENDING,
         title=f"{spec.title}, averaged over 8 rotations and mirror images",
         builder=partial(_pooled_module, spec.builder),
-        licence="BSD-3-Clause" if spec.backbone == "" else spec.licence,
         notes="; ".join(filter(None, (spec.notes, "answers do not change when a stamp is turned by 90 degrees or "
                                       "mirrored; 8 times the work"))),
         keras=None,
+        narrow=spec.narrow and spec.narrow + ENDING,
     )
 
 

@@ -84,12 +84,13 @@ for _backbone in ("resnet18", "vgg19_bn"):
             channels=5,
             pixels=299,
             classes=4,
-            scheme="",
+            scheme="phangs",
             source=f"Wei et al. 2020; {BACKBONES[_backbone][1]}",
             licence=LICENCE,
             notes="bands 1-3, and 4-5 with a channel of zeros; their outputs joined by a matrix; published with "
             "ImageNet weights. Any number of bands",
             smallest=SMALLEST,
             backbone=_backbone,
+            narrow="twin-narrow",
         )
     )
