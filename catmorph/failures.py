@@ -1,4 +1,4 @@
-"""What could not be read, as a table: failures.parquet, one row a (view, chunk, mosaic)."""
+"""What could not be read or used, as a table: failures.parquet, one row a (view, chunk, mosaic or image)."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ SCHEMA = pa.schema([
 def write_failures(run: RunFolder) -> int:
     """Write the failures that the ledger knows of all shards of the recipe, and return how many there are.
 
-    ``sources`` counts those of the chunk that carry the flag UNREADABLE, whichever of its mosaics is to blame.
-    A failure is not final: each run tries again what is listed here.
+    ``sources`` counts those of the chunk that carry the flag UNREADABLE, whichever of its mosaics is to blame; of an
+    image that cannot be used as it is, it is 1. A failure is not final: each run tries again what is listed here, such
+    an image when it has changed.
     """
     chunks = run.chunks()
     rows = [row for view in run.recipe.all_views for chunk in chunks for row in _rows(run, view, chunk)]
@@ -32,5 +33,7 @@ def _rows(run: RunFolder, view: str, chunk: Chunk) -> list[dict[str, object]]:
     marker = run.ledger.read(run.shard_path(view, chunk)) or {}
     sources = marker.get("flags", {}).get(Flag.UNREADABLE.name, 0)
     place = {"stage": "cutouts", "view": view, "field": chunk.field, "cell": chunk.cell}
-    return [{**place, "file": file, "reason": reason, "sources": sources}
-            for file, reason in marker.get("failures", [])]
+    found = [{**place, "file": file, "reason": reason, "sources": sources}
+             for file, reason in marker.get("failures", [])]
+    return found + [{**place, "file": file, "reason": reason, "sources": 1}
+                    for file, reason in marker.get("bad_images", [])]

@@ -62,7 +62,7 @@ def forecast(run: RunFolder) -> list[StageForecast]:
     """
     ingest, state = StageForecast("ingest"), ingest_state(run)
     ingest.add(state.why, 0)
-    chunks = run.chunks() if state.done else planned_chunks(run.recipe)
+    chunks = run.chunks() if state.done else planned_chunks(run)
     cutouts, to_cut = _cutouts(run, chunks)
     stages = [ingest, cutouts, _classify(run, chunks, to_cut)]
     rates = _last_rates(run)

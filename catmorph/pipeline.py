@@ -37,6 +37,11 @@ STAMPS_A_SECOND = 3000
 FILES_A_SECOND = 500
 """The same for FITS files of one source each."""
 
+IMAGES_A_SECOND = 200
+"""The same of JPEGs of 424 x 424 pixels, which are decoded whole."""
+
+_MOST_REASONS = 10
+
 _NOT_FINITE = Flag.NOT_FINITE.name or ""
 
 
@@ -53,7 +58,9 @@ class StageReport:
     flags : dict of str to int
         Flags of the (source, view)s, over products made and kept.
     failures : dict of str to str
-        Mosaic -> why it could not be read.
+        Mosaic or image -> why it could not be read, but may be another time.
+    bad_images : dict of str to list of str
+        Why images cannot be used as they are -> the images.
     why : dict of str to int
         Why products were made, with their number.
     warnings : list of str
@@ -72,6 +79,7 @@ class StageReport:
     counts: Counter[str] = field(default_factory=Counter)
     flags: Counter[str] = field(default_factory=Counter)
     failures: dict[str, str] = field(default_factory=dict)
+    bad_images: dict[str, list[str]] = field(default_factory=dict)
     why: Counter[str] = field(default_factory=Counter)
     warnings: list[str] = field(default_factory=list)
     worked: int = 0
@@ -91,12 +99,30 @@ class StageReport:
             self.warnings.append(f"{self.damaged[0]}{others}; made again")
             self.damaged.clear()
 
+    def note_bad_images(self, images: Iterable[tuple[str, str]]) -> None:
+        """Note images and why each cannot be used."""
+        for image, reason in images:
+            self.bad_images.setdefault(reason, []).append(image)
+
+    def warn_of_bad_images(self) -> None:
+        """Warn of the images noted, by the first of each reason and how many there are."""
+        found = sorted(self.bad_images.items(), key=lambda item: (-len(set(item[1])), item[0]))
+        for reason, images in found[:_MOST_REASONS]:
+            names = sorted(set(images))
+            first = f"{names[0]} and {len(names) - 1:,} other images" if len(names) > 1 else names[0]
+            self.warnings.append(f"{first}: {reason}; flagged, see failures.parquet")
+        if len(found) > _MOST_REASONS:
+            self.warnings.append(f"images cannot be used for {len(found) - _MOST_REASONS} other reasons, see "
+                                 "failures.parquet")
+
     def facts(self) -> dict[str, Any]:
         """Return the report as plain values, for the log and run.json."""
         return {
             "made": self.made, "kept": self.kept, "worked": self.worked, "passes": self.passes,
             "counts": dict(self.counts),
             "flags": dict(self.flags), "failures": dict(self.failures), "why": dict(self.why),
+            **({"bad_images": {reason: len(set(images)) for reason, images in sorted(self.bad_images.items())}}
+               if self.bad_images else {}),
             "warnings": list(self.warnings),
         }
 
@@ -202,14 +228,14 @@ def run_cutouts(
         if state.done:
             report.kept += 1
             _count_stamps(report, state.marker["sources"], state.marker["stamps"], state.marker["flags"])
+            report.note_bad_images(state.marker.get("bad_images", []))
         else:
             todo.append(task)
             report.note_why(task.shard, state.why)
-            if state.marker.get("stamps") and not all(task.mosaics):
-                report.warnings.append(f"{task.view}, field {task.chunk.field}: the mosaic has gone; its "
-                                       f"{state.marker['stamps']} stamps are given up")
+            report.warnings += _given_up(task, state.marker.get("stamps", 0))
     report.warn_of_damage()
-    seconds = sum(task.chunk.count for task in todo) / STAMPS_A_SECOND
+    rate = IMAGES_A_SECOND if run.recipe.images else STAMPS_A_SECOND
+    seconds = sum(task.chunk.count for task in todo) / rate
     results = run_tasks(build.cut_chunk, todo, workers=workers, estimated_seconds=seconds, scheduler=scheduler)
     try:
         # Closing the generator ends its worker processes, also where this loop is left early.
@@ -221,6 +247,7 @@ def run_cutouts(
         # A disk that is full is told by the error that is on its way.
         with suppress(CatmorphError):
             write_failures(run)
+    report.warn_of_bad_images()
     report.warnings += _blank_fields(run, tasks)
     return report
 
@@ -262,10 +289,25 @@ def _count_files(report: StageReport, sources: int, files: int) -> None:
     report.counts.update({"(source, view)s": sources, "files": files, "without stamp": sources - files})
 
 
+def _given_up(task: build.CutTask, stamps: int) -> list[str]:
+    """Warn where what `stamps` were cut from is not there any more."""
+    if task.images is not None:
+        there = int((task.images.index >= 0).all(axis=0).sum())
+        return [f"{task.view}, field {task.chunk.field}: images have gone; {stamps - there} stamps are given up"
+                ] if there < stamps else []
+    if stamps and not all(task.mosaics):
+        return [f"{task.view}, field {task.chunk.field}: the mosaic has gone; its {stamps} stamps are given up"]
+    return []
+
+
 def _add(report: StageReport, result: build.CutReport, fail_fast: bool) -> None:
     report.made += 1
     report.worked += result.sources
     _count_stamps(report, result.sources, result.stamps, result.flags)
+    report.note_bad_images(result.bad_images)
+    if fail_fast and result.bad_images:
+        image, reason = result.bad_images[0]
+        raise CatmorphError(reason, where=image, hint="repair or remove it and run again, or leave --fail-fast out")
     for mosaic, reason in result.failures:
         report.failures[f"{mosaic} (field {result.chunk.field})"] = reason
         if fail_fast:
@@ -292,7 +334,9 @@ def _count_stamps(report: StageReport, sources: int, stamps: int, flags: dict[st
 
 
 def _unmatched_bands(run: RunFolder, tasks: list[build.CutTask]) -> list[str]:
-    """Warn of bands without any mosaic; without one in all bands there is nothing to cut."""
+    """Warn of bands without any mosaic; without one in all bands there is nothing to cut. The same of images."""
+    if run.recipe.images is not None:
+        return build.image_warnings(run)
     found = {band: False for task in tasks for band in task.bands}
     for task in tasks:
         for band, tiles in zip(task.bands, task.mosaics, strict=True):

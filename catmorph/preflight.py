@@ -12,9 +12,10 @@ from catmorph.recipe import Recipe
 from catmorph.release.bundle import check_release
 from catmorph.release.tally import all_rules
 from catmorph.sources.expressions import Expression
-from catmorph.sources.ingest import divide
+from catmorph.sources.ingest import chunks_of, divide, listed_images
 from catmorph.sources.mapping import map_catalog
 from catmorph.sources.tables import catalog_files
+from catmorph.stamps.images_check import check_images
 from catmorph.stamps.mef import damaged_files
 from catmorph.stamps.mosaics import describe_unmatched, find_mosaics
 from catmorph.stamps.pixels import ImageFiles, Mosaic
@@ -41,12 +42,12 @@ class Findings:
 
 
 def check_run(run: RunFolder, *, deep: bool = False) -> Findings:
-    """Check recipe, catalog, every mosaic and the checkpoints, without working.
+    """Check recipe, catalog, every mosaic or the header of every image, and the checkpoints, without working.
 
     Parameters
     ----------
     deep : bool
-        Also read all inputs and products of the run folder again, and compare their sha256.
+        Also read all inputs and products of the run folder again, and compare their sha256; decode all images.
     """
     found = quick_findings(run)
     if deep:
@@ -54,21 +55,30 @@ def check_run(run: RunFolder, *, deep: bool = False) -> Findings:
                            for path in run.identities.changed_unseen()]
         found.problems += [f"{path}: is damaged: its bytes are not what was written; delete it and run again"
                            for path in [*run.ledger.damaged(), *damaged_files(run)]]
-    rows = found.attempt(map_catalog, run.recipe)
+    images = found.attempt(listed_images, run) if run.recipe.images else None
+    rows = found.attempt(map_catalog, run.recipe, images) if images is not None or run.recipe.mosaics else None
     if rows is not None:
-        found.attempt(divide, rows, run.recipe.catalog)
+        sources = found.attempt(divide, rows, run.recipe)
         counts = rows.frame["kind"].value_counts().to_dict()
         found.notes.append(f"catalog: {len(rows.frame)} rows, {len(rows.frame) - sum(counts.values())} usable")
         found.notes += [f"catalog: {count} rows rejected: {kind}" for kind, count in sorted(counts.items())]
         # Rejected rows may hold anything as field: no path is made of it.
-        _check_mosaics(run.recipe, sorted(rows.frame.loc[rows.frame["kind"].isna(), "field"].unique()), found)
+        if run.recipe.mosaics:
+            _check_mosaics(run.recipe, sorted(rows.frame.loc[rows.frame["kind"].isna(), "field"].unique()), found)
+        elif sources is not None:
+            images_found = found.attempt(check_images, run, chunks_of(sources[0], run.recipe), deep=deep)
+            found.problems += images_found[0] if images_found else []
+            found.notes += images_found[1] if images_found else []
     return found
 
 
 def quick_findings(run: RunFolder, *, device: str = "auto", precision: str | None = None) -> Findings:
     """Check what can be seen without reading the catalog: files, cuts, release, checkpoints, run folder."""
     found, recipe = Findings(), run.recipe
-    found.attempt(catalog_files, recipe.catalog)
+    if recipe.catalog.files:
+        found.attempt(catalog_files, recipe.catalog)
+    if recipe.images:
+        found.attempt(listed_images, run)
     for text in recipe.catalog.cuts:
         found.attempt(Expression, text)
     if recipe.classifiers:

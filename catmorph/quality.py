@@ -24,6 +24,7 @@ class Flag(IntFlag):
     BAD_PIXELS = 1 << 5
     FLAT = 1 << 6
     NOT_FINITE = 1 << 7
+    BAD_IMAGE = 1 << 8
     EDGE = 1 << 16
     SOME_BAD_PIXELS = 1 << 17
     LOW_SIGNAL = 1 << 18
@@ -41,14 +42,17 @@ class FlagInfo(NamedTuple):
 
 FLAGS: tuple[FlagInfo, ...] = (
     FlagInfo(Flag.OFF_IMAGE, "blocks", False, "the source's centre is outside every mosaic of the band"),
-    FlagInfo(Flag.NO_MOSAIC, "blocks", False, "there is no mosaic of this field and band"),
+    FlagInfo(Flag.NO_MOSAIC, "blocks", False, "there is no mosaic of this field and band, or no image of the source"),
     FlagInfo(Flag.NO_DATA, "blocks", False,
              "the mosaic was not observed at the source's centre, nor in most of the stamp"),
-    FlagInfo(Flag.UNREADABLE, "blocks", True, "the mosaic, or its weight or flag map, could not be read"),
+    FlagInfo(Flag.UNREADABLE, "blocks", True,
+             "the mosaic, or its weight or flag map, or the image of the source could not be read"),
     FlagInfo(Flag.BAD_SIZE, "blocks", True, "the stamp's side is missing, not positive or beyond the limits"),
     FlagInfo(Flag.BAD_PIXELS, "blocks", False, "more invalid pixels than stamp.max_bad_fraction"),
     FlagInfo(Flag.FLAT, "blocks", True, "all valid pixels of the stamp have the same value"),
     FlagInfo(Flag.NOT_FINITE, "blocks", True, "the network's output is not finite"),
+    FlagInfo(Flag.BAD_IMAGE, "blocks", True,
+             "the image of the source is of another kind, size or number of planes than the recipe says"),
     FlagInfo(Flag.EDGE, "warns", False, "part of the stamp lies outside the mosaic"),
     FlagInfo(Flag.SOME_BAD_PIXELS, "warns", False, "some pixels of the stamp are invalid"),
     FlagInfo(Flag.LOW_SIGNAL, "warns", False, "the signal-to-noise ratio is below stamp.min_signal"),

@@ -9,7 +9,9 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from dataclasses import field as with_default
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -36,13 +38,16 @@ class Chunk:
     Attributes
     ----------
     field, cell : str
-        Name of the field and of the HEALPix cell (``o<order>p<pixel>``, nested).
+        Name of the field and of the HEALPix cell (``o<order>p<pixel>``, nested) or, without positions, of the cell of
+        hashed identifiers (``h<order>p<cell>``).
     group : int
         Row group of ``sources.parquet`` that holds the rows.
     count : int
         Number of sources.
     digest : str
         sha256 of what their stamps depend on: ids, positions, sizes.
+    planned : pyarrow.Table, optional
+        ``id`` and ``file`` of the rows of a chunk that is only planned, and not in ``sources.parquet``.
     """
 
     field: str
@@ -50,6 +55,7 @@ class Chunk:
     group: int
     count: int
     digest: str
+    planned: pa.Table | None = with_default(default=None, compare=False, repr=False)
 
     @property
     def key(self) -> str:
@@ -87,6 +93,8 @@ class RunFolder:
         self.path = Path(path).absolute()
         self.recipe = recipe
         self.ledger = Ledger(self.path)
+        self.memory: dict[str, Any] = {}
+        """What a command has found out of its inputs and need not find out again."""
         self._check_format()
 
     @cached_property
@@ -141,6 +149,16 @@ class RunFolder:
     def read_sources(self, chunk: Chunk) -> pa.Table:
         """Return the rows of `chunk` from ``sources.parquet``."""
         return read_row_group(self.sources_path(), chunk.group)
+
+    def read_names(self) -> list[pa.Table]:
+        """Return ``id`` and ``file`` of the rows of ``sources.parquet``, a table for each chunk of the plan."""
+        path, counts = self.sources_path(), [chunk.count for chunk in self.chunks()]
+        try:
+            names = pq.read_table(path, columns=["id", "file"])
+        except (pa.ArrowException, OSError) as error:
+            raise CatmorphError(f"is damaged: {error}", where=path, hint="delete it and run again") from error
+        ends = accumulate(counts)
+        return [names.slice(end - count, count) for end, count in zip(ends, counts, strict=True)]
 
     def ingest_counts(self) -> dict[str, int]:
         """Return ``read``, ``rejected`` and ``sources``, as counted by `ingest`."""

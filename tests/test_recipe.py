@@ -213,7 +213,7 @@ def test_all_problems_at_once(tmp_path):
 
 def test_a_recipe_with_a_missing_section(tmp_path):
     (tmp_path / "a.toml").write_text('name = "a"\n')
-    assert [text.split(":")[0] for text in problems(tmp_path / "a.toml")] == ["scheme", "catalog", "bands", "mosaics"]
+    assert [text.split(":")[0] for text in problems(tmp_path / "a.toml")] == ["catalog", "mosaics", "scheme", "bands"]
 
 
 def test_the_recipe_of_the_tests_is_complete(tmp_path):

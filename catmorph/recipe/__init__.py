@@ -4,6 +4,7 @@ from catmorph.recipe.catalog import CatalogSection, Column
 from catmorph.recipe.classifiers import ClassifierSection
 from catmorph.recipe.evaluation import EvaluationSection
 from catmorph.recipe.experiments import ExperimentSection
+from catmorph.recipe.images import ImageSection
 from catmorph.recipe.labels import LabelsSection
 from catmorph.recipe.loading import load_recipe, preset_names, preset_path, write_recipe
 from catmorph.recipe.model import Recipe, RunSection
@@ -18,6 +19,7 @@ __all__ = [
     "Column",
     "EvaluationSection",
     "ExperimentSection",
+    "ImageSection",
     "LabelsSection",
     "MosaicSection",
     "NormaliseSection",

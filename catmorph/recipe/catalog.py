@@ -53,20 +53,29 @@ class FieldRule(Section):
         return self
 
 
+LISTED_KEYS = ("cuts", "keep", "duplicates", "allow_empty")
+"""Keys of [catalog] that mean something where the images are the catalog."""
+
+
 class CatalogSection(Section):
     """The survey table and how its columns are read."""
 
-    files: Strings = Field(min_length=1, description="table files or globs, relative to the recipe")
+    files: Strings = Field((), description="table files or globs, relative to the recipe; may be left out with "
+                           "[images], which then are the catalog, with the columns id, field, file and folder for "
+                           "`cuts` and `keep`")
     format: str | None = Field(
         None,
         description="astropy's format name (fits, ascii.ecsv, votable, ascii.ipac, ascii.csv, ascii.cds, "
         "ascii.no_header ...), 'parquet', or 'r' (R write.table); by default told from the file",
     )
     hdu: int | str | None = Field(None, description="number or name of the table's HDU, or table in a VOTable")
-    field: FieldRule = Field(description="where the field of a row comes from")
-    id: Column = Field(description="source identifier, unique within its field")
-    ra: Column = Field(description="right ascension (or Galactic longitude where frame is galactic)")
-    dec: Column = Field(description="declination (or Galactic latitude)")
+    field: FieldRule = Field(FieldRule(column="field"), description="where the field of a row comes from; required "
+                             "with `files`")
+    id: Column = Field(ColumnTable(column="id"), description="source identifier, unique within its field; required "
+                       "with `files`")
+    ra: Column | None = Field(None, description="right ascension (or Galactic longitude where frame is galactic); may "
+                              "be left out, with dec, where there are [images]")
+    dec: Column | None = Field(None, description="declination (or Galactic latitude)")
     frame: Literal["icrs", "fk5", "fk4", "galactic"] = Field(
         "icrs", description="frame of the positions; all are turned into ICRS"
     )
@@ -99,8 +108,15 @@ class CatalogSection(Section):
             if column is not None and column.unit is not None and column.unit not in units:
                 problems.append(f"catalog.{key}.unit: unknown unit {column.unit!r}, {suggest(column.unit, units)}"
                                 if units else f"catalog.{key}.unit: {key} takes no unit")
+        if (self.ra is None) != (self.dec is None):
+            problems.append(f"catalog.{'ra' if self.ra is None else 'dec'}: missing; ra and dec go together")
         if self.size is not None and self.size.unit == "pixels" and self.pixel_scale is None:
             problems.append("catalog.pixel_scale: sizes are in pixels, so it (arcsec a pixel) must be given")
         if problems:
             raise SectionError(problems)
         return self
+
+    @property
+    def has_positions(self) -> bool:
+        """Whether the sources have places on the sky."""
+        return self.ra is not None

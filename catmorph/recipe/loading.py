@@ -16,11 +16,12 @@ from pydantic import BaseModel, ValidationError
 from catmorph.errors import ProblemsError, RecipeError, UsageError, suggest
 from catmorph.recipe.base import SectionError
 from catmorph.recipe.catalog import CatalogSection
-from catmorph.recipe.model import Recipe
+from catmorph.recipe.model import REQUIRED, Recipe, missing_sources
 from catmorph.schemes import load_scheme
 
 PATH_KEYS = (
     ("catalog", "files"),
+    ("images", "files"),
     ("mosaics", "pattern"),
     ("mosaics", "weight"),
     ("mosaics", "flag"),
@@ -195,7 +196,9 @@ def _validate(table: dict[str, Any], where: str) -> Recipe:
     try:
         recipe = Recipe.model_validate(table)
     except ValidationError as error:
-        problems = [problem for item in error.errors() for problem in _problems(item)]
+        # What is missing is found out again: pydantic does not look at the whole where a part is wrong.
+        given = {name: keys if isinstance(keys, dict) else REQUIRED for name, keys in table.items()}
+        problems = [*missing_sources(given), *(problem for item in error.errors() for problem in _problems(item))]
     problems += [problem for name in _schemes(table) for problem in _scheme_problems(name)]
     if recipe is None or problems:
         raise ProblemsError(dict.fromkeys(problems), where=where)

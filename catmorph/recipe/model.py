@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 from pydantic import Field, model_validator
 
 from catmorph.errors import suggest
 from catmorph.recipe.base import SAFE_NAME, Section, SectionError, Strings
-from catmorph.recipe.catalog import CatalogSection
+from catmorph.recipe.catalog import LISTED_KEYS, CatalogSection
 from catmorph.recipe.classifiers import ClassifierSection
 from catmorph.recipe.evaluation import EvaluationSection
 from catmorph.recipe.experiments import ExperimentSection
+from catmorph.recipe.images import ImageSection
 from catmorph.recipe.labels import LabelsSection
 from catmorph.recipe.pixels import BandColumns, MosaicSection, NormaliseSection, StampSection
 from catmorph.recipe.release import ReleaseSection, SummarySection
@@ -30,6 +31,30 @@ class RunSection(Section):
     )
 
 
+REQUIRED = ("files", "field", "id", "ra", "dec")
+"""Keys of [catalog] that a survey table needs; with [images] it can do without positions."""
+
+
+def missing_sources(given: Mapping[str, Collection[str]]) -> Iterator[str]:
+    """Yield a line for each section or key without which there is no catalog or are no pixels.
+
+    Parameters
+    ----------
+    given : mapping
+        The keys given in each section that a recipe has.
+    """
+    if "images" not in given and "catalog" not in given:
+        yield "catalog: missing; the survey table"
+    elif "images" not in given or "files" in given.get("catalog", ()):
+        needed = REQUIRED if "images" not in given else REQUIRED[:3]
+        told = {key: (CatalogSection.model_fields[key].description or "").partition(";")[0] for key in needed}
+        yield from (f"catalog.{key}: missing; {text}" for key, text in told.items() if key not in given["catalog"])
+    if "images" in given and "mosaics" in given:
+        yield "mosaics, images: stamps are cut from one of the two; leave the other out"
+    if "images" not in given and "mosaics" not in given:
+        yield "mosaics: missing; the mosaics of the sky, or else [images] of one source each"
+
+
 class Recipe(Section):
     """A survey's production, from catalog and mosaics to release."""
 
@@ -37,12 +62,14 @@ class Recipe(Section):
     title: str = Field("", description="title of the release")
     reference: str = Field("", description="paper or source of the method")
     scheme: str = Field(description="label scheme, a file of catmorph/schemes/")
-    catalog: CatalogSection = Field(description="the survey table")
+    catalog: CatalogSection = Field(default_factory=CatalogSection, description="the survey table; required, but with "
+                                    "[images]")
     bands: BandColumns = Field(description="the bands")
     views: dict[str, Strings] = Field(
         {}, description="views (name = list of bands) that are cut and classified as one; default: each band"
     )
-    mosaics: MosaicSection = Field(description="the images")
+    mosaics: MosaicSection | None = Field(None, description="the mosaics of the sky; either these or [images]")
+    images: ImageSection | None = Field(None, description="images of one source each, instead of [mosaics]")
     stamp: StampSection = Field(default_factory=StampSection, description="stamp geometry")
     normalise: NormaliseSection = Field(default_factory=NormaliseSection, description="network input")
     classifiers: dict[str, ClassifierSection] = Field({}, description="networks, by name")
@@ -56,10 +83,23 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Recipe:
-        problems = [*self._view_problems(), *self._classifier_problems(), *self._combination_problems()]
+        problems = [*self._source_problems(), *self._view_problems(), *self._classifier_problems(),
+                    *self._combination_problems(), *self._image_problems()]
         if problems:
             raise SectionError(problems)
         return self
+
+    def _source_problems(self) -> Iterator[str]:
+        sections: dict[str, Section | None] = {"catalog": self.catalog, "mosaics": self.mosaics, "images": self.images}
+        given = {name: section.model_fields_set for name, section in sections.items()
+                 if section is not None and name in self.model_fields_set}
+        yield from missing_sources(given)
+        if self.images is None or self.catalog.files:
+            return
+        for name, info in CatalogSection.model_fields.items():
+            default = info.get_default(call_default_factory=True)
+            if name not in LISTED_KEYS and getattr(self.catalog, name) != default:
+                yield f"catalog.{name}: means nothing without catalog.files, where the images are the catalog"
 
     def _view_problems(self) -> Iterator[str]:
         for view, bands in self.all_views.items():
@@ -88,6 +128,22 @@ class Recipe(Section):
             yield "stamp.min_side_pixels must be below stamp.max_side_pixels"
         if self.normalise.low >= self.normalise.high:
             yield "normalise.low must be below normalise.high"
+
+    def _image_problems(self) -> Iterator[str]:
+        if self.images is None:
+            if self.stamp.side_unit == "image":
+                yield "stamp.side is in images: that needs [images]"
+            return
+        if self.stamp.side_unit in ("arcsec", "radii") and self.images.pixel_scale is None:
+            yield f"stamp.side is in {self.stamp.side_unit}: images.pixel_scale (arcsec a pixel) must be given"
+        if self.stamp.orientation != "mosaic":
+            yield "stamp.orientation: images are not turned north, where [images] has no directions on the sky"
+        if self.bands.reference is not None:
+            yield "bands.reference: means nothing with [images], whose bands share their pixels"
+        if self.images.planes and self.images.has_band:
+            yield "images.planes: with {band} in images.name each file has one plane"
+        elif self.images.planes and set(self.images.planes) != set(self.bands.names):
+            yield f"images.planes: must name every band and no other: {', '.join(self.bands.names)}"
 
     @property
     def all_views(self) -> dict[str, tuple[str, ...]]:

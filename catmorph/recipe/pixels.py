@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from catmorph.recipe.base import SAFE_NAME, Section, Strings, as_tuple
 from catmorph.templates import pattern_problem
 
-_SIDE = re.compile(r"^\s*([0-9.eE+-]+)\s*(radii|arcsec|pixels)\s*$")
+_SIDE = re.compile(r"^\s*([0-9.eE+-]+)\s*(radii|arcsec|pixels|image)\s*$")
 
 
 class BandColumns(Section):
@@ -68,8 +68,8 @@ class StampSection(Section):
 
     ADDED: ClassVar[frozenset[str]] = frozenset({"missing", "max_missing"})
 
-    side: str = Field("4 radii", description="side of the square: '<n> radii', '<n> arcsec' or '<n> pixels' "
-                      "(native pixels of bands.reference)")
+    side: str = Field("4 radii", description="side of the square: '<n> radii', '<n> arcsec', '<n> pixels' "
+                      "(native pixels of bands.reference) or, of [images], '<n> image' (the shorter side)")
     pixels: int = Field(80, ge=4, le=2048, description="stamp size in pixels, after resampling")
     resample: Literal["bilinear", "area"] = Field(
         "bilinear", description="triangle filter (widened when shrinking, as PIL's bilinear) or pixel areas"
@@ -105,7 +105,7 @@ class StampSection(Section):
 
     @property
     def side_unit(self) -> str:
-        """The unit of `side`: radii, arcsec or pixels."""
+        """The unit of `side`: radii, arcsec, pixels or image."""
         return _SIDE.match(self.side).group(2)  # type: ignore[union-attr]
 
 

@@ -10,7 +10,7 @@ import annotated_types
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from catmorph.recipe.catalog import ColumnTable
+from catmorph.recipe.catalog import ColumnTable, FieldRule
 from catmorph.recipe.model import Recipe
 
 MINIMAL = """\
@@ -137,6 +137,8 @@ def _default(info: FieldInfo) -> str:
     if info.is_required():
         return "**required**"
     value = info.get_default(call_default_factory=True)
+    if isinstance(value, ColumnTable | FieldRule):
+        return f"`{value.column}`"
     if isinstance(value, BaseModel):
         return "see below"
     if isinstance(value, tuple) and value and isinstance(value[0], BaseModel):

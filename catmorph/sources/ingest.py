@@ -18,8 +18,9 @@ from catmorph.errors import CatalogError, CatmorphError
 from catmorph.files import atomic
 from catmorph.ledger import Parts, State
 from catmorph.recipe import CatalogSection, Recipe
-from catmorph.sources.cells import groups, natural_rank, split
-from catmorph.sources.mapping import CANONICAL, MappedRows, map_catalog
+from catmorph.sources.cells import groups, natural_rank, split, split_identifiers
+from catmorph.sources.images import ImageList, list_images
+from catmorph.sources.mapping import CANONICAL, MappedRows, catalog_paths, map_catalog
 from catmorph.sources.tables import catalog_files
 from catmorph.workspace import Chunk, RunFolder
 
@@ -37,9 +38,9 @@ _KINDS = {"float64": pa.float64(), "float32": pa.float32(), "int64": pa.int64(),
 
 
 def ingest_parts(run: RunFolder) -> Parts:
-    """Return the inputs that decide the sources: catalog files, catalog section, chunk size."""
+    """Return the inputs that decide the sources: catalog files or names of images, catalog section, chunk size."""
     section = run.recipe.catalog
-    files: dict[str, str] = {}
+    files: dict[str, str] = {} if section.files else {"list of images": listed_images(run).digest}
     seen: Counter[str] = Counter()
     for path in catalog_files(section):
         # Files of different folders may share a name; where the folders are does not matter.
@@ -48,6 +49,13 @@ def ingest_parts(run: RunFolder) -> Parts:
         files[f"catalog {path.name}{ordinal}"] = run.identities.of(path)
     settings = section.model_dump(mode="json", exclude={"files"})
     return Parts({**files, "[catalog]": settings, "run.chunk_rows": run.recipe.run.chunk_rows, "code": CODE_VERSION})
+
+
+def listed_images(run: RunFolder) -> ImageList:
+    """Return the images of the recipe, listed once for a command."""
+    if "images" not in run.memory:
+        run.memory["images"] = list_images(run.recipe)
+    return run.memory["images"]
 
 
 def ingest_state(run: RunFolder) -> State:
@@ -68,8 +76,8 @@ def ingest(run: RunFolder) -> dict[str, int]:
         or every row is bad.
     """
     parts = ingest_parts(run)
-    rows = map_catalog(run.recipe)
-    sources, rejected = divide(rows, run.recipe.catalog)
+    rows = map_catalog(run.recipe, None if run.recipe.catalog.files else listed_images(run))
+    sources, rejected = divide(rows, run.recipe)
     for product in (run.sources_path(), run.rejected_path(), run.plan_path()):
         run.ledger.forget(product)
     plan = _write_sources(run, sources, rows.units)
@@ -82,25 +90,33 @@ def ingest(run: RunFolder) -> dict[str, int]:
     return counts
 
 
-def planned_chunks(recipe: Recipe) -> list[Chunk]:
+def planned_chunks(run: RunFolder) -> list[Chunk]:
     """Return the chunks that `ingest` would make of the survey table now; nothing is written."""
-    sources, _ = divide(map_catalog(recipe), recipe.catalog)
+    recipe = run.recipe
+    sources, _ = divide(map_catalog(recipe, None if recipe.catalog.files else listed_images(run)), recipe)
+    return chunks_of(sources, recipe)
+
+
+def chunks_of(sources: pd.DataFrame, recipe: Recipe) -> list[Chunk]:
+    """Return the chunks that `ingest` would make of `sources` (as `divide` returns them)."""
     decisive = [sources[name].to_numpy() for name in ("id", "ra", "dec", "size_arcsec")]
+    names = pa.Table.from_pandas(sources[["id", "file"]], preserve_index=False) if recipe.images else None
     return [
-        Chunk(field, cell, group, len(rows), stamp_digest(*(values[rows] for values in decisive)))
-        for group, (field, cell, rows) in enumerate(_chunks(sources, recipe.run.chunk_rows))
+        Chunk(field, cell, group, len(rows), stamp_digest(*(values[rows] for values in decisive)),
+              None if names is None else names.take(pa.array(rows)))
+        for group, (field, cell, rows) in enumerate(_chunks(sources, recipe))
     ]
 
 
-def divide(rows: MappedRows, section: CatalogSection) -> tuple[pd.DataFrame, pd.DataFrame]:
+def divide(rows: MappedRows, recipe: Recipe) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the sources and the rejected rows; duplicates are marked in `rows`, or refused."""
-    frame = rows.frame
+    frame, section = rows.frame, recipe.catalog
     _mark_duplicates(frame, section)
     good = frame["kind"].isna()
     sources = frame[good].drop(columns=["kind", "reason"])
     if not len(sources) and not section.allow_empty:
         counts = ", ".join(f"{count} {kind}" for kind, count in sorted(Counter(frame["kind"]).items()))
-        raise CatalogError(f"no row of the catalog is left ({counts})", where=", ".join(section.files),
+        raise CatalogError(f"no row of the catalog is left ({counts})", where=", ".join(catalog_paths(recipe)),
                            hint="check catalog.cuts, or set catalog.allow_empty = true")
     return sources, frame.loc[~good, list(REJECTED.names)]
 
@@ -124,7 +140,7 @@ def _mark_duplicates(frame: pd.DataFrame, section: CatalogSection) -> None:
 
 def _write_sources(run: RunFolder, sources: pd.DataFrame, units: dict[str, str]) -> pa.Table:
     """Write the sources, one row group a cell, and return the chunk plan."""
-    chunks = _chunks(sources, run.recipe.run.chunk_rows)
+    chunks = _chunks(sources, run.recipe)
     order = np.concatenate([rows for _, _, rows in chunks]) if chunks else np.arange(0)
     counts = [len(rows) for _, _, rows in chunks]
     sources = sources.iloc[order].assign(cell=np.repeat([cell for _, cell, _ in chunks], counts).astype(object))
@@ -147,18 +163,22 @@ def _write_sources(run: RunFolder, sources: pd.DataFrame, units: dict[str, str])
     return pa.table([fields, cells, counts, digests], schema=PLAN)
 
 
-def _chunks(sources: pd.DataFrame, chunk_rows: int) -> list[tuple[str, str, np.ndarray]]:
+def _chunks(sources: pd.DataFrame, recipe: Recipe) -> list[tuple[str, str, np.ndarray]]:
     """Return field, cell and rows of each chunk: fields by name, cells and rows by sky (deepest pixel, then id).
 
-    So the order of all rows is the same whatever the size of the chunks.
+    Without positions the hash of the id takes the place of the pixel. So the order of all rows is the same whatever
+    the size of the chunks.
     """
+    chunk_rows = recipe.run.chunk_rows
     codes, names = pd.factorize(sources["field"], sort=True)
-    ra, dec, rank = sources["ra"].to_numpy(), sources["dec"].to_numpy(), natural_rank(sources["id"].to_numpy())
+    ra, dec, ids = (sources[name].to_numpy() for name in ("ra", "dec", "id"))
+    rank = natural_rank(ids)
     chunks = []
     for name, rows in zip(names, groups(codes), strict=True):
-        for cell in split(ra[rows], dec[rows], chunk_rows):
+        on_sky = recipe.catalog.has_positions
+        for cell in split(ra[rows], dec[rows], chunk_rows) if on_sky else split_identifiers(ids[rows], chunk_rows):
             inside = rows[cell.rows]
-            chunks.append((name, cell.name, inside[np.lexsort((rank[inside], cell.pixels))]))
+            chunks.append((name, cell.name, inside[np.lexsort((rank[inside], cell.keys))]))
     return chunks
 
 

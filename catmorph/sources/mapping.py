@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from astropy.table import Column, Table
 
 from catmorph.errors import CatalogError
 from catmorph.recipe import CatalogSection, Recipe
 from catmorph.sources import columns as cells_to
 from catmorph.sources.expressions import Expression
+from catmorph.sources.images import ImageList, list_images
 from catmorph.sources.tables import catalog_files, column, read_table
 from catmorph.templates import matcher
 from catmorph.workspace import field_problem
@@ -39,8 +41,8 @@ class MappedRows:
     units: dict[str, str]
 
 
-def map_catalog(recipe: Recipe) -> MappedRows:
-    """Read and map all catalog files of `recipe`.
+def map_catalog(recipe: Recipe, images: ImageList | None = None) -> MappedRows:
+    """Read and map all catalog files of `recipe` or, where it names none, its images (`images`: as listed already).
 
     Raises
     ------
@@ -48,13 +50,16 @@ def map_catalog(recipe: Recipe) -> MappedRows:
         When a file or column cannot be read, there are no rows, or every row is bad.
     """
     section = recipe.catalog
-    mapped = [_map_file(path, section) for path in catalog_files(section)]
+    if section.files:
+        mapped = [_map_file(path, section) for path in catalog_files(section)]
+    else:
+        mapped = [_map_images(images or list_images(recipe), recipe)]
     units = _common_units(mapped)
     _make_alike([part.frame for part in mapped], section)
     filled = [part.frame for part in mapped if len(part.frame)] or [mapped[0].frame]
     frame = pd.concat(filled, ignore_index=True)
     if not len(frame) and not section.allow_empty:
-        raise CatalogError("the catalog has no rows", where=", ".join(section.files))
+        raise CatalogError("the catalog has no rows", where=", ".join(catalog_paths(recipe)))
     bad = frame["kind"].to_numpy() == "bad_cell"
     if len(frame) and bad.all():
         first = frame.iloc[0]
@@ -81,9 +86,28 @@ def _make_alike(frames: list[pd.DataFrame], section: CatalogSection) -> None:
                 frame[name] = pd.Series(cells_to.texts(frame[name].to_numpy()), dtype=object)
 
 
+def catalog_paths(recipe: Recipe) -> tuple[str, ...]:
+    """Return what the recipe names as its catalog: tables, or images."""
+    return recipe.catalog.files or (recipe.images.files if recipe.images else ())
+
+
 def _map_file(path: Path, section: CatalogSection) -> MappedRows:
     table = read_table(path, section)
+    return _map_table(table, section, path, cells_to.Reasons(len(table)))
+
+
+def _map_images(images: ImageList, recipe: Recipe) -> MappedRows:
+    """Map the list of images: each is row 1 of itself."""
+    section, sources = recipe.catalog, images.sources
+    table = Table({name: Column(sources[name].to_numpy(), dtype=object) for name in sources})
     reasons = cells_to.Reasons(len(table))
+    reasons.add(sources["id"].isna().to_numpy(), f"its name does not fit images.name {images.section.name!r}")
+    rows = _map_table(table, section, Path("images"), reasons)
+    rows.frame["file"], rows.frame["row"] = sources["file"], 1
+    return rows
+
+
+def _map_table(table: Any, section: CatalogSection, path: Path, reasons: cells_to.Reasons) -> MappedRows:
     ids = _identifiers(table, section, path, reasons)
     fields = _fields(table, section, path, reasons)
     ra, dec = _positions(table, section, path, reasons)
@@ -134,8 +158,9 @@ def _field_texts(table: Any, section: CatalogSection, path: Path) -> np.ndarray:
 
 def _positions(table: Any, section: CatalogSection, path: Path, reasons: cells_to.Reasons) -> Any:
     degrees = []
-    for key in ("ra", "dec"):
-        spec = getattr(section, key)
+    for key, spec in (("ra", section.ra), ("dec", section.dec)):
+        if spec is None:
+            return np.full(len(table), np.nan), np.full(len(table), np.nan)
         values = column(table, spec.column, key=f"catalog.{key}", where=path)
         null = (*section.null, *spec.null)
         degrees.append(cells_to.angle(values, spec.unit, null, key=key, reasons=reasons))
@@ -191,7 +216,8 @@ class CutColumns(Mapping[str, Any]):
     """
 
     def __init__(self, frame: pd.DataFrame, table: Any, section: CatalogSection):
-        mapped = {"id": "id", "field": "field", "ra": "ra", "dec": "dec"}
+        mapped = {"id": "id", "field": "field"}
+        mapped |= {"ra": "ra", "dec": "dec"} if section.has_positions else {}
         mapped |= {"size": "size_arcsec"} if section.size else {}
         mapped |= {"magnitude": "magnitude"} if section.magnitude else {}
         self._frame, self._mapped, self.own = frame, mapped, TableColumns(table, section)

@@ -12,12 +12,10 @@ from catmorph.quality import BLOCKING, Flag
 from catmorph.recipe import StampSection
 from catmorph.stamps.band import Band
 from catmorph.stamps.cut import Cut, Placement
+from catmorph.stamps.judge import judge
 from catmorph.stamps.pixels import ImageFiles
 from catmorph.stamps.signal import signal_to_noise
 from catmorph.stamps.store import ShardContent
-
-_FLAT = 1e-6
-"""Values that differ by less than this share are the same: float32 weights sum to 1 within 3e-7."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +113,7 @@ class _Cutter:
                 self._can_do_without(source, missing)
                 return
             frame = self._frame(source, channel, tile) if frame is None else frame
-            verdict = self._judge(cut)
+            verdict = judge(cut, self.stamp)
             if verdict & Flag.NO_DATA:
                 missing[channel] = verdict
             else:
@@ -224,20 +222,6 @@ class _Cutter:
         self.centre[source, channel] = grid.centre[source]
         self.pixel_scale[source, channel] = grid.pixel_scale[source]
         self.mosaic[source, channel] = before + tile
-
-    def _judge(self, cut: Cut) -> Flag:
-        flags = Flag(0)
-        if cut.off_fraction > 0:
-            flags |= Flag.EDGE
-        if cut.bad_fraction > cut.off_fraction:
-            flags |= Flag.SOME_BAD_PIXELS
-        if cut.bad_fraction > self.stamp.max_bad_fraction:
-            return flags | (Flag.BAD_PIXELS if cut.centre_valid else Flag.NO_DATA)
-        valid = cut.pixels[np.isfinite(cut.pixels)]
-        if not valid.size:
-            return flags | Flag.NO_DATA
-        low, high = float(valid.min()), float(valid.max())
-        return flags | Flag.FLAT if high - low <= _FLAT * max(abs(low), abs(high)) else flags
 
     def _keep(self, source: int, cuts: dict[int, Cut]) -> None:
         block = self.stamps[self.used]

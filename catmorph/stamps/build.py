@@ -15,6 +15,8 @@ from catmorph.ledger import Ledger, Parts, State, stamp_of
 from catmorph.quality import Flag, blocked, count_flags
 from catmorph.recipe import Recipe, StampSection
 from catmorph.stamps.block import BlockPlan, cut_block
+from catmorph.stamps.images_block import ImagePlan, cut_images
+from catmorph.stamps.images_plan import ChunkImages
 from catmorph.stamps.mosaics import find_mosaics
 from catmorph.stamps.pixels import ImageFiles
 from catmorph.stamps.store import ShardContent, write_shard
@@ -22,6 +24,8 @@ from catmorph.workspace import Chunk, RunFolder, read_row_group
 
 CODE_VERSION = 4
 """Raised when this stage's results change; part of its fingerprint."""
+
+_Failed = list[tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,7 @@ class CutTask:
     shard: Path
     parts: Parts
     seen: Mapping[str, list[int]] = field(default_factory=dict)
+    images: ImagePlan | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,7 @@ class CutReport:
     stamps: int
     flags: dict[str, int]
     failures: tuple[tuple[str, str], ...] = field(default=())
+    bad_images: tuple[tuple[str, str], ...] = field(default=())
 
 
 def chosen_views(run: RunFolder, bands: Iterable[str]) -> tuple[str, ...]:
@@ -71,7 +77,11 @@ def chosen_views(run: RunFolder, bands: Iterable[str]) -> tuple[str, ...]:
 
 def cut_tasks(run: RunFolder, views: Iterable[str], chunks: Sequence[Chunk] | None = None) -> list[CutTask]:
     """Return a task for every (view, chunk), whether its shard is there or not; `chunks`: default all."""
-    tiles, chunks = _Tiles(run), run.chunks() if chunks is None else chunks
+    chunks = run.chunks() if chunks is None else chunks
+    if run.recipe.images is not None:
+        images = ChunkImages(run, chunks)
+        return [_image_task(run, images, view, chunk) for view in views for chunk in chunks]
+    tiles = _Tiles(run)
     return [_task(run, tiles, view, chunk) for view in views for chunk in chunks]
 
 
@@ -106,11 +116,10 @@ def task_state(run: RunFolder, task: CutTask) -> State:
 def cut_chunk(task: CutTask) -> CutReport:
     """Make one shard: read the rows, cut the stamps, write the file, then its marker."""
     rows = read_row_group(task.sources, task.chunk.group)
-    plan = BlockPlan(task.mosaics, task.reference, task.stamp)
     sources = {name: rows[name].to_numpy() for name in ("id", "ra", "dec", "size_arcsec")}
     # One BLAS thread: the workers share the cores, and the number of threads could change last bits.
     with threadpool_limits(limits=1, user_api="blas"):
-        content, failures = cut_block(plan, sources)
+        content, failures, bad_images = _cut(task, sources)
     changed = _changed_files(task)
     if changed:
         content = _without_stamps(content)
@@ -123,8 +132,19 @@ def cut_chunk(task: CutTask) -> CutReport:
     ledger.write(
         task.shard, task.parts, sources=len(content.ids), stamps=len(content.stamps), flags=flags,
         blocked=int(blocked(content.flags).sum()), failures=failures,
+        **({"bad_images": bad_images} if bad_images else {}),
     )
-    return CutReport(task.view, task.chunk, len(content.ids), len(content.stamps), flags, tuple(failures))
+    return CutReport(task.view, task.chunk, len(content.ids), len(content.stamps), flags, tuple(failures),
+                     tuple(bad_images))
+
+
+def _cut(task: CutTask, sources: Mapping[str, np.ndarray]) -> tuple[ShardContent, _Failed, _Failed]:
+    """Return the stamps of a task, what may be read another time, and images that cannot be used as they are."""
+    if task.images is None:
+        content, failures = cut_block(BlockPlan(task.mosaics, task.reference, task.stamp), sources)
+        return content, failures, []
+    content, failed = cut_images(task.images, sources)
+    return content, sorted(failed.passing), sorted(failed.lasting)
 
 
 def _changed_files(task: CutTask) -> list[str]:
@@ -155,8 +175,29 @@ def recipe_parts(recipe: Recipe, chunk: Chunk) -> dict[str, Any]:
         "sources": chunk.digest,
         "code": CODE_VERSION,
         "[stamp]": recipe.stamp.fingerprint_values(),
-        "[mosaics]": recipe.mosaics.model_dump(mode="json", exclude={"pattern", "weight", "flag"}),
+        **_pixel_settings(recipe),
     }
+
+
+def _pixel_settings(recipe: Recipe) -> dict[str, Any]:
+    if recipe.mosaics is not None:
+        return {"[mosaics]": recipe.mosaics.model_dump(mode="json", exclude={"pattern", "weight", "flag"})}
+    assert recipe.images is not None
+    return {"[images]": recipe.images.model_dump(mode="json", include={"size", "hdu", "pixel_scale"})}
+
+
+def _image_task(run: RunFolder, images: ChunkImages, view: str, chunk: Chunk) -> CutTask:
+    bands = run.recipe.all_views[view]
+    plan = images.plan(view, chunk)
+    values = {
+        **recipe_parts(run.recipe, chunk), "bands": list(bands), "planes": [list(plan.planes), plan.count],
+        "images": images.digest(plan),
+    }
+    return CutTask(
+        view=view, bands=bands, chunk=chunk, mosaics=(), reference=None, stamp=run.recipe.stamp, run_folder=run.path,
+        sources=run.sources_path(), shard=run.shard_path(view, chunk), parts=Parts(values),
+        seen={path: run.identities.seen(Path(path)) for path in sorted(set(plan.files["path"]))}, images=plan,
+    )
 
 
 def _task(run: RunFolder, tiles: _Tiles, view: str, chunk: Chunk) -> CutTask:
@@ -176,6 +217,11 @@ def _task(run: RunFolder, tiles: _Tiles, view: str, chunk: Chunk) -> CutTask:
         shard=run.shard_path(view, chunk), parts=Parts(values),
         seen={path: run.identities.seen(Path(path)) for path in sorted(paths)},
     )
+
+
+def image_warnings(run: RunFolder) -> list[str]:
+    """Say what of the images that the recipe names is not used; see `ChunkImages.warnings`."""
+    return ChunkImages(run, run.chunks()).warnings()
 
 
 def _attributes(task: CutTask) -> dict[str, Any]:

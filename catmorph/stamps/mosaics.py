@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from catmorph.errors import CatmorphError, RecipeError, one_line
 from catmorph.patience import patiently
-from catmorph.recipe import Recipe
+from catmorph.recipe import MosaicSection, Recipe
 from catmorph.stamps.pixels import ImageFiles
 from catmorph.templates import fill
 
@@ -25,7 +25,7 @@ def find_mosaics(recipe: Recipe, field: str, band: str) -> tuple[ImageFiles, ...
     RecipeError
         When the weight or flag maps are not as many as the mosaics, or cannot be paired with them.
     """
-    section = recipe.mosaics
+    section = _section(recipe)
     for name in recipe.file_bands(band):
         place = _Place(field, name)
         images = list(dict.fromkeys(path for pattern in section.pattern for path in _matches(pattern, place)))
@@ -47,11 +47,16 @@ class _Place(NamedTuple):
     band: str
 
 
+def _section(recipe: Recipe) -> MosaicSection:
+    assert recipe.mosaics is not None
+    return recipe.mosaics
+
+
 def describe_unmatched(recipe: Recipe, bands: Iterable[str]) -> str:
     """Say that no mosaic of these bands was found for any field."""
     names = list(bands)
     what = "any band" if len(names) == len(recipe.bands.names) else f"band {', '.join(names)}"
-    return one_line(f"no mosaic of {what} matches for any field", where=", ".join(recipe.mosaics.pattern),
+    return one_line(f"no mosaic of {what} matches for any field", where=", ".join(_section(recipe).pattern),
                     hint="check mosaics.pattern and bands.files in the recipe")
 
 
@@ -90,7 +95,7 @@ def _maps(recipe: Recipe, kind: str, pattern: str | None, place: _Place, images:
                           f"band {place.band!r}", where=f"mosaics.{kind}", hint="there must be one for each mosaic")
     if len(images) == 1:
         return [found[0]]
-    image_globs = [_filled(one, place) for one in recipe.mosaics.pattern]
+    image_globs = [_filled(one, place) for one in _section(recipe).pattern]
     by_wildcards = {_wildcards([_filled(pattern, place)], path): path for path in found}
     paired = [by_wildcards.get(_wildcards(image_globs, image)) for image in images]
     if None in paired or len(set(paired)) != len(images):

@@ -80,7 +80,7 @@ class Image:
     def __init__(self, path: str, hdu: int | str | None = None):
         self.path = path
         is_gzip = _check_is_fits(path)
-        with _read_errors(path, "cannot be read as FITS"), warnings.catch_warnings():
+        with read_errors(path, "cannot be read as FITS"), warnings.catch_warnings():
             warnings.simplefilter("ignore", AstropyWarning)
             # Raw integers: scaling is done a window at a time, not over the whole image.
             self._file = fits.open(path, memmap=not is_gzip, do_not_scale_image_data=True)
@@ -90,7 +90,7 @@ class Image:
                 self.header = unit.header.copy()
                 self.shape: tuple[int, int] = tuple(unit.shape)[-2:]
                 if not is_gzip:
-                    _check_complete(self._file, index, path)
+                    check_complete(self._file, index, os.path.getsize(path), path)
                 offset = None if is_gzip else self._file.fileinfo(index)["datLoc"]
                 self._read, self._release = _reader(unit, index, path, offset)
             except BaseException:
@@ -105,7 +105,7 @@ class Image:
         MosaicError
             When the bytes cannot be read or decompressed.
         """
-        with _read_errors(self.path, "pixels cannot be read"):
+        with read_errors(self.path, "pixels cannot be read"):
             return self._read(rows, columns)
 
     def close(self) -> None:
@@ -186,7 +186,7 @@ def _is_flagged(flags: np.ndarray, bits: int | None) -> np.ndarray:
 
 
 @contextmanager
-def _read_errors(path: str, what: str) -> Iterator[None]:
+def read_errors(path: str, what: str) -> Iterator[None]:
     """Turn what astropy, fitsio and zlib raise on bad bytes into a `MosaicError`."""
     try:
         yield
@@ -275,14 +275,15 @@ def _is_plain_name(path: str) -> bool:
     return _PLAIN_NAME.fullmatch(os.path.abspath(path)) is not None
 
 
-def _check_complete(file: fits.HDUList, index: int, path: str) -> None:
+def check_complete(file: fits.HDUList, index: int, size: int, path: str) -> None:
+    """Raise `MosaicError` where the data of an HDU go on beyond the `size` bytes of its file."""
     info, unit = file.fileinfo(index), file[index]
     # The padding of the last block is often missing and does no harm; data that are missing do.
     if isinstance(unit, fits.CompImageHDU):
         data = info["datSpan"] - (_BLOCK - 1)
     else:
         data = abs(unit.header["BITPIX"]) // 8 * int(np.prod(unit.shape))
-    needed, size = info["datLoc"] + data, os.path.getsize(path)
+    needed = info["datLoc"] + data
     if size < needed:
         raise MosaicError(f"is truncated: {size} of at least {needed} bytes", where=path, hint="download it again")
 

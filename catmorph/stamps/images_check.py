@@ -1,0 +1,68 @@
+"""What is wrong with the images of a recipe, before stamps are cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+
+import numpy as np
+
+from catmorph.stamps.images import ImageError, decode, shape_of
+from catmorph.stamps.images_block import ImagePlan, ImageReader
+from catmorph.stamps.images_plan import ChunkImages
+from catmorph.workspace import Chunk, RunFolder
+
+_MOST_REASONS = 10
+
+
+def check_images(run: RunFolder, chunks: Sequence[Chunk], *, deep: bool = False) -> tuple[list[str], list[str]]:
+    """Look for the image of every source, and at the kind, size and planes of each.
+
+    Parameters
+    ----------
+    deep : bool
+        Also decode every image, which tells one that is damaged or cut short.
+
+    Returns
+    -------
+    problems, notes : list of str
+
+    Raises
+    ------
+    UsageError
+        When no image shows a source.
+    """
+    found = ChunkImages(run, chunks)
+    warnings = found.warnings()
+    sources = sum(chunk.count for chunk in chunks)
+    imaged = sum(int((found.rows(chunk) >= 0).all(axis=0).sum()) for chunk in chunks)
+    notes = [f"images: {len(found.images):,}", *warnings, *found.images.notes]
+    if imaged < sources:
+        notes.append(f"images: {sources - imaged:,} of {sources:,} sources have none, or not in every band")
+    faults: dict[str, list[str]] = {}
+    for chunk in chunks:
+        for name, reason in _faults(found.whole_plan(chunk), deep):
+            faults.setdefault(reason, []).append(name)
+    return list(_grouped(faults)), notes
+
+
+def _faults(plan: ImagePlan, deep: bool) -> Iterator[tuple[str, str]]:
+    order = np.lexsort((plan.files["offset"], plan.files["path"]))
+    with closing(ImageReader()) as reader:
+        for entry in plan.files.iloc[order].itertuples(index=False):
+            try:
+                data = reader.read(entry)
+                plan.check(decode(data, plan.section.hdu).shape if deep else shape_of(data, plan.section.hdu))
+            except ImageError as fault:
+                yield str(entry.file), fault.reason
+            except OSError as error:
+                yield str(entry.file), f"cannot be opened: {error.strerror or error}"
+
+
+def _grouped(faults: dict[str, list[str]]) -> Iterator[str]:
+    ordered = sorted(faults.items(), key=lambda item: (-len(item[1]), item[0]))
+    for reason, names in ordered[:_MOST_REASONS]:
+        others = f" and {len(names) - 1:,} other images" if len(names) > 1 else ""
+        yield f"{min(names)}{others}: {reason}"
+    if len(ordered) > _MOST_REASONS:
+        yield f"images cannot be used for {len(ordered) - _MOST_REASONS} other reasons"
