@@ -58,14 +58,21 @@ def pattern_problem(pattern: str, names: Sequence[str]) -> str | None:
     return None
 
 
-def matcher(pattern: str) -> re.Pattern[str]:
-    """Return a regular expression that reads the placeholders back out of a filled `pattern`."""
+def matcher(pattern: str, *, wildcards: bool = False) -> re.Pattern[str]:
+    """Return a regular expression that reads the placeholders back out of a filled `pattern`.
+
+    With `wildcards`, a ``*`` in the pattern stands for any text.
+    """
     parts, end, seen = [], 0, set()
+
+    def literal(text: str) -> str:
+        return ".*?".join(map(re.escape, text.split("*"))) if wildcards else re.escape(text)
+
     for match in _PLACE.finditer(pattern):
         name = match.group(1)
-        parts.append(re.escape(pattern[end : match.start()]))
+        parts.append(literal(pattern[end : match.start()]))
         parts.append(f"(?P={name})" if name in seen else f"(?P<{name}>.+?)")
         seen.add(name)
         end = match.end()
-    parts.append(re.escape(pattern[end:]))
+    parts.append(literal(pattern[end:]))
     return re.compile("".join(parts) + r"\Z")

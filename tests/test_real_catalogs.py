@@ -137,3 +137,11 @@ def test_viking(real_data, tmp_path):
         assert by_row["id"][row] == cells["segID"]
         for name, key in (("ra", "RAcen"), ("dec", "Deccen"), ("size_arcsec", "R90"), ("xcen", "xcen")):
             assert by_row[name][row] == pytest.approx(float(cells[key]), rel=1e-15)
+
+
+def test_legus_takes_the_galaxy_from_the_file_name(real_data, tmp_path):
+    sources, _, _ = read_in(
+        tmp_path, files=str(real_data / "legus" / "*.tab"), id=1, ra=4, dec=5,
+        field={"pattern": "hlsp_legus_hst_*_{field}_multiband_v1_padagb-mwext-avgapcor.tab"},
+    )
+    assert set(sources["field"]) == {"ngc1566"}

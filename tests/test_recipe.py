@@ -90,6 +90,29 @@ def test_extending(tmp_path):
     assert list(recipe.classifiers) == ["mine", "other"]
 
 
+def test_leaving_out_keys_of_the_base(tmp_path):
+    changed(tmp_path / "a.toml", stamp__pixels=32, stamp__side="3 arcsec")
+    (tmp_path / "b.toml").write_text('extend = "a.toml"\nwithout = ["stamp.pixels", "classifiers.mine"]\n')
+    recipe = load_recipe(tmp_path / "b.toml")
+    assert (recipe.stamp.pixels, recipe.stamp.side, recipe.classifiers) == (80, "3 arcsec", {})
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ('without = ["stamp.pixel"]',
+     "without: 'stamp.pixel' is no key of the recipe that is extended; did you mean 'pixels'"),
+    ('without = ["name.a"]', "without: 'name.a' is no key"), ("without = 3", "`without` must be a list of keys"),
+    ('without = [""]', "without: '' is no key"),
+])
+def test_leaving_out_what_is_not_there(tmp_path, text, message):
+    changed(tmp_path / "a.toml", stamp__pixels=32)
+    (tmp_path / "b.toml").write_text(f'extend = "a.toml"\n{text}\n')
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(tmp_path / "b.toml")
+    (tmp_path / "c.toml").write_text('without = ["stamp"]\nname = "c"\n')
+    with pytest.raises(RecipeError, match="`without` is for recipes that `extend` another"):
+        load_recipe(tmp_path / "c.toml")
+
+
 def test_extending_a_preset_by_name(tmp_path):
     (tmp_path / "mine.toml").write_text('extend = "clash"\nname = "mine"\n')
     recipe = load_recipe(tmp_path / "mine.toml")

@@ -40,7 +40,8 @@ class FieldRule(Section):
 
     value: str | None = Field(None, description="the same field for all rows")
     column: str | int | None = Field(None, description="a column of the table")
-    pattern: str | None = Field(None, description="a pattern of the file name, such as '{field}_molino.cat'")
+    pattern: str | None = Field(None, description="a pattern of the file name, such as '{field}_molino.cat'; * "
+                                "stands for any text")
 
     @model_validator(mode="after")
     def _one(self) -> FieldRule:

@@ -91,16 +91,37 @@ def _read_with_base(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if path.resolve() in seen:
         raise RecipeError("the recipe extends itself", where=path)
     table = _read_toml(path)
-    base = table.pop("extend", None)
+    base, left_out = table.pop("extend", None), table.pop("without", [])
     _absolute_paths(table, path.resolve().parent)
     if base is None:
+        if left_out:
+            raise RecipeError("`without` is for recipes that `extend` another", where=path)
         return table
     if not isinstance(base, str):
         raise RecipeError("`extend` must be the path or preset name of one recipe", where=path)
     base_path = path.resolve().parent / base
     if not base_path.is_file():
         base_path = preset_path(base.removesuffix(".toml"))
-    return _extended(_read_with_base(base_path, (*seen, path.resolve())), table)
+    below = _read_with_base(base_path, (*seen, path.resolve()))
+    return _extended(_without(below, left_out, path), table)
+
+
+def _without(table: dict[str, Any], keys: Any, path: Path) -> dict[str, Any]:
+    """Return `table` without the keys, such as ``training.backbone``, that a recipe does not take from its base."""
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+        raise RecipeError("`without` must be a list of keys, such as 'training.backbone'", where=path)
+    for key in keys:
+        table = _without_key(table, key.split("."), f"{path}: without: {key!r}")
+    return table
+
+
+def _without_key(table: Any, parts: list[str], what: str) -> dict[str, Any]:
+    if not isinstance(table, dict) or parts[0] not in table:
+        known = suggest(parts[0], table) if isinstance(table, dict) and table else None
+        raise RecipeError(f"{what} is no key of the recipe that is extended", hint=known)
+    if len(parts) == 1:
+        return {key: value for key, value in table.items() if key != parts[0]}
+    return table | {parts[0]: _without_key(table[parts[0]], parts[1:], what)}
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

@@ -50,6 +50,7 @@ The shortest recipe that runs through every stage:
 - Paths are relative to the recipe that gives them; in `--set` to the current folder.
 - `extend = "clash"` (a preset) or `extend = "base.toml"` (a path) at the top takes another recipe as base:
   the keys of each section replace those of the base one by one, a column, `field` or `[views]` as a whole.
+  `without = ["training.backbone"]` beside it leaves keys, or sections, of the base out.
 - `--set section.key=value` overrides one value; the value is TOML, or else text: `--set run.chunk_rows=512`,
   `--set catalog.ra.unit=rad`, `--set 'bands.names=["g", "r"]'`, `--set "catalog.cuts=magnitude < 20"`.
 - A list of one may be written without brackets. A *column* is a name, a number (from 1, for tables without

@@ -150,7 +150,7 @@ def _field_texts(table: Any, section: CatalogSection, path: Path) -> np.ndarray:
         return cells_to.texts(column(table, rule.column, key="catalog.field", where=path))
     if rule.value is not None:
         return np.full(len(table), rule.value, dtype=object)
-    match = matcher(rule.pattern or "").match(path.name)
+    match = matcher(rule.pattern or "", wildcards=True).match(path.name)
     if match is None:
         raise CatalogError(f"the file name does not match catalog.field.pattern {rule.pattern!r}", where=path)
     return np.full(len(table), match["field"], dtype=object)
