@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from catmorph.errors import CatmorphError, ProblemsError
 from catmorph.inference.classify import load_predictor
 from catmorph.inference.members import Member, members, temperatures
+from catmorph.labels.rules import check_rules
 from catmorph.recipe import Recipe
 from catmorph.release.bundle import check_release
 from catmorph.release.tally import all_rules
+from catmorph.schemes import load_scheme
 from catmorph.sources.expressions import Expression
 from catmorph.sources.ingest import chunks_of, divide, listed_images
 from catmorph.sources.mapping import map_catalog
@@ -81,6 +83,7 @@ def quick_findings(run: RunFolder, *, device: str = "auto", precision: str | Non
         found.attempt(listed_images, run)
     for text in recipe.catalog.cuts:
         found.attempt(Expression, text)
+    found.attempt(check_rules, recipe.labels, load_scheme(recipe.scheme))
     if recipe.classifiers:
         found.attempt(check_release, recipe)
     else:

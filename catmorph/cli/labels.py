@@ -154,7 +154,11 @@ def aggregate(
 @labels.command(epilog="Example: catmorph labels report labels.csv --scheme clash --votes 7 --json")
 @click.argument("table_path", metavar="LABELS.csv", type=_FILE)
 @_scheme_option
-@click.option("--id-column", metavar="NAME", help="Column with the names of stamps [default: the recipe's, ID].")
+@click.option("--id-column", metavar="NAME", help="Column with the names of stamps, or its number from 1 "
+              "[default: the recipe's, ID].")
+@click.option("--class-column", "class_columns", multiple=True, metavar="NAME",
+              help="Column that holds a class, or its number from 1, one for each person [default: the recipe's].")
+@click.option("--mode", is_flag=True, help="Label with the class of most votes instead of fractions.")
 @click.option("--votes-column", metavar="NAME",
               help="Column with the number of votes [default: the recipe's, else 'votes' where there is one].")
 @click.option("--column", "columns", multiple=True, metavar="CLASS=NAME",
@@ -165,13 +169,13 @@ def aggregate(
               help="Votes a stamp to assume for the noise floor, where the table has none.")
 @run_options(json=True)
 def report(
-    session: Session, table_path: Path, scheme_name: str | None, id_column: str | None, votes_column: str | None,
-    columns: tuple[str, ...], pattern: str | None, votes: int | None,
+    session: Session, table_path: Path, scheme_name: str | None, columns: tuple[str, ...], pattern: str | None,
+    votes: int | None, **given: Any,
 ) -> None:  # fmt: skip
     """Report what a label table holds.
 
-    Class means, stamps, sources and views, votes, and the RMSE that always answering the mean label gives and that
-    the noise of the votes alone leaves, by both definitions.
+    Class means, stamps, sources and views, rows left out, votes, and the RMSE that always answering the mean label
+    gives and that the noise of the votes alone leaves, by both definitions; of a decision tree, rows that disobey it.
     """
     from catmorph.evaluation.label_report import read_names, rename_columns, report_lines
     from catmorph.evaluation.label_report import report as examine
@@ -179,12 +183,12 @@ def report(
 
     scheme, section = _scheme(session, scheme_name)
     scheme = rename_columns(scheme, _pairs(columns, "--column", "CLASS=NAME"))
-    votes_column = votes_column or section.votes_column or _column_votes(table_path)
-    table = read_labels(table_path, scheme, id_column=id_column or section.id_column, votes_column=votes_column)
+    section = _read_as(section, table_path, given)
+    table = read_labels(table_path, scheme, section)
     if not len(table):
         raise UsageError("holds no labels", where=table_path)
     if table.votes is not None and votes is not None:
-        raise UsageError(f"the table has its own votes, in column {votes_column!r}", where=table_path,
+        raise UsageError(f"the table has its own votes, in column {section.votes_column!r}", where=table_path,
                          hint="leave --votes out")
     views = () if scheme_name else session.recipe.all_views
     found = examine(table, scheme, read_names(table.names, pattern or section.stamp, views), votes)
@@ -213,11 +217,22 @@ def _known_views(session: Session, bands: Sequence[str]) -> None:
             raise UsageError(f"unknown band or view {view!r}", hint=suggest(view, session.recipe.all_views))
 
 
-def _column_votes(path: Path) -> str | None:
-    """Return ``votes`` where the table has such a column."""
+def _read_as(section: LabelsSection, path: Path, given: dict[str, Any]) -> LabelsSection:
+    """Return how the table is read: as the recipe and then the options say; a column ``votes`` is that of votes."""
     from catmorph.labels.cells import read_rows
+    from catmorph.labels.reading import is_csv
 
-    return "votes" if "votes" in next(read_rows(path, "label table")) else None
+    options: dict[str, Any] = {key: _column(value) for key in ("id_column", "votes_column") if (value := given[key])}
+    options |= {"class_column": tuple(map(_column, given["class_columns"]))} if given["class_columns"] else {}
+    options |= {"votes": "mode"} if given["mode"] else {}
+    section = section.model_copy(update=options)
+    if section.votes_column is None and is_csv(path, section) and "votes" in next(read_rows(path, "label table")):
+        return section.model_copy(update={"votes_column": "votes"})
+    return section
+
+
+def _column(text: str) -> str | int:
+    return int(text) if text.isdecimal() else text
 
 
 def _numbers(text: str) -> list[float]:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from catmorph.errors import UsageError
 from catmorph.evaluation.metrics import authors_rmse, mean_label, rmse, vote_noise
-from catmorph.labels.tables import SHOWN, LabelTable
+from catmorph.labels.chosen import mode
+from catmorph.labels.tables import SHOWN, SUM_TOLERANCE, LabelTable
 from catmorph.release.text import text_table
 from catmorph.schemes import Scheme
+from catmorph.schemes.tree import Reweight
 from catmorph.templates import fill_some, matcher, pattern_problem
 
 UNANIMOUS = 1.0 - 1e-6
@@ -85,12 +87,11 @@ def report(table: LabelTable, scheme: Scheme, names: Names, assumed_votes: float
 
     RMSE by both definitions, over all stamps and classes, and by stamp (what the authors of Perez-Carrasco et al.
     2019 compute): of always answering the mean label, and of the noise of the votes alone, f (1 - f) / (N - 1)
-    with the table's votes, or with `assumed_votes` where it has none.
+    with the table's votes, or with `assumed_votes` where it has none. Where the scheme has questions, how many rows
+    disobey each, by both rules of `catmorph.schemes.tree.Tree`.
     """
     fractions = table.fractions.astype(np.float64)
-    best = fractions.argmax(axis=1)
-    top = np.sort(fractions, axis=1)
-    tied = np.isclose(top[:, -1], top[:, -2], atol=1e-6)
+    decided, tied, unanimous = _decisions(fractions, scheme)
     result: dict[str, Any] = {
         "stamps": len(table),
         "sources": names.sources,
@@ -99,17 +100,49 @@ def report(table: LabelTable, scheme: Scheme, names: Names, assumed_votes: float
         "names_not_read": len(names.unread),
         "names_not_read_first": list(names.unread[:SHOWN]),
         "classes": {
-            one.name: {"mean": float(fractions[:, k].mean()), "majority": int((best[~tied] == k).sum()),
+            one.name: {"mean": float(fractions[:, k].mean()), "majority": int(decided[~tied, k].sum()),
                        "unanimous": int((fractions[:, k] >= UNANIMOUS).sum())}
             for k, one in enumerate(scheme.classes)
         },
+        "left_out": [{"reason": one.reason, "rows": one.count, "first": list(one.first)} for one in table.left_out],
+        "tree": _tree(fractions, scheme),
         "tied": int(tied.sum()),
-        "unanimous_share": float((fractions.max(axis=1) >= UNANIMOUS).mean()),
+        "unanimous_share": float(unanimous.mean()),
     }  # fmt: skip
     baseline = mean_label(fractions, len(fractions))
     result["mean_label_rmse"] = rmse(baseline, fractions)
     result["mean_label_rmse_authors"] = authors_rmse(baseline, fractions)
     return {**result, **_votes(table, fractions, assumed_votes)}
+
+
+def _decisions(fractions: np.ndarray, scheme: Scheme) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return what most votes are for (row, class), and which rows are tied and unanimous (row,).
+
+    Of classes that exclude each other one; of questions every yes, and down a tree an answer to each that is asked.
+    """
+    if scheme.kind == "softmax":
+        top = np.sort(fractions, axis=1)
+        return mode(fractions, scheme) > 0, np.isclose(top[:, -1], top[:, -2], atol=1e-6), top[:, -1] >= UNANIMOUS
+    unanimous = np.maximum(fractions, 1 - fractions).min(axis=1) >= UNANIMOUS
+    if scheme.tree is not None:
+        return scheme.tree.path_taken(fractions), np.zeros(len(fractions), dtype=bool), unanimous
+    return mode(fractions, scheme) > 0, np.isclose(fractions, 0.5, atol=1e-6).any(axis=1), unanimous
+
+
+def _tree(fractions: np.ndarray, scheme: Scheme) -> dict[str, Any] | None:
+    """Return how many rows of (row, class) miss the sum of each question by more than the tolerance, by both rules."""
+    if scheme.tree is None:
+        return None
+    questions: list[dict[str, Any]] = [{"question": one.name, "asked_after": one.parent} for one in scheme.questions]
+    rows: dict[str, int] = {}
+    rules: tuple[Reweight, Reweight] = ("cumulative", "parent")
+    for rule in rules:
+        tree = replace(scheme.tree, reweight=rule)
+        off = np.abs(tree.sums(fractions) - tree.expected_sums(fractions))
+        rows[rule] = int((off > SUM_TOLERANCE).any(axis=1).sum())
+        for record, values in zip(questions, off.T, strict=True):
+            record[rule] = {"disobey": int((values > SUM_TOLERANCE).sum()), "largest": float(values.max(initial=0))}
+    return {"tolerance": SUM_TOLERANCE, "disobey": rows, "questions": questions}
 
 
 def _votes(table: LabelTable, fractions: np.ndarray, assumed: float | None) -> dict[str, Any]:
@@ -138,6 +171,9 @@ def report_lines(found: Mapping[str, Any], scheme: Scheme) -> list[str]:
         (one.title, f"{values['mean']:.4f}", values["majority"], values["unanimous"])
         for one, values in zip(scheme.classes, found["classes"].values(), strict=True)
     ])]  # fmt: skip
+    lines += [f"{one['rows']} rows left out, {one['reason']}: {', '.join(one['first'])}"
+              + (" ..." if one["rows"] > len(one["first"]) else "") for one in found["left_out"]]
+    lines += _tree_lines(found["tree"])
     lines += [f"{found['tied']} tied, {100 * found['unanimous_share']:.1f}% unanimous", ""]
     if found["views"]:
         lines += [*text_table(("view", "stamps"), list(found["views"].items())), ""]
@@ -146,6 +182,19 @@ def report_lines(found: Mapping[str, Any], scheme: Scheme) -> list[str]:
         ("noise of the votes", *_pair(found, "vote_noise_rmse")),
     ])  # fmt: skip
     return [*lines, _votes_line(found)]
+
+
+def _tree_lines(found: Mapping[str, Any] | None) -> list[str]:
+    if found is None:
+        return []
+    rows = [(one["question"], one["asked_after"] or "always", *(text for rule in ("cumulative", "parent") for text in
+             (one[rule]["disobey"], f"{one[rule]['largest']:.4f}"))) for one in found["questions"]]  # fmt: skip
+    header = ("question", "asked after", "cumulative", "at most", "parent rule", "at most")
+    counts = found["disobey"]
+    return ["rows whose answers to a question do not sum to the parent answer's fraction (cumulative), or to its share "
+            "of its own question",
+            f"(parent rule), within {found['tolerance']:g}, and the largest miss: {counts['cumulative']} rows disobey "
+            f"the first somewhere, {counts['parent']} the second", *text_table(header, rows), ""]
 
 
 def _pair(found: Mapping[str, Any], key: str) -> tuple[str, str]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from catmorph.labels.joined import stamp_labels
 from catmorph.labels.stamps import LabelledStamps
-from catmorph.labels.tables import LabelTable, match_labels, stamp_names
+from catmorph.labels.tables import LabelTable, stamp_names
 from catmorph.quality import blocked
 from catmorph.stamps.normalise import normalise
 from catmorph.stamps.store import open_shard
@@ -29,14 +31,19 @@ class _Place:
     source: tuple[float, ...]
 
 
-def labelled_shards(run: RunFolder, table: LabelTable) -> tuple[LabelledStamps, list[str]]:
-    """Return the normalised stamps among the shards of `run` that have a label in `table`.
+def labelled_shards(run: RunFolder, tables: Sequence[LabelTable]) -> tuple[LabelledStamps, list[str]]:
+    """Return the normalised stamps among the shards of `run` that have a label.
+
+    Parameters
+    ----------
+    tables : sequence of LabelTable
+        At least one; a stamp has the label of the first that names it.
 
     Returns
     -------
     stamps : LabelledStamps
     left_over : list of str
-        One line for labels without a stamp and one for stamps without a label, with the first five.
+        As `catmorph.labels.joined.StampLabels` has them.
 
     Raises
     ------
@@ -44,23 +51,22 @@ def labelled_shards(run: RunFolder, table: LabelTable) -> tuple[LabelledStamps, 
         When a shard is missing or no label fits a stamp.
     """
     places = _places(run)
-    names = stamp_names(
-        run.recipe.labels.stamp, [p.field for p in places], [p.identifier for p in places], [p.view for p in places]
-    )
-    match = match_labels(table, names)
-    chosen = [places[i] for i in match.stamps]
+    fields, ids, views = ([getattr(place, name) for place in places] for name in ("field", "identifier", "view"))
+    labels = stamp_labels(tables, run.recipe.labels.stamp, fields, ids, views)
+    chosen = [places[i] for i in labels.stamps]
+    names = stamp_names(run.recipe.labels.stamp, fields, ids, views)
     sources = np.array([place.source for place in chosen], dtype=np.float64)
     data = LabelledStamps(
         inputs=_inputs(run, chosen),
-        fractions=table.fractions[match.labels],
+        fractions=labels.fractions,
         fields=np.array([place.field for place in chosen]),
         ids=np.array([place.identifier for place in chosen]),
         views=np.array([place.view for place in chosen]),
-        votes=None if table.votes is None else table.votes[match.labels],
-        names=np.array([names[i] for i in match.stamps]),
+        votes=labels.votes,
+        names=np.array([names[i] for i in labels.stamps]),
         **{name: sources[:, i] for i, name in enumerate(SOURCE_COLUMNS)},
     )
-    return data, match.report()
+    return data, labels.left_over
 
 
 def _places(run: RunFolder) -> list[_Place]:

@@ -10,28 +10,58 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from catmorph.errors import CatalogError
-from catmorph.labels.cells import find_column, plain_cell, refuse_no_file
-from catmorph.schemes import Scheme
+from catmorph.errors import CatalogError, suggest
+from catmorph.labels.cells import plain_cell
+from catmorph.labels.chosen import LeftOutRows, choose, left_out
+from catmorph.labels.classes import UNKNOWN, Labelled, class_numbers, folded, from_classes
+from catmorph.labels.reading import Cells, read_cells, refuse
+from catmorph.recipe import LabelsSection
+from catmorph.schemes import Scheme, load_scheme
 from catmorph.templates import fill
 
 SUM_TOLERANCE = 0.01
 """Fractions printed with two decimals miss 1 by up to this."""
 SHOWN = 5
 """Rows or names an error or report lists."""
+SOURCE_NAME = "{field}/{id}"
+"""What a label of a source is called, which counts for all of its stamps."""
 
 
 @dataclass(frozen=True)
 class LabelTable:
-    """A label table: stamp names, fractions (n, class) float32 in the scheme's order, votes (n,) or None."""
+    """A label table.
+
+    Attributes
+    ----------
+    path : Path
+        Its file; of labels from the sources' own columns the file of the sources.
+    names : tuple of str (n,)
+        Names of stamps by `pattern`.
+    fractions : ndarray of float32, shape (n, class)
+        In the scheme's order.
+    votes : ndarray of float64, shape (n,), or None
+    left_out : tuple of LeftOutRows
+        The rows that are no labels.
+    pattern : str, optional
+        How names are made of {field}, {id} and {view}; None: as ``labels.stamp`` says.
+    notes : tuple of str
+        What else the user should know.
+    """
 
     path: Path
     names: tuple[str, ...]
     fractions: np.ndarray
     votes: np.ndarray | None
+    left_out: tuple[LeftOutRows, ...] = ()
+    pattern: str | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def report(self) -> list[str]:
+        """Return a line for each reason why rows are no labels, and for what else is to be said."""
+        return [*(one.line() for one in self.left_out), *self.notes]
 
 
 @dataclass(frozen=True)
@@ -63,32 +93,104 @@ class LabelMatch:
 
 
 def read_labels(
-    path: str | os.PathLike[str], scheme: Scheme, *, id_column: str = "ID", votes_column: str | None = None
+    path: str | os.PathLike[str],
+    scheme: Scheme,
+    section: LabelsSection | None = None,
+    *,
+    id_column: str | int | None = None,
+    votes_column: str | int | None = None,
 ) -> LabelTable:
-    """Read a label table (CSV), whose columns are the `label` names of the scheme's classes.
+    """Read a label table: columns of vote fractions, which are the `label` names of the classes, or classes.
+
+    A folded scheme reads tables of the scheme that it folds, too.
+
+    Parameters
+    ----------
+    section : LabelsSection, optional
+        How to read it and which rows become labels; default: a CSV table of fractions, all of them.
+    id_column, votes_column : str or int, optional
+        Columns to use instead of those of `section`.
 
     Raises
     ------
     CatalogError
-        When the file or a column is missing, a column is there twice, a cell is no number from 0 to 1, a name
-        occurs twice, or the fractions of a softmax scheme do not sum to 1 within 0.01; the first five rows are
-        named (the first row after the header is 1).
+        When the file or a column is missing, a column is there twice, a cell is no number from 0 to 1 or no class, a
+        name occurs twice, or the fractions of classes that exclude each other do not sum to 1 within 0.01; the first
+        five rows are named (the first row after the header is 1).
     """
-    path = Path(path)
-    header, table = _read_csv(path)
-    columns = [one.label for one in scheme.classes]
-    for column in [id_column, *columns, *([votes_column] if votes_column else [])]:
-        find_column(header, column, path)
-    names = table[id_column].str.strip().map(plain_cell, na_action="ignore")
-    _refuse(names.isna() | (names == ""), table, f"column {id_column!r} is empty", path)
-    _refuse(names.duplicated(), table, f"column {id_column!r} repeats a name", path)
-    fractions = np.stack([_numbers(table, column, path, upper=1.0) for column in columns], axis=1)
-    if scheme.kind == "softmax":
+    section = section or LabelsSection()
+    given = {"id_column": id_column, "votes_column": votes_column}
+    section = section.model_copy(update={key: value for key, value in given.items() if value is not None})
+    cells = read_cells(Path(path), section)
+    names = _stamps_named(cells, section) if section.ra is None else row_names(cells.count)
+    return label_table(cells.path, names, read_rows(cells, scheme, section), scheme, section)
+
+
+def _stamps_named(cells: Cells, section: LabelsSection) -> np.ndarray:
+    names, shown = cells.text(section.id_column, "labels.id_column"), f"column {section.id_column!r}"
+    refuse([name is None for name in names], f"{shown} is empty", cells.path)
+    names = np.array([plain_cell(name) for name in names], dtype=object)
+    refuse(pd.Series(names, dtype=object).duplicated(), f"{shown} repeats a name", cells.path)
+    return names
+
+
+def row_names(count: int) -> np.ndarray:
+    """Return names for rows without one: row 1, row 2 ..., objects (row,)."""
+    return np.array([f"row {number}" for number in range(1, count + 1)], dtype=object)
+
+
+def label_table(
+    path: Path, names: np.ndarray, rows: Labelled, scheme: Scheme, section: LabelsSection, pattern: str | None = None
+) -> LabelTable:
+    """Return the table of those `rows` that become labels by the recipe, called `names` (n,)."""
+    chosen = choose(rows, scheme, section)
+    kept = chosen.kept
+    table = LabelTable(
+        path, tuple(names[kept]), chosen.fractions[kept].astype(np.float32),
+        None if chosen.votes is None else chosen.votes[kept], left_out(chosen.reasons, names, SHOWN), pattern,
+    )  # fmt: skip
+    if not len(table) and len(names):
+        reasons = "; ".join(f"{one.count} {one.reason}" for one in table.left_out)
+        raise CatalogError(f"none of {len(names)} rows is a label: {reasons}", where=path,
+                           hint="check labels.class_column, answers, rules and minimum_agreement")
+    return table
+
+
+def read_rows(cells: Cells, scheme: Scheme, section: LabelsSection) -> Labelled:
+    """Return the labels of all rows of a table, as fractions of the scheme's classes, before any is chosen."""
+    rows = _class_rows(cells, scheme, section) if section.class_column else _fraction_rows(cells, scheme)
+    if section.votes_column is None:
+        return rows
+    votes = _numbers(cells, section.votes_column, "labels.votes_column", upper=np.inf)
+    return Labelled(rows.fractions, votes, rows.reasons)
+
+
+def _class_rows(cells: Cells, scheme: Scheme, section: LabelsSection) -> Labelled:
+    if scheme.kind != "softmax":
+        raise CatalogError(f"a column of classes cannot answer scheme {scheme.name!r}, whose answers do not exclude "
+                           "each other", where=cells.path, hint="give a column of fractions for each answer")
+    columns = [cells.text(name, "labels.class_column") for name in section.class_column]
+    numbers = class_numbers(columns, scheme, section.answers)
+    for place, name in enumerate(section.class_column):
+        unknown = numbers[:, place] == UNKNOWN
+        if unknown.any():
+            text = columns[place][unknown.argmax()]
+            refuse(unknown, f"column {name!r} holds {text!r}, or such entries, which are no class of scheme "
+                   f"{scheme.name!r} ({suggest(str(text), scheme.class_names)}; labels.answers may give them one, or "
+                   "'' to leave them out),", cells.path)
+    return from_classes(numbers, scheme)
+
+
+def _fraction_rows(cells: Cells, scheme: Scheme) -> Labelled:
+    fold = scheme.fold is not None and not all(one.label in cells.names for one in scheme.classes)
+    of = load_scheme(scheme.fold.scheme) if scheme.fold is not None and fold else scheme
+    columns = [one.label for one in of.classes]
+    fractions = np.stack([_numbers(cells, column, "labels", upper=1.0) for column in columns], axis=1)
+    if of.kind == "softmax":
         wrong = np.abs(fractions.sum(axis=1) - 1.0) > SUM_TOLERANCE + 1e-9
-        _refuse(wrong, table, f"the fractions ({', '.join(columns)}) do not sum to 1 within {SUM_TOLERANCE}", path)
+        refuse(wrong, f"the fractions ({', '.join(columns)}) do not sum to 1 within {SUM_TOLERANCE}", cells.path)
         fractions = fractions / fractions.sum(axis=1, keepdims=True)
-    votes = _numbers(table, votes_column, path, upper=np.inf) if votes_column else None
-    return LabelTable(path, tuple(names), fractions.astype(np.float32), votes)
+    return folded(fractions, scheme) if fold else Labelled(fractions, None, np.full(len(fractions), None, dtype=object))
 
 
 def stamp_names(pattern: str, fields: Sequence[str], ids: Sequence[str], views: Sequence[str]) -> list[str]:
@@ -124,33 +226,9 @@ def match_labels(table: LabelTable, names: Sequence[str]) -> LabelMatch:
     )
 
 
-def _read_csv(path: Path) -> tuple[list[str], pd.DataFrame]:
-    """Return the header as it is in the file, and the table, where pandas renames columns that are there twice."""
-    refuse_no_file(path)
-    try:
-        header = pd.read_csv(path, dtype=str, keep_default_na=False, comment="#", skipinitialspace=True, header=None,
-                             nrows=1)  # fmt: skip
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, comment="#", skipinitialspace=True)
-    except FileNotFoundError:
-        raise CatalogError("no such label table", where=path) from None
-    except (OSError, ValueError) as error:
-        raise CatalogError(f"cannot be read as CSV: {error}", where=path) from error
-    # pandas takes the first cells for an index, and everything moves.
-    if not isinstance(table.index, pd.RangeIndex):
-        raise CatalogError("the first row has more cells than the header", where=path, hint="name every column")
-    return header.iloc[0].tolist(), table
-
-
-def _numbers(table: pd.DataFrame, column: str, path: Path, *, upper: float) -> np.ndarray:
-    values = pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=np.float64)
+def _numbers(cells: Cells, name: str | int, key: str, *, upper: float) -> np.ndarray:
+    values = pd.to_numeric(pd.Series(cells.text(name, key), dtype=object), errors="coerce").to_numpy(dtype=np.float64)
     limit = "from 0 to 1" if upper == 1.0 else "of 0 or more"
     right = np.isfinite(values) & (values >= 0) & (values <= upper)
-    _refuse(~right, table, f"column {column!r} is no number {limit}", path)
+    refuse(~right, f"column {name!r} is no number {limit}", cells.path)
     return values
-
-
-def _refuse(wrong: np.ndarray | pd.Series, table: pd.DataFrame, what: str, path: Path) -> None:
-    rows = np.flatnonzero(np.asarray(wrong))
-    if len(rows):
-        listed = ", ".join(str(row + 1) for row in rows[:SHOWN]) + (" ..." if len(rows) > SHOWN else "")
-        raise CatalogError(f"{what} in {len(rows)} of {len(table)} rows: row {listed}", where=path)
