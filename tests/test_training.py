@@ -164,6 +164,14 @@ def test_the_division_depends_on_the_seed_and_not_on_the_order():
     assert one != sources_in(data, split_sources(data, section(seed=2)).test)
 
 
+def test_trainings_of_different_seeds_can_share_their_split():
+    data = survey()
+    one, other = (split_sources(data, section(seed=seed, split_seed=7, size=60)) for seed in (1, 2))
+    alone = split_sources(data, section(seed=7, size=60))
+    for name in ("training", "validation", "test"):
+        assert getattr(one, name).tolist() == getattr(other, name).tolist() == getattr(alone, name).tolist()
+
+
 def test_an_empty_subset_is_refused():
     with pytest.raises(UsageError, match=r"^the training subset would be empty: 2 labelled stamps of 2 sources; label"):
         split_sources(survey(1, 2, 1), section(validation=0.5, test=0.5))

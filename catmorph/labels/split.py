@@ -46,7 +46,7 @@ def split_sources(data: LabelledStamps, section: TrainingSection) -> Split:
     The test subset is all galaxies of ``section.test_fields`` where given, else a share; the validation subset
     is a share of the galaxies that are not of test fields. Of the rest, ``section.size`` stamps are used; a
     larger size holds those of a smaller one. Stamps of the views ``section.leave_out`` are in the test subset or
-    in none. The division depends on the seed and on which stamps there are, not on their order.
+    in none. The division depends on ``section.division_seed`` and on which stamps there are, not on their order.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def split_sources(data: LabelledStamps, section: TrainingSection) -> Split:
         raise UsageError(f"training.test_fields: no labelled stamp is in field {', '.join(missing)}")
     held = np.unique(galaxy[np.isin(fields, section.test_fields)])
     free = np.setdiff1d(np.arange(galaxy.max(initial=-1) + 1), held)
-    free = np.random.default_rng(section.seed).permutation(free)
+    free = np.random.default_rng(section.division_seed).permutation(free)
     stamps = np.bincount(galaxy, minlength=len(free) + len(held))[free]
     n_validation = _share(section.validation, stamps)
     n_test = 0 if section.test_fields else _share(section.test, stamps[n_validation:], len(free))
@@ -104,7 +104,7 @@ def _some(data: LabelledStamps, rows: np.ndarray, section: TrainingSection) -> n
                          hint="lower training.size, training.validation or training.test")
     keys = _keys(data)
     in_order = np.array(sorted(rows, key=keys.__getitem__))
-    generator = np.random.default_rng([section.seed, len("size")])
+    generator = np.random.default_rng([section.division_seed, len("size")])
     return np.sort(generator.permutation(in_order)[: section.size])
 
 

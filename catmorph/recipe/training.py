@@ -21,6 +21,8 @@ class TrainingSection(Section):
     licence: str = Field("", description="licence of the checkpoint, for its card")
     purpose: str = Field("", description="what it may be used for, for its card")
     seed: int = Field(0, ge=0, description="seed of split, initialisation and augmentation")
+    split_seed: int | None = Field(None, ge=0, description="seed of the split alone, for trainings that differ in "
+                                   "`seed` and share their subsets, as members of an ensemble must; default: `seed`")
     validation: float = Field(0.15, gt=0, description="fraction of sources for validation; from 1 on, number of "
                               "stamps (at least)")
     test: float = Field(0.15, gt=0, description="fraction of sources for the test; from 1 on, number of stamps "
@@ -98,3 +100,8 @@ class TrainingSection(Section):
     def plateau_watches(self) -> Literal["loss", "accuracy"]:
         """What the plateau schedule looks at."""
         return self.plateau_monitor or self.monitor
+
+    @property
+    def division_seed(self) -> int:
+        """The seed of the split."""
+        return self.seed if self.split_seed is None else self.split_seed
