@@ -69,12 +69,18 @@ def simulate_images(spec: ImageSpec, out: str | Path, workers: int = 1, progress
         done = run_tasks(_draw_block, tasks, workers=workers, estimated_seconds=seconds)
         blocks = sorted(watched(done, len(tasks), "images", progress), key=itemgetter(0))
         catalog = pd.DataFrame([row for _, rows, _ in blocks for row in rows])
-        truth = pd.DataFrame([row for _, _, rows in blocks for row in rows])
+        truth = _table([row for _, _, rows in blocks for row in rows])
         files.write_table(folder / "catalog.csv", catalog, _DECIMALS)
         write_truth(folder / "truth.parquet", truth)
         for survey in spec.surveys:
             _finish(survey, truth[truth["survey"] == survey.name], spec, folder)
     return SimulatedImages(Path(out), catalog, truth)
+
+
+def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Return the truth table in single precision: it is a hundred columns wide."""
+    table = pd.DataFrame(rows)
+    return table.astype({str(name): np.float32 for name in table if table[name].dtype == np.float64})
 
 
 def _finish(survey: SurveySpec, truth: pd.DataFrame, spec: ImageSpec, folder: Path) -> None:
