@@ -20,6 +20,9 @@ class BandColumns(Section):
     files: dict[str, Strings] = Field({}, description="what {band} stands for in file names, where not the name; of "
                                       "several, a field takes the first that it has mosaics of")
     reference: str | None = Field(None, description="band whose pixels count where a size is in pixels")
+    colour: Strings = Field((), description="bands drawn as red, green and blue in pictures of views of three or more "
+                            "bands; each may be a sum, such as 'F438W+F555W'; default: the last, middle and first band "
+                            "of the view, and the planes of 8-bit pictures in their order")
 
     @model_validator(mode="after")
     def _known(self) -> BandColumns:
@@ -34,7 +37,19 @@ class BandColumns(Section):
         for name in [*self.files, *([self.reference] if self.reference else [])]:
             if name not in self.names:
                 raise ValueError(f"unknown band {name!r}; bands are {', '.join(self.names)}")
+        if self.colour and len(self.colour) != 3:
+            raise ValueError(f"colour must name what is red, green and blue, not {len(self.colour)} of them")
+        for colour in self.colour_bands:
+            for name in colour:
+                if name not in self.names:
+                    raise ValueError(f"colour: unknown band {name!r}; bands are {', '.join(self.names)}")
         return self
+
+    @property
+    def colour_bands(self) -> tuple[tuple[str, ...], ...]:
+        """The bands summed for red, green and blue; none where `colour` does not say. A ``+`` may be part of a name."""
+        return tuple((text,) if text in self.names else tuple(part.strip() for part in text.split("+"))
+                     for text in self.colour)
 
 
 class MosaicSection(Section):

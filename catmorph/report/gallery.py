@@ -13,6 +13,7 @@ from catmorph.errors import CatmorphError, UsageError, suggest
 from catmorph.recipe import Recipe
 from catmorph.release.layout import Key
 from catmorph.release.results import ViewResult, answer_names, read_results
+from catmorph.report.colour import Palette, palette_for
 from catmorph.report.sheet import Cell, draw_sheet
 from catmorph.schemes import Scheme, load_scheme
 from catmorph.stamps.store import Shard, open_shard
@@ -53,7 +54,8 @@ def gallery(
 ) -> GalleryResult:
     """Draw stamps with id, most probable class and probability.
 
-    With several views a row is a source and a column a view; with one view a row holds `per_row` sources.
+    With several views a row is a source and a column a view; with one view a row holds `per_row` sources. Views of
+    three bands or more are drawn in colour.
 
     Parameters
     ----------
@@ -85,20 +87,20 @@ def gallery(
     if not shown:
         raise UsageError(f"page {page} holds no source: {available} have a stamp", hint="choose a lower --page")
     stamps = _read_stamps(run, keys, shown)
+    palettes = [palette_for(run.recipe, key.view, stamps[:, index]) for index, key in enumerate(keys)]
+    table = [[_cell(source, index, stamps[n, index], palette) for index, palette in enumerate(palettes)]
+             for n, source in enumerate(shown)]
     if len(keys) > 1:
-        grid = [
-            [_cell(source, index, stamps[n, index]) for index in range(len(keys))] for n, source in enumerate(shown)
-        ]
-        draw_sheet(path, grid, [key.view for key in keys])
+        draw_sheet(path, table, [key.view for key in keys])
     else:
-        cells = [_cell(source, 0, stamps[n, 0]) for n, source in enumerate(shown)]
+        cells = [row[0] for row in table]
         grid = [cells[start : start + per_row] for start in range(0, len(cells), per_row)]
         draw_sheet(path, grid, [], title=keys[0].view)
     return GalleryResult(path, tuple(source.id for source in shown), available)
 
 
-def _cell(source: _Candidate, index: int, stamp: np.ndarray | None) -> Cell:
-    return Cell(stamp, f"{source.chunk.field} {source.id}", source.labels[index])
+def _cell(source: _Candidate, index: int, stamp: np.ndarray | None, palette: Palette) -> Cell:
+    return Cell(stamp, f"{source.chunk.field} {source.id}", source.labels[index], palette)
 
 
 def _keys(recipe: Recipe, views: Sequence[str]) -> list[Key]:

@@ -181,16 +181,26 @@ def _lupton(rows: _Rows, section: NormaliseSection) -> np.ndarray:
     shape = -1, rows.channels, rows.pixels.shape[1]
     there = (rows.count > 0).reshape(shape[:2])
     light = (rows.filled.astype(np.float64) - rows.at(50.0)[:, None]).reshape(shape)
-    valid = rows.valid.reshape(shape).any(axis=1)
-    return lupton(np.where(there[:, :, None], light, 0.0), there, valid, section.stretch, section.q).astype(np.float32)
+    light = np.where(there[:, :, None], light, 0.0)
+    scale = _lupton_scale(mean_light(light, there), rows.valid.reshape(shape).any(axis=1), section)
+    return lupton(light, there, scale, section.q).astype(np.float32)
 
 
-def lupton(light: np.ndarray, there: np.ndarray, valid: np.ndarray, stretch: float, q: float) -> np.ndarray:
+def _lupton_scale(intensity: np.ndarray, valid: np.ndarray, section: NormaliseSection) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        known = _Rows(np.where(valid, intensity, np.nan).astype(np.float32), "zero", 1)
+    _, noise, _ = _sky(known)
+    brightest = np.maximum(known.greatest.astype(np.float64), 0)
+    # More than half of the pixels equal: then the brightest one has F = 1.
+    return np.where(noise > 0, section.stretch * noise, brightest * scale_to_peak(section.q))
+
+
+def lupton(light: np.ndarray, there: np.ndarray, scale: np.ndarray, q: float) -> np.ndarray:
     """Compress bright light and keep the ratios of the bands: Lupton et al. (2004), equations 2 and 3.
 
-    The mean I of the bands is taken to F(I) = 0.1 asinh(q I / s) / asinh(0.1 q), each band is multiplied by F(I) / I,
-    and a pixel with a band above 1 is divided by its brightest band. That is `astropy.visualization.make_lupton_rgb`
-    with its `stretch` s, `Q` q and `minimum` 0, but for rounding to 8 bits and with any number of bands.
+    The mean I of the bands is taken to F(I) = 0.1 asinh(q I / scale) / asinh(0.1 q), each band is multiplied by
+    F(I) / I, and a pixel with a band above 1 is divided by its brightest band. That is astropy's `make_lupton_rgb` with
+    its `stretch` = scale, `Q` = q and `minimum` 0, but for rounding to 8 bits and with any number of bands.
 
     Parameters
     ----------
@@ -198,23 +208,17 @@ def lupton(light: np.ndarray, there: np.ndarray, valid: np.ndarray, stretch: flo
         Above the sky; 0 in a band that is not there.
     there : bool array (n, band)
         Bands that count in the mean.
-    valid : bool array (n, pixel)
-        Where the noise is measured.
-    stretch, q : float
-        s is `stretch` times the noise of I (1.4826 times its median absolute deviation). Where that is 0, more than
-        half of the pixels being equal, s is such that the brightest pixel has F = 1.
+    scale : float64 array (n,)
+        In the unit of `light`; where it is not positive the result is 0.
+    q : float
 
     Returns
     -------
     float64 array (n, band, pixel), 0 to 1
         0 where I, or the band, is not above the sky.
     """
-    intensity = np.zeros((len(light), light.shape[2]))
-    # Band by band: the order of the sum is then the same in any array.
-    for band in range(light.shape[1]):
-        intensity += light[:, band]
-    intensity /= np.maximum(there.sum(axis=1), 1)[:, None]
-    scale = _lupton_scale(intensity, valid, stretch, q)[:, None]
+    intensity = mean_light(light, there)
+    scale = scale[:, None]
     lit = (intensity > 0) & (scale > 0)
     compressed = 0.1 * np.arcsinh(q * (intensity / np.where(scale > 0, scale, 1))) / np.arcsinh(0.1 * q)
     factor = np.where(lit, compressed / np.where(lit, intensity, 1), 0)
@@ -222,12 +226,18 @@ def lupton(light: np.ndarray, there: np.ndarray, valid: np.ndarray, stretch: flo
     return image / np.maximum(image.max(axis=1, keepdims=True), 1)
 
 
-def _lupton_scale(intensity: np.ndarray, valid: np.ndarray, stretch: float, q: float) -> np.ndarray:
-    with np.errstate(over="ignore"):
-        known = _Rows(np.where(valid, intensity, np.nan).astype(np.float32), "zero", 1)
-    _, noise, _ = _sky(known)
-    brightest = known.greatest.astype(np.float64)
-    return np.where(noise > 0, stretch * noise, np.maximum(brightest, 0) * q / np.sinh(10 * np.arcsinh(0.1 * q)))
+def scale_to_peak(q: float) -> float:
+    """Return the scale over the intensity that `lupton` takes to 1."""
+    return float(q / np.sinh(10 * np.arcsinh(0.1 * q)))
+
+
+def mean_light(light: np.ndarray, there: np.ndarray) -> np.ndarray:
+    """Return the mean (n, pixel) of the bands (n, band, pixel) that are there."""
+    total = np.zeros((len(light), light.shape[2]))
+    # Band by band: the order of the sum is then the same in any array.
+    for band in range(light.shape[1]):
+        total += light[:, band]
+    return total / np.maximum(there.sum(axis=1), 1)[:, None]
 
 
 def _between(filled: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:

@@ -1,0 +1,148 @@
+"""Stamps as pictures: in colour where a view has three bands or more, else grey."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from catmorph.recipe import Recipe
+from catmorph.stamps.normalise import MAD_TO_SIGMA, lupton, mean_light, scale_to_peak
+
+MISSING = (0.16, 0.18, 0.30)
+"""Colour of what has no valid pixel."""
+
+_SOFTENING = 3.0
+_Q = 8.0
+_SKY = 1.0
+"""Where the sky lies above black, in sigmas of its noise, which is then seen on both sides of it."""
+
+_FAINTEST = 4.0
+"""Least stretch in sigmas: the noise of an empty stamp stays dark."""
+
+
+@dataclass(frozen=True)
+class Palette:
+    """How the stamps of a view are drawn.
+
+    Attributes
+    ----------
+    planes : tuple of tuple of int
+        Channels whose sum is red, green and blue; empty: the mean of all channels in grey.
+    values : (float, float), optional
+        Pixel values drawn as black and as full light, in between on a straight line; None: stretched.
+    top_first : bool
+        Whether the first row of pixels is the top one.
+    """
+
+    planes: tuple[tuple[int, ...], ...] = ()
+    values: tuple[float, float] | None = None
+    top_first: bool = False
+
+
+GREY = Palette()
+
+
+def palette_for(recipe: Recipe, view: str, stamps: Iterable[np.ndarray | None] = ()) -> Palette:
+    """Return how stamps of `view` are drawn.
+
+    The bands of `bands.colour` are red, green and blue; where the view does not have one of each, or nothing is said,
+    its last, middle and first band are. Pictures of 8 bits (all `stamps` of [images] lie within 0..255) and pixels of a
+    known range (``normalise.method = "range"``) are drawn as they are, pictures in the order of their planes.
+    """
+    bands = recipe.all_views[view]
+    values = (recipe.normalise.low_value, recipe.normalise.high_value) if recipe.normalise.method == "range" else None
+    pictures = getattr(recipe, "images", None) is not None and _are_pictures(stamps)
+    values = values or ((0.0, 255.0) if pictures else None)
+    if len(bands) < 3:
+        return Palette((), values, pictures)
+    planes = chosen_planes(recipe.bands.colour_bands, bands)
+    if not planes:
+        order = (0, 1, 2) if pictures else (len(bands) - 1, len(bands) // 2, 0)
+        planes = tuple((channel,) for channel in order)
+    return Palette(planes, values, pictures)
+
+
+def chosen_planes(colours: Sequence[Sequence[str]], bands: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+    """Return the channels of a view of `bands` that each colour sums; none where a colour has no band in the view."""
+    planes = tuple(tuple(channel for channel, band in enumerate(bands) if band in colour) for colour in colours)
+    return planes if all(planes) else ()
+
+
+def _are_pictures(stamps: Iterable[np.ndarray | None]) -> bool:
+    top = 0.0
+    for stamp in stamps:
+        if stamp is not None and np.isfinite(stamp).any():
+            if np.nanmin(stamp) < 0 or np.nanmax(stamp) > 255:
+                return False
+            top = max(top, float(np.nanmax(stamp)))
+    # Fluxes of a FITS cut-out may lie within 0..1; no picture does.
+    return top > 1
+
+
+def picture(stamp: np.ndarray, palette: Palette = GREY) -> np.ndarray:
+    """Return a stamp as an image (y, x, 3) of values 0..1, its top row last; invalid pixels are bluish.
+
+    Parameters
+    ----------
+    stamp : ndarray, shape (channel, y, x)
+        NaN where invalid.
+    palette : Palette
+    """
+    stamp = np.where(np.isfinite(stamp), stamp, np.nan).astype(np.float64)
+    if palette.planes:
+        planes = np.stack([_sum([stamp[channel] for channel in channels]) for channels in palette.planes])
+    else:
+        planes = _mean(stamp)[None]
+    valid = np.isfinite(planes).any(axis=0)
+    if palette.values is not None:
+        low, high = palette.values
+        image = np.nan_to_num(np.clip((planes - low) / (high - low), 0.0, 1.0))
+    else:
+        image = _composite(planes) if len(planes) == 3 else asinh(planes[0])[None]
+    image = np.moveaxis(np.broadcast_to(image, (3, *stamp.shape[1:])), 0, -1).copy()
+    image[~valid] = MISSING
+    return image[::-1] if palette.top_first else image
+
+
+def _sum(planes: Sequence[np.ndarray]) -> np.ndarray:
+    """Add planes (y, x), a missing pixel or band for nothing; NaN where all are missing."""
+    stack = np.stack(planes)
+    return np.where(np.isfinite(stack).any(axis=0), np.nansum(stack, axis=0), np.nan)
+
+
+def _mean(stamp: np.ndarray) -> np.ndarray:
+    count = np.isfinite(stamp).sum(axis=0)
+    return np.where(count > 0, np.nansum(stamp, axis=0) / np.maximum(count, 1), np.nan)
+
+
+def _composite(planes: np.ndarray) -> np.ndarray:
+    """Return the composite (3, y, x) of Lupton et al. (2004) of planes in units of their own noise."""
+    light = np.zeros(planes.shape)
+    there = np.isfinite(planes).any(axis=(1, 2))
+    for index in np.flatnonzero(there):
+        values = planes[index][np.isfinite(planes[index])]
+        # Bands of any unit and depth then have a grey sky, and none drowns the others.
+        sky, noise = _sky(values)
+        light[index] = np.nan_to_num((planes[index] - sky) / noise, nan=0.0) + _SKY
+    flat, there = light.reshape(1, 3, -1), there[None]
+    scale = max(_FAINTEST, float(np.percentile(mean_light(flat, there), 99.8)) * scale_to_peak(_Q))
+    return lupton(flat, there, np.array([scale]), _Q).reshape(planes.shape)
+
+
+def _sky(values: np.ndarray) -> tuple[float, float]:
+    middle = float(np.median(values))
+    return middle, float(MAD_TO_SIGMA * np.median(np.abs(values - middle)) or np.std(values) or 1.0)
+
+
+def asinh(plane: np.ndarray) -> np.ndarray:
+    """Return a plane (y, x), NaN where invalid, stretched to 0..1."""
+    values = plane[np.isfinite(plane)]
+    if not values.size:
+        return np.zeros(plane.shape)
+    low, noise = _sky(values)
+    scaled = np.arcsinh((np.nan_to_num(plane, nan=low) - low) / (_SOFTENING * noise))
+    bottom = -np.arcsinh(2.0 / _SOFTENING)
+    top = max(np.percentile(np.arcsinh((values - low) / (_SOFTENING * noise)), 99.8), bottom + 1e-6)
+    return np.clip((scaled - bottom) / (top - bottom), 0.0, 1.0)
