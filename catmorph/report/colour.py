@@ -53,7 +53,7 @@ def palette_for(recipe: Recipe, view: str, stamps: Iterable[np.ndarray | None] =
     """
     bands = recipe.all_views[view]
     values = (recipe.normalise.low_value, recipe.normalise.high_value) if recipe.normalise.method == "range" else None
-    pictures = getattr(recipe, "images", None) is not None and _are_pictures(stamps)
+    pictures = recipe.images is not None and _are_pictures(stamps)
     values = values or ((0.0, 255.0) if pictures else None)
     if len(bands) < 3:
         return Palette((), values, pictures)
