@@ -414,9 +414,18 @@ def run_release(run: RunFolder, formats: Iterable[str] = ()) -> ExportResult:
 
 
 def run_summary(run: RunFolder) -> Summary:
-    """Write the summaries; see `catmorph.release.summary.summarize`."""
+    """Write the summaries, and the figures of colours that the recipe asks for.
+
+    See `catmorph.release.summary.summarize` and `catmorph.report.release_figures.draw_release`.
+    """
     refuse_outdated(run)
-    return summarize_release(run)
+    summary = summarize_release(run)
+    if run.recipe.evaluation.colour_magnitude or run.recipe.evaluation.pairs:
+        # Matplotlib takes half a second to import.
+        from catmorph.report.release_figures import draw_release
+
+        draw_release(run)
+    return summary
 
 
 def refuse_outdated(run: RunFolder) -> None:

@@ -16,6 +16,7 @@ from catmorph.schemes import load_scheme
 from catmorph.sources.expressions import Expression
 from catmorph.sources.ingest import chunks_of, divide, listed_images
 from catmorph.sources.mapping import map_catalog
+from catmorph.sources.regions import check_expressions
 from catmorph.sources.tables import catalog_files
 from catmorph.stamps.images_check import check_images
 from catmorph.stamps.mef import damaged_files
@@ -84,6 +85,7 @@ def quick_findings(run: RunFolder, *, device: str = "auto", precision: str | Non
     for text in recipe.catalog.cuts:
         found.attempt(Expression, text)
     found.attempt(check_rules, recipe.labels, load_scheme(recipe.scheme))
+    found.attempt(check_expressions, recipe.evaluation)
     if recipe.classifiers:
         found.attempt(check_release, recipe)
     else:

@@ -40,9 +40,11 @@ def evaluate(
     from catmorph.evaluation.run import evaluation_folder
     from catmorph.files import refuse_unwritable
     from catmorph.models.header import load_card
+    from catmorph.sources.regions import check_expressions
 
     # What cannot end well is told before stamps are cut.
     load_card(checkpoint)
+    check_expressions(session.recipe.evaluation)
     refuse_unwritable(evaluation_folder(checkpoint, out))
     if labels is not None:
         changed = session.recipe.labels.model_copy(update={"table": str(labels.absolute())})

@@ -8,8 +8,10 @@ from itertools import pairwise
 
 import numpy as np
 
+from catmorph.errors import UsageError
 from catmorph.labels import LabelledStamps
 from catmorph.recipe.evaluation import EvaluationSection
+from catmorph.sources.regions import Columns, Regions
 
 
 @dataclass(frozen=True)
@@ -24,24 +26,59 @@ class Group:
 
 @dataclass(frozen=True)
 class Grouping:
-    """A division of stamps; `left_out` are in none of the groups, `reason` says why there are no groups."""
+    """A division of stamps; `left_out` are in none of the groups, `reason` says why there are no groups.
+
+    Groups by expression may share stamps: `overlapping` are in several.
+    """
 
     key: str
     title: str
     groups: tuple[Group, ...]
     left_out: int = 0
     reason: str = ""
+    overlapping: int = 0
 
 
 def groupings(data: LabelledStamps, section: EvaluationSection) -> tuple[Grouping, ...]:
-    """Divide stamps by view, by the magnitude of their source, and by its size."""
+    """Divide stamps by view, by the magnitude of their source, by its size, and by the expressions of the recipe.
+
+    Raises
+    ------
+    UsageError
+        When an expression names a column that there is not, or the stamps have no columns.
+    """
     views = np.asarray(data.views).astype(str)
     bands = tuple(Group(view, np.flatnonzero(views == view)) for view in dict.fromkeys(views.tolist()))
+    regions = (by_expression(data, section),) if section.groups else ()
     return (
         Grouping("by_band", "band", bands),
         binned("by_magnitude", "magnitude", data.magnitude, section.magnitude_edges, len(data)),
         binned("by_size", "radius (arcsec)", data.size_arcsec, section.size_edges, len(data)),
+        *regions,
     )
+
+
+def by_expression(data: LabelledStamps, section: EvaluationSection) -> Grouping:
+    """Divide stamps by ``evaluation.groups``; a stamp may be in several groups, or in none."""
+    masks = Regions(section.groups).masks(survey_columns(data))
+    times = np.sum(list(masks.values()), axis=0)
+    groups = tuple(Group(name, np.flatnonzero(mask)) for name, mask in masks.items())
+    return Grouping("by_group", "group", groups, int(np.count_nonzero(times == 0)),
+                    overlapping=int(np.count_nonzero(times > 1)))
+
+
+def survey_columns(data: LabelledStamps) -> Columns:
+    """Return the columns of the stamps' sources.
+
+    Raises
+    ------
+    UsageError
+        When they have none: stamps that are files have no survey table.
+    """
+    if data.survey is None:
+        raise UsageError("evaluation.groups, colour_magnitude and pairs need the columns of the survey table, which "
+                         "stamps of labels.stamp_files have not", hint="leave them out of the recipe")
+    return data.survey
 
 
 def binned(key: str, title: str, values: np.ndarray | None, edges: Sequence[float], stamps: int) -> Grouping:

@@ -11,19 +11,21 @@ import numpy as np
 
 from catmorph.errors import CatalogError, CatmorphError, UsageError
 from catmorph.evaluation.calibration import fit_temperature
-from catmorph.evaluation.groups import groupings
+from catmorph.evaluation.folds import folded
+from catmorph.evaluation.groups import groupings, survey_columns
 from catmorph.evaluation.mergers import merger_tests
 from catmorph.evaluation.numbers import metrics_of
-from catmorph.files import digest, write_bytes, write_json
+from catmorph.evaluation.writing import Subset, stamp_names, write_all
+from catmorph.files import digest
 from catmorph.labels import LabelledStamps, Split
-from catmorph.labels.split import SUBSETS, UNUSED, read_split, split_path
+from catmorph.labels.split import read_split, split_path
 from catmorph.models.card import Card, check_fits
 from catmorph.models.header import load_card
 from catmorph.models.identity import read_network_digest
 from catmorph.progress import progress
 from catmorph.recipe import Recipe
-from catmorph.release.cells import guarded, quoted
 from catmorph.schemes import Scheme, load_scheme
+from catmorph.sources.regions import check_columns
 
 FORMAT = 1
 """Version of metrics.json."""
@@ -47,17 +49,6 @@ class Evaluation:
     files: tuple[Path, ...]
     warnings: tuple[str, ...]
     card: Card
-
-
-@dataclass(frozen=True)
-class Subset:
-    """The rows of the data that are evaluated, what they are, and what is to be said of them."""
-
-    name: str
-    rows: np.ndarray
-    note: str
-    split: Split | None
-    warnings: tuple[str, ...] = ()
 
 
 def evaluate(
@@ -110,6 +101,8 @@ def evaluate(
     check_fits(card, recipe, data.view_names, where=checkpoint)
     chosen = choose_subset(checkpoint, data, subset)
     fitting = _validation(checkpoint, chosen) if calibrate else np.empty(0, np.int64)
+    if recipe.evaluation.needs_columns:
+        check_columns(recipe.evaluation, survey_columns(data))
     logits = _logits(checkpoint, data, np.union1d(chosen.rows, fitting), device, shown)
     document = _document(checkpoint, card, data, recipe, chosen)
     document |= _measured(data.take(chosen.rows), scheme.probabilities(logits[chosen.rows]), recipe, scheme)
@@ -121,7 +114,7 @@ def evaluate(
     document["merger"] = merger_tests(recipe, scheme, data.fractions[chosen.rows], logits[chosen.rows], temperature)
     new_card = _with_results(card, document)
     folder = evaluation_folder(checkpoint, out)
-    files = _write(folder, document, data, chosen, logits, scheme)
+    files = write_all(folder, document, data, chosen, logits, recipe)
     if update_card:
         _update_card(checkpoint, new_card, card)
     return Evaluation(document, files, chosen.warnings, new_card)
@@ -213,16 +206,10 @@ def _logits(checkpoint: Path, data: LabelledStamps, rows: np.ndarray, device: st
         logits[blocks[number]] = found
     bad = rows[~np.isfinite(logits[rows]).all(axis=1)]
     if len(bad):
-        names = ", ".join(_names(data)[row] for row in bad[:_SHOWN]) + (" ..." if len(bad) > _SHOWN else "")
+        names = ", ".join(stamp_names(data)[row] for row in bad[:_SHOWN]) + (" ..." if len(bad) > _SHOWN else "")
         raise CatmorphError(f"the network's output is not finite for {len(bad)} of {len(rows)} stamps: {names}",
                             where=checkpoint, hint="the weights or the stamps hold NaN; train it again")
     return logits
-
-
-def _names(data: LabelledStamps) -> list[str]:
-    if data.names is not None:
-        return [str(name) for name in data.names]
-    return [f"{a}_{c}_{b}" for a, b, c in zip(data.fields, data.ids, data.views, strict=True)]
 
 
 def _document(
@@ -253,6 +240,7 @@ def _measured(data: LabelledStamps, probabilities: np.ndarray, recipe: Recipe, s
     groups = [
         {
             "key": grouping.key, "title": grouping.title, "left_out": grouping.left_out, "reason": grouping.reason,
+            "overlapping": grouping.overlapping,
             "groups": [
                 {"name": group.name, "low": group.low, "high": group.high, "stamps": len(group.rows),
                  "metrics": numbers(group.rows) if len(group.rows) else None,
@@ -268,11 +256,13 @@ def _measured(data: LabelledStamps, probabilities: np.ndarray, recipe: Recipe, s
 def _metrics(
     data: LabelledStamps, probabilities: np.ndarray, rows: np.ndarray, recipe: Recipe, scheme: Scheme
 ) -> dict[str, Any]:
-    return metrics_of(
+    found = metrics_of(
         probabilities[rows], data.fractions[rows], scheme.class_names,
         None if data.votes is None else data.votes[rows],
         sources=data.sources[rows], section=recipe.evaluation, kind=scheme.form,
     )
+    coarser = folded(scheme, probabilities[rows], data.fractions[rows], recipe.evaluation.confidence)
+    return found | ({"folded": coarser} if coarser else {})
 
 
 def _calibrated(
@@ -324,55 +314,3 @@ def _update_card(checkpoint: Path, card: Card, before: Card) -> None:
 
     if card != before:
         rewrite_card(checkpoint, card)
-
-
-def _write(
-    folder: Path, document: dict[str, Any], data: LabelledStamps, chosen: Subset, logits: np.ndarray, scheme: Scheme
-) -> tuple[Path, ...]:
-    """Write everything; metrics.json comes last, so that where it is the rest is too."""
-    from catmorph.evaluation.figures import Shown, draw_all
-    from catmorph.evaluation.page import html_page, markdown_page
-
-    part = data.take(chosen.rows)
-    probabilities = scheme.probabilities(logits[chosen.rows])
-    titles = tuple(one.title for one in scheme.classes)
-    shown = Shown(document, probabilities, part.fractions, scheme.class_names, titles, scheme.form)
-    columns = {"probability": probabilities}
-    if document["calibration"]:
-        columns["calibrated"] = scheme.probabilities(logits[chosen.rows] / document["calibration"]["temperature"])
-    drawings = list(draw_all(shown))
-    files: dict[Path, bytes] = {}
-    for one in drawings:
-        files[folder / "figures" / f"{one.key}.png"] = one.png
-        files[folder / "figures" / f"{one.key}.pdf"] = one.pdf
-    files[folder / "predictions.csv"] = _predictions(part, _subsets(chosen, len(data)), columns, scheme)
-    files[folder / "evaluation.md"] = markdown_page(shown, drawings).encode()
-    files[folder / "evaluation.html"] = html_page(shown, drawings).encode()
-    for path, content in files.items():
-        write_bytes(path, content)
-    write_json(folder / "metrics.json", document)
-    return (*files, folder / "metrics.json")
-
-
-def _subsets(chosen: Subset, count: int) -> np.ndarray:
-    found = np.full(count, UNUSED if chosen.split else "", dtype=object)
-    for name in SUBSETS if chosen.split else ():
-        found[getattr(chosen.split, name)] = name
-    return found[chosen.rows]
-
-
-def _predictions(
-    data: LabelledStamps, subsets: np.ndarray, columns: dict[str, np.ndarray], scheme: Scheme
-) -> bytes:
-    """Return predictions.csv: a row a stamp; text that a spreadsheet would run has an apostrophe before it."""
-    header = ["stamp", "field", "id", "view", "subset", "votes"]
-    blocks = {"human": data.fractions, **columns}
-    header += [f"{what}_{name}" for what in blocks for name in scheme.class_names]
-    votes = [""] * len(data) if data.votes is None else [f"{value:g}" for value in data.votes]
-    texts = zip(_names(data), data.fields, data.ids, data.views, subsets, strict=True)
-    numbers = np.concatenate(list(blocks.values()), axis=1)
-    lines = [",".join(header)]
-    for text, vote, row in zip(texts, votes, numbers, strict=True):
-        cells = [quoted(guarded(str(one))) for one in text]
-        lines.append(",".join([*cells, vote, *(f"{value:.6f}" for value in row)]))
-    return ("\n".join(lines) + "\n").encode()

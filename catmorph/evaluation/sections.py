@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from catmorph.evaluation.figures import Drawing, Shown
+from catmorph.schemes import load_scheme
 from catmorph.schemes.tree import Tree
 
+REPORT_HEADER = ("class", "precision", "recall", "F1", "support")
 KEPT_THRESHOLDS = (0.0, 0.5, 0.6, 0.7, 0.75, 0.8, 0.9, 0.95)
 """Thresholds of the table; metrics.json has them all."""
 
@@ -54,6 +56,7 @@ def page_sections(shown: Shown, drawings: Sequence[Drawing]) -> list[Section]:
     ]
     if shown.kind == "softmax":
         found += [Section("Confusion", drawings=drawn("confusion", "confusion_agreed")),
+                  *_folds(shown, drawn),
                   _thresholds(shown, drawn("thresholds"))]
     else:
         found.append(_binary(shown))
@@ -62,7 +65,9 @@ def page_sections(shown: Shown, drawings: Sequence[Drawing]) -> list[Section]:
         Section("Predicted and human probability", drawings=drawn("predicted_human", "reliability",
                                                                   "reliability_classes")),
     ]
-    return found + _group_sections(shown, drawn("groups"))
+    found += _group_sections(shown, drawn("groups"), drawn("confusion_groups"))
+    colours = drawn("colour-magnitude", "pairs")
+    return [*found, Section("Colours", drawings=colours)] if colours else found
 
 
 def _about(shown: Shown) -> Section:
@@ -164,8 +169,17 @@ def _thresholds(shown: Shown, drawings: tuple[Drawing, ...]) -> Section:
 
 
 def _report(shown: Shown) -> Section:
-    found = shown.overall["report"]
-    titles = dict(zip(shown.names, shown.titles, strict=True))
+    text = (
+        "Precision (purity): of the stamps that the network puts into the class, the fraction that people put there. "
+        "Recall (completeness): of those that people put there, the fraction that the network does. Support: stamps "
+        "that people put there. The averages count an undefined value as 0. Intervals are binomial (Clopper & Pearson "
+        "1934), which take stamps as independent."
+    )
+    rows = _report_rows(shown.overall["report"], dict(zip(shown.names, shown.titles, strict=True)))
+    return Section("Classification report", (text,), REPORT_HEADER, rows)
+
+
+def _report_rows(found: dict[str, Any], titles: dict[str, str]) -> tuple[tuple[str, ...], ...]:
     rows: list[tuple[str, ...]] = [
         (titles.get(name, name), _share(one["precision"]), _share(one["recall"]), _plain(one["f1"]["value"]),
          f"{one['support']:,}")
@@ -174,14 +188,7 @@ def _report(shown: Shown) -> Section:
     for average, label in (("macro", "macro average"), ("weighted", "average weighted by support")):
         one = found["averages"][average]
         rows.append((label, *(_plain(one[key]) for key in ("precision", "recall", "f1")), f"{one['support']:,}"))
-    rows.append(("accuracy", "", _share(found["accuracy"]), "", f"{found['stamps']:,}"))
-    text = (
-        "Precision (purity): of the stamps that the network puts into the class, the fraction that people put there. "
-        "Recall (completeness): of those that people put there, the fraction that the network does. Support: stamps "
-        "that people put there. The averages count an undefined value as 0. Intervals are binomial (Clopper & Pearson "
-        "1934), which take stamps as independent."
-    )
-    return Section("Classification report", (text,), ("class", "precision", "recall", "F1", "support"), tuple(rows))
+    return (*rows, ("accuracy", "", _share(found["accuracy"]), "", f"{found['stamps']:,}"))
 
 
 def _binary(shown: Shown) -> Section:
@@ -209,7 +216,31 @@ def _binary(shown: Shown) -> Section:
     return Section(f"{what.capitalize()}s", tuple(texts), header, tuple(rows))
 
 
-def _group_sections(shown: Shown, drawings: tuple[Drawing, ...]) -> list[Section]:
+def _folds(shown: Shown, drawn: Callable[..., tuple[Drawing, ...]]) -> list[Section]:
+    """Return what is told in the schemes that this one folds into."""
+    found = []
+    for name, one in shown.overall.get("folded", {}).items():
+        titles = {entry.name: entry.title for entry in load_scheme(name).classes}
+        text = (f"The classes of {name} are made of those above: their probabilities and vote fractions add up. "
+                f"{one['left_out']:,} stamps that people put into a class kept apart are left out.")
+        found.append(Section(f"In the classes of {name}", (text,), REPORT_HEADER, _report_rows(one["report"], titles),
+                             drawn(f"confusion_{name}")))
+    return found
+
+
+def _group_reports(grouping: dict[str, Any], titles: dict[str, str], drawings: tuple[Drawing, ...]) -> Section:
+    """Return the classification report of each group, below each other."""
+    rows: list[tuple[str, ...]] = []
+    for one in grouping["groups"]:
+        if one["metrics"] and "report" in one["metrics"]:
+            rows += [(one["name"], *row) for row in _report_rows(one["metrics"]["report"], titles)]
+    return Section("Classification report of each group", header=("group", *REPORT_HEADER), rows=tuple(rows),
+                   drawings=drawings)
+
+
+def _group_sections(
+    shown: Shown, drawings: tuple[Drawing, ...], matrices: tuple[Drawing, ...]
+) -> list[Section]:
     found = [Section("Groups of stamps", drawings=drawings)] if drawings else []
     header = ("", "stamps", "sources", "RMSE", "RMSE (authors)", "cross-entropy", "accuracy", "macro F1", "ECE",
               "mean-label RMSE", "vote-noise RMSE")
@@ -217,8 +248,14 @@ def _group_sections(shown: Shown, drawings: tuple[Drawing, ...]) -> list[Section
         rows = tuple(_group_row(one) for one in grouping["groups"])
         texts = [f"No groups: {grouping['reason']}."] if grouping["reason"] else []
         if grouping["left_out"] and not grouping["reason"]:
-            texts.append(f"{grouping['left_out']:,} stamps are in none of the bins.")
+            texts.append(f"{grouping['left_out']:,} stamps are in none of them.")
+        if grouping["key"] == "by_group":
+            texts += [f"{name}: {text}" for name, text in shown.section.groups.items()]
+            texts.append(f"{grouping['overlapping']:,} stamps are in several groups.")
+            rows = (*rows, _group_row({"name": "all stamps", "metrics": shown.overall}))
         found.append(Section(f"By {grouping['title']}", tuple(texts), header, rows))
+        if grouping["key"] == "by_group" and "report" in shown.overall:
+            found.append(_group_reports(grouping, dict(zip(shown.names, shown.titles, strict=True)), matrices))
     return found
 
 

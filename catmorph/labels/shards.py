@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from catmorph.labels.joined import stamp_labels
 from catmorph.labels.stamps import LabelledStamps
 from catmorph.labels.tables import LabelTable, stamp_names
 from catmorph.quality import blocked
+from catmorph.sources.regions import source_columns
 from catmorph.stamps.normalise import normalise
 from catmorph.stamps.store import open_shard
 from catmorph.workspace import Chunk, RunFolder
@@ -56,6 +59,7 @@ def labelled_shards(run: RunFolder, tables: Sequence[LabelTable]) -> tuple[Label
     chosen = [places[i] for i in labels.stamps]
     names = stamp_names(run.recipe.labels.stamp, fields, ids, views)
     sources = np.array([place.source for place in chosen], dtype=np.float64)
+    numbers: dict[str, Any] = {name: sources[:, i] for i, name in enumerate(SOURCE_COLUMNS)}
     data = LabelledStamps(
         inputs=_inputs(run, chosen),
         fractions=labels.fractions,
@@ -64,7 +68,8 @@ def labelled_shards(run: RunFolder, tables: Sequence[LabelTable]) -> tuple[Label
         views=np.array([place.view for place in chosen]),
         votes=labels.votes,
         names=np.array([names[i] for i in labels.stamps]),
-        **{name: sources[:, i] for i, name in enumerate(SOURCE_COLUMNS)},
+        survey=_survey(run, chosen) if run.recipe.evaluation.needs_columns else None,
+        **numbers,
     )
     return data, labels.left_over
 
@@ -81,6 +86,14 @@ def _places(run: RunFolder) -> list[_Place]:
                     for i in np.flatnonzero(~blocked(shard.flags))
                 ]
     return places
+
+
+def _survey(run: RunFolder, chosen: list[_Place]) -> dict[str, np.ndarray]:
+    """Return all columns of the sources of `chosen` stamps."""
+    table = pa.concat_tables([run.read_sources(chunk) for chunk in run.chunks()])
+    keys = zip(table["field"].to_pylist(), table["id"].to_pylist(), strict=True)
+    rows = {key: number for number, key in enumerate(keys)}
+    return source_columns(table.take([rows[place.field, place.identifier] for place in chosen]))
 
 
 def _source_rows(run: RunFolder, chunk: Chunk) -> dict[str, tuple[float, ...]]:

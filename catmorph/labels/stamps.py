@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -25,6 +26,8 @@ class LabelledStamps:
         What the label table calls each stamp.
     ra, dec, magnitude, size_arcsec : ndarray of float64, shape (n,), optional
         Of the source: position (ICRS, degrees), magnitude and radius in arcsec, NaN where the survey has none.
+    survey : mapping of str to ndarray, shape (n,) each, optional
+        All columns of the source, as `catmorph.sources.regions.source_columns` returns them.
     """
 
     inputs: np.ndarray
@@ -38,6 +41,7 @@ class LabelledStamps:
     dec: np.ndarray | None = None
     magnitude: np.ndarray | None = None
     size_arcsec: np.ndarray | None = None
+    survey: Mapping[str, np.ndarray] | None = None
 
     def __post_init__(self) -> None:
         count = len(self.inputs)
@@ -51,13 +55,14 @@ class LabelledStamps:
         return len(self.inputs)
 
     def columns(self) -> dict[str, np.ndarray]:
-        """Return every array that is there, by name."""
-        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        """Return every array that is there, by name, but for those of `survey`."""
+        values = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "survey"}
         return {name: value for name, value in values.items() if value is not None}
 
     def take(self, rows: np.ndarray) -> LabelledStamps:
         """Return the stamps of `rows`, in that order."""
-        return LabelledStamps(**{name: value[rows] for name, value in self.columns().items()})
+        survey = None if self.survey is None else {name: values[rows] for name, values in self.survey.items()}
+        return LabelledStamps(**{name: value[rows] for name, value in self.columns().items()}, survey=survey)
 
     @property
     def sources(self) -> np.ndarray:

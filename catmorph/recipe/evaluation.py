@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from catmorph.recipe.base import Section
+from catmorph.recipe.base import SAFE_NAME, Section, Strings
+
+
+class AxesSection(Section):
+    """The axes of a colour-magnitude diagram: expressions on the sources' columns."""
+
+    x: str = Field(min_length=1, description="horizontal axis, such as `r`")
+    y: str = Field(min_length=1, description="vertical axis, such as `g - z`")
 
 
 class EvaluationSection(Section):
@@ -21,10 +29,35 @@ class EvaluationSection(Section):
     )
     magnitude_edges: tuple[float, ...] = Field((), description="edges of the magnitude bins; default: quartiles")
     size_edges: tuple[float, ...] = Field((), description="edges of the size bins (arcsec); default: quartiles")
+    groups: dict[Annotated[str, Field(pattern=SAFE_NAME)], str] = Field(
+        {}, description="groups whose numbers are told apart, by `evaluate` and `summarize`: name = expression on the "
+        "sources' columns (id, field, ra, dec, size, magnitude and those of catalog.keep), such as red_sequence = "
+        "\"g - z > 1.2 - 0.03*(r - 15)\"; a source may be in several groups or in none"
+    )
+    colour_magnitude: AxesSection | None = Field(
+        None, description="draw this diagram with the predicted classes, and the boundaries of the groups that depend "
+        "on its axes alone, in `evaluate` and `summarize`"
+    )
+    pairs: Strings = Field(
+        (), description="two to six expressions, such as [\"u - g\", \"g - r\"]: draw a scatter matrix of them with "
+        "the predicted classes, in `evaluate` and `summarize`"
+    )
     reliability_bins: int = Field(15, ge=2, le=100, description="bins of the reliability diagram and of the ECE")
     confidence: float = Field(0.95, gt=0, lt=1, description="level of the intervals")
     resamples: int = Field(1000, ge=100, le=100000, description="bootstrap resamples, by source")
     seed: int = Field(0, ge=0, description="seed of the bootstrap")
+
+    @property
+    def needs_columns(self) -> bool:
+        """Whether an expression on the sources' columns is given."""
+        return bool(self.groups or self.colour_magnitude or self.pairs)
+
+    @field_validator("pairs")
+    @classmethod
+    def _few(cls, pairs: tuple[str, ...]) -> tuple[str, ...]:
+        if pairs and not (2 <= len(pairs) <= 6 and len(set(pairs)) == len(pairs)):
+            raise ValueError("pairs must be two to six different expressions")
+        return pairs
 
     @field_validator("magnitude_edges", "size_edges")
     @classmethod

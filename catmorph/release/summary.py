@@ -18,10 +18,12 @@ from catmorph.quality import FAULTS
 from catmorph.recipe import Recipe
 from catmorph.release.assemble import omission
 from catmorph.release.card_tests import CardTest, card_test
+from catmorph.release.grouped import GroupCounts
 from catmorph.release.layout import Key, release_keys
 from catmorph.release.results import ChunkResult, Temperatures, read_results
 from catmorph.release.summary_text import summary_markdown, summary_table
 from catmorph.release.tally import Rules, Tally, all_rules, count_view, fraction
+from catmorph.sources.regions import Regions
 from catmorph.workspace import RunFolder
 
 FAULTY_KINDS = ("bad_cell", "duplicate")
@@ -74,22 +76,26 @@ class _Counts:
 
     keys: tuple[Key, ...]
     rules: Mapping[str, Rules]
+    regions: Regions
     sources: int = 0
     released: int = 0
     faulty: int = 0
     views: dict[Key, Tally] = field(init=False)
+    groups: GroupCounts = field(init=False)
     fields: dict[str, dict[Key, Tally]] = field(default_factory=dict)
     field_sources: Counter[str] = field(default_factory=Counter)
     field_released: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         self.views = self._tallies()
+        self.groups = GroupCounts(self.regions, self.rules, self._tallies)
 
     def _tallies(self) -> dict[Key, Tally]:
         return {key: Tally(len(self.rules[key.classifier].scheme.classes)) for key in self.keys}
 
     def add(self, result: ChunkResult) -> None:
         """Count the sources and stamps of one chunk."""
+        self.groups.add(result)
         name = result.chunk.field
         here = self.fields.setdefault(name, self._tallies())
         flags = np.zeros(len(result.released), dtype=np.uint32)
@@ -118,7 +124,7 @@ def summarize(run: RunFolder) -> Summary:
     CatmorphError
         When logits are missing or a row is lost.
     """
-    counts = _Counts(release_keys(run.recipe), all_rules(run.recipe))
+    counts = _Counts(release_keys(run.recipe), all_rules(run.recipe), Regions(run.recipe.evaluation.groups))
     used = all_temperatures(run.recipe)
     for result in read_results(run, used=used):
         counts.add(result)
@@ -146,6 +152,7 @@ def _values(run: RunFolder, counts: _Counts, used: Temperatures) -> dict[str, An
         "failures": _failures(run),
         "views": _views(counts.rules, counts.views, tests),
         "fields": [_field(counts, name, tests) for name in sorted(counts.fields)],
+        "grouped": counts.groups.as_dict(lambda tallies: _stamps(counts.rules, tallies, tests)),
     }
 
 
@@ -243,9 +250,12 @@ def _field(counts: _Counts, name: str, tests: Tests) -> dict[str, Any]:
         "field": name,
         "sources": counts.field_sources[name],
         "released": counts.field_released[name],
-        "stamps": _together(counts.rules, counts.fields[name]),
-        "views": _views(counts.rules, counts.fields[name], tests),
+        **_stamps(counts.rules, counts.fields[name], tests),
     }
+
+
+def _stamps(rules: Mapping[str, Rules], tallies: dict[Key, Tally], tests: Tests) -> dict[str, Any]:
+    return {"stamps": _together(rules, tallies), "views": _views(rules, tallies, tests)}
 
 
 def _together(rules: Mapping[str, Rules], tallies: Mapping[Key, Tally]) -> dict[str, Any]:

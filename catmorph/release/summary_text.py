@@ -17,6 +17,10 @@ def summary_table(values: dict[str, Any]) -> str:
     lines += ["", "all views together, by field:"]
     fields = [_row(one["field"], one["stamps"], values) for one in values["fields"]]
     lines += text_table(_header("field", values), fields)
+    if values["grouped"]["groups"]:
+        groups = [_row(one["group"], one["stamps"], values) for one in values["grouped"]["groups"]]
+        lines += ["", "all views together, by group:", *text_table(_header("group", values), groups)]
+        lines.append(_shared(values))
     lines += ["", *map(plain_text, _notes(values))]
     return "\n".join(lines)
 
@@ -37,7 +41,19 @@ def summary_markdown(values: dict[str, Any]) -> str:
         lines += [f"## Field {markdown_text(one['field'])}", ""]
         lines += [f"{one['sources']} sources, {one['released']} released.", ""]
         lines += [*_class_table("view", rows, values), ""]
+    if values["grouped"]["groups"]:
+        lines += ["## Groups", "", markdown_text(_shared(values)), ""]
+    for one in values["grouped"]["groups"]:
+        rows = [(_name(view), view) for view in one["views"]]
+        lines += [f"## Group {markdown_text(one['group'])}", "", f"Where {markdown_text(one['expression'])}: "
+                  f"{one['sources']} sources, {one['released']} released.", ""]
+        lines += [*_class_table("view", rows, values), ""]
     return "\n".join(lines)
+
+
+def _shared(values: dict[str, Any]) -> str:
+    found = values["grouped"]
+    return f"{found['none']} sources are in none of the groups, {found['overlapping']} in several."
 
 
 def _failure_table(values: dict[str, Any]) -> list[str]:

@@ -65,19 +65,31 @@ class Expression:
         own : mapping of str to array (row,), optional
             What ``col("...")`` looks at; default: `columns`.
         """
-        own = columns if own is None else own
+        result = self._result(columns, columns if own is None else own)
+        if result.kind != "condition" or not result.data.ndim:
+            raise RecipeError(f"cut {self.text!r} is not true or false", hint="compare a column with something")
+        return result.data & ~result.missing
+
+    def numbers(self, columns: Mapping[str, Any]) -> np.ndarray:
+        """Return what the expression comes to, a quantity such as ``g - z``, as float64 (row,); NaN where missing."""
+        try:
+            result = values.number(self._result(columns, columns))
+        except TypeError as error:
+            raise RecipeError(f"{self.text!r} is not a number: {error}") from None
+        if not result.data.ndim:
+            raise RecipeError(f"{self.text!r} names no column")
+        return np.where(result.missing, np.nan, result.data)
+
+    def _result(self, columns: Mapping[str, Any], own: Mapping[str, Any]) -> values.Values:
         for names, known in ((self.names, columns), (self.quoted, own)):
             for name in sorted(names):
                 if name not in known:
                     raise RecipeError(f"cut {self.text!r} names unknown column {name!r}", hint=suggest(name, known))
         try:
             with np.errstate(all="ignore"):
-                result = _Evaluator(columns, own).value(self._tree)
+                return _Evaluator(columns, own).value(self._tree)
         except (TypeError, ValueError) as error:
             raise RecipeError(f"cut {self.text!r} does not fit the columns: {error}") from None
-        if result.kind != "condition" or not result.data.ndim:
-            raise RecipeError(f"cut {self.text!r} is not true or false", hint="compare a column with something")
-        return result.data & ~result.missing
 
     def _check(self, node: ast.AST, depth: int) -> None:
         if depth > _MAX_DEPTH:

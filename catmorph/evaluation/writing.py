@@ -1,0 +1,110 @@
+"""The files of an evaluation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from catmorph.evaluation.groups import survey_columns
+from catmorph.files import write_bytes, write_json
+from catmorph.labels import LabelledStamps, Split
+from catmorph.labels.split import SUBSETS, UNUSED
+from catmorph.recipe import Recipe
+from catmorph.release.cells import guarded, quoted
+from catmorph.schemes import Scheme, load_scheme
+
+if TYPE_CHECKING:
+    from catmorph.report.colours import Points
+
+
+@dataclass(frozen=True)
+class Subset:
+    """The rows of the data that are evaluated, what they are, and what is to be said of them."""
+
+    name: str
+    rows: np.ndarray
+    note: str
+    split: Split | None
+    warnings: tuple[str, ...] = ()
+
+
+def write_all(
+    folder: Path, document: dict[str, Any], data: LabelledStamps, chosen: Subset, logits: np.ndarray, recipe: Recipe
+) -> tuple[Path, ...]:
+    """Write all files into `folder`; metrics.json comes last, so that where it is the rest is too.
+
+    Parameters
+    ----------
+    document : dict
+        The content of metrics.json.
+    data : LabelledStamps
+        All of them; `chosen` says which are evaluated.
+    logits : ndarray, shape (n, class)
+        NaN for stamps that are not.
+    """
+    from catmorph.evaluation.figures import Shown, draw_all
+    from catmorph.evaluation.page import html_page, markdown_page
+
+    scheme, part = load_scheme(recipe.scheme), data.take(chosen.rows)
+    probabilities = scheme.probabilities(logits[chosen.rows])
+    titles = tuple(one.title for one in scheme.classes)
+    shown = Shown(document, probabilities, part.fractions, scheme.class_names, titles, scheme.form,
+                  recipe.evaluation, _points(part, probabilities, recipe, scheme))
+    columns = {"probability": probabilities}
+    if document["calibration"]:
+        columns["calibrated"] = scheme.probabilities(logits[chosen.rows] / document["calibration"]["temperature"])
+    drawings = list(draw_all(shown))
+    files: dict[Path, bytes] = {}
+    for one in drawings:
+        files[folder / "figures" / f"{one.key}.png"] = one.png
+        files[folder / "figures" / f"{one.key}.pdf"] = one.pdf
+    files[folder / "predictions.csv"] = _predictions(part, _subsets(chosen, len(data)), columns, scheme)
+    files[folder / "evaluation.md"] = markdown_page(shown, drawings).encode()
+    files[folder / "evaluation.html"] = html_page(shown, drawings).encode()
+    for path, content in files.items():
+        write_bytes(path, content)
+    write_json(folder / "metrics.json", document)
+    return (*files, folder / "metrics.json")
+
+
+def _points(data: LabelledStamps, probabilities: np.ndarray, recipe: Recipe, scheme: Scheme) -> Points | None:
+    from catmorph.report.colours import Points, classes_of
+
+    if not (recipe.evaluation.colour_magnitude or recipe.evaluation.pairs):
+        return None
+    predicted, titles = classes_of(scheme, probabilities, recipe.evaluation.threshold)
+    return Points(survey_columns(data), predicted, titles, classes_of(scheme, data.fractions)[0])
+
+
+def stamp_names(data: LabelledStamps) -> list[str]:
+    """Return what files and messages call the stamps."""
+    if data.names is not None:
+        return [str(name) for name in data.names]
+    return [f"{a}_{c}_{b}" for a, b, c in zip(data.fields, data.ids, data.views, strict=True)]
+
+
+def _subsets(chosen: Subset, count: int) -> np.ndarray:
+    found = np.full(count, UNUSED if chosen.split else "", dtype=object)
+    for name in SUBSETS if chosen.split else ():
+        found[getattr(chosen.split, name)] = name
+    return found[chosen.rows]
+
+
+def _predictions(
+    data: LabelledStamps, subsets: np.ndarray, columns: dict[str, np.ndarray], scheme: Scheme
+) -> bytes:
+    """Return predictions.csv: a row a stamp; text that a spreadsheet would run has an apostrophe before it."""
+    header = ["stamp", "field", "id", "view", "subset", "votes"]
+    blocks = {"human": data.fractions, **columns}
+    header += [f"{what}_{name}" for what in blocks for name in scheme.class_names]
+    votes = [""] * len(data) if data.votes is None else [f"{value:g}" for value in data.votes]
+    texts = zip(stamp_names(data), data.fields, data.ids, data.views, subsets, strict=True)
+    numbers = np.concatenate(list(blocks.values()), axis=1)
+    lines = [",".join(header)]
+    for text, vote, row in zip(texts, votes, numbers, strict=True):
+        cells = [quoted(guarded(str(one))) for one in text]
+        lines.append(",".join([*cells, vote, *(f"{value:.6f}" for value in row)]))
+    return ("\n".join(lines) + "\n").encode()
