@@ -15,7 +15,7 @@ import click
 
 from catmorph.cli.common import Session, device_option, run_options, usable_cores
 from catmorph.cli.labelled import gather
-from catmorph.errors import HeldError
+from catmorph.errors import HeldError, UsageError
 
 if TYPE_CHECKING:
     from catmorph.experiments.plan import Grid
@@ -40,18 +40,19 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Only list the grid, and how many of its trainings are done.")
 @device_option("Where the networks are trained")
 @run_options(argument=True, json=True)
+@click.argument("more", metavar="[RECIPE]...", nargs=-1, type=click.Path(path_type=Path))
 def experiment(
-    session: Session, name: str, quick: bool, start: Path | None, given: Path | None, workers: int | None,
-    threads: int, keep: bool, dry_run: bool, device: str,
+    session: Session, name: str, more: tuple[Path, ...], quick: bool, start: Path | None, given: Path | None,
+    workers: int | None, threads: int, keep: bool, dry_run: bool, device: str,
 ) -> int:
     """Do a grid of trainings, with tables and a figure.
 
-    NAME is learning-curve, freezing, filter-importance, leave-band-out, crop-size, learning-rate or repeat; RECIPE
-    (default: $CATMORPH_RECIPE, else ./catmorph.toml) has the sections [training] and [experiments]. Trainings that
-    are done are kept: the same command goes on after an interruption. Exit status 1 when a training failed; the
-    others are done all the same.
+    NAME is learning-curve, freezing, filter-importance, leave-band-out, crop-size, learning-rate, repeat or
+    transfer-table; RECIPE (default: $CATMORPH_RECIPE, else ./catmorph.toml) has the sections [training] and
+    [experiments]; transfer-table takes several, one a question. Trainings that are done are kept: the same command
+    goes on after an interruption. Exit status 1 when a training failed; the others are done all the same.
     """
-    from catmorph.experiments.plan import plan
+    from catmorph.experiments.plan import TRANSFER_TABLE, plan
     from catmorph.experiments.run import (
         Settings,
         common_stamps,
@@ -65,6 +66,12 @@ def experiment(
     )
     from catmorph.experiments.summary import write_all
 
+    _refuse_misuse(name, more, start, given)
+    settings = Settings(workers or _workers(device, dry_run), threads, device, keep, session.shows_progress)
+    if name == TRANSFER_TABLE:
+        from catmorph.cli.transfer_table import transfer_table
+
+        return transfer_table(session, more, settings, quick=quick, dry_run=dry_run)
     planned = partial(plan, name, session.recipe, quick=quick, start=start, given=given)
     grid = planned()
     folder = grid_folder(grid)
@@ -72,7 +79,6 @@ def experiment(
         return _list(session, grid, folder, keep)
     if given is None:
         refuse_without_lightning()
-    settings = Settings(workers or _workers(device), threads, device, keep, session.shows_progress)
     with _held(grid, folder):
         stamps = common_stamps(_stamps(session, grid, folder, settings.workers))
         grid = planned(views=_views(session, stamps))
@@ -87,7 +93,22 @@ def experiment(
     return 0
 
 
-def _workers(device: str) -> int:
+def _refuse_misuse(name: str, more: tuple[Path, ...], start: Path | None, given: Path | None) -> None:
+    """Refuse arguments that an experiment has no use for, rather than pass over them."""
+    from catmorph.experiments.plan import TRANSFER_TABLE
+
+    if name != TRANSFER_TABLE and more:
+        raise UsageError(f"{name} takes one recipe, and {1 + len(more)} are given",
+                         hint=f"only {TRANSFER_TABLE} takes several")
+    for option, value in (("--from", start), ("--checkpoint", given)):
+        if name == TRANSFER_TABLE and value is not None:
+            raise UsageError(f"{TRANSFER_TABLE} trains the network it starts from, and takes no {option}",
+                             hint="set training.start in the source recipe to begin with a checkpoint")
+
+
+def _workers(device: str, dry_run: bool) -> int:
+    if dry_run:
+        return 1
     from catmorph.models.device import resolve_device
 
     return 1 if resolve_device(device) == "cuda" else usable_cores()

@@ -50,6 +50,26 @@ def with_answers(found: dict[str, Any], predicted: np.ndarray, fractions: np.nda
     return found | {"confusion": matrix.tolist(), "accuracy": round(float(np.mean(human == model)), 6)}
 
 
+def positives(fractions: np.ndarray, scheme: Scheme, positive: int) -> np.ndarray:
+    """Tell which stamps people call positive, shape (n,): most votes for that class, or half of them where the classes
+    do not exclude each other.
+    """
+    fractions = np.asarray(fractions)
+    if scheme.kind == "softmax":
+        return np.argmax(fractions, axis=1) == positive
+    return fractions[:, positive] >= 0.5
+
+
+def about_positive(
+    predicted: np.ndarray, fractions: np.ndarray, rows: np.ndarray, scheme: Scheme, positive: int
+) -> dict[str, list[Any]]:
+    """Return of each test stamp its row in the data, the probability of the positive class, and what people say."""
+    return {
+        "rows": rows.tolist(), "probability": np.round(predicted[:, positive], 7).tolist(),
+        "positive": positives(fractions, scheme, positive).astype(int).tolist(),
+    }  # fmt: skip
+
+
 def by_view(predicted: np.ndarray, data: LabelledStamps, rows: np.ndarray) -> dict[str, Any]:
     """Return both RMSEs of the stamps of each view among `rows`."""
     fractions, views = data.fractions[rows], np.asarray(data.views)[rows].astype(str)

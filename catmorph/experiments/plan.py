@@ -22,6 +22,8 @@ Setting = Mapping[str, Value]
 FINE_TUNED, FROM_SCRATCH = "fine-tuned", "from scratch"
 NOTHING = "nothing"
 """The point of `freezing` without a frozen stage."""
+TRANSFER_TABLE = "transfer-table"
+"""The experiment of two surveys, which is no grid: see `catmorph.experiments.transfer`."""
 NO_FILTER = "no filter"
 """The point of `filter-importance` with every filter; no view can be called so."""
 NO_BAND = "no band"
@@ -171,7 +173,7 @@ def plan(
         from, several views, several bands, or mosaics, where there are none, or that cannot test a given checkpoint.
     """
     if name not in EXPERIMENTS:
-        raise UsageError(f"unknown experiment {name!r}", hint=suggest(name, EXPERIMENTS))
+        raise UsageError(f"unknown experiment {name!r}", hint=suggest(name, [*EXPERIMENTS, TRANSFER_TABLE]))
     experiment = EXPERIMENTS[name]
     section = _section(recipe, quick, start) if given is None else _tested(experiment, given)
     shape = Shape(recipe, section, tuple(views) or tuple(recipe.all_views), quick)
@@ -205,15 +207,24 @@ def _section(recipe: Recipe, quick: bool, start: Path | None) -> TrainingSection
     changes: dict[str, Any] = {"start": str(found) if found else None}
     if found:
         changes["model"] = load_card(found).model
-    elif quick and MODELS.get(section.model).narrow:
-        # Weights of a backbone do not fit the narrow network, and without them there is nothing to freeze.
-        changes |= {"model": MODELS.get(section.model).narrow, "backbone": None, "freeze_before": None}
-    if quick:
-        limits = recipe.experiments.quick
-        for key in ("epochs", "batches_per_epoch", "batch", "patience"):
-            changes[key] = min(getattr(section, key), getattr(limits, key))
-        changes["learning_rate"] = limits.learning_rate
-    return section.model_copy(update=changes)
+    elif quick:
+        changes |= narrow(section)
+    return section.model_copy(update=changes | (quick_limits(section, recipe) if quick else {}))
+
+
+def narrow(section: TrainingSection) -> dict[str, Any]:
+    """Return what makes a training one of the network's narrow variant; nothing where there is none."""
+    found = MODELS.get(section.model).narrow
+    # Weights of a backbone do not fit the narrow network, and without them there is nothing to freeze.
+    return {"model": found, "backbone": None, "freeze_before": None} if found else {}
+
+
+def quick_limits(section: TrainingSection, recipe: Recipe) -> dict[str, Any]:
+    """Return what ``experiments.quick`` changes in the settings of a training."""
+    limits = recipe.experiments.quick
+    lower = {key: min(getattr(section, key), getattr(limits, key))
+             for key in ("epochs", "batches_per_epoch", "batch", "patience")}  # fmt: skip
+    return lower | {"learning_rate": limits.learning_rate}
 
 
 def _learning_curve(shape: Shape) -> Iterator[Point]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -148,6 +148,13 @@ def run_grid(
     _remove_strangers(folder, {task.point.name for task in todo})
     if todo:
         say(f"{grid.experiment.name}: {len(tasks) - len(todo)} of {len(tasks)} trainings are done, {len(todo)} to do")
+    do_tasks(todo, settings, say)
+    failures = {task.point.name: reason for task in tasks if (reason := _reason(task))}
+    return Account(len(tasks), len(tasks) - len(todo), len(todo) - len(failures), failures)
+
+
+def do_tasks(todo: Sequence[Task], settings: Settings, say: Callable[[str], None]) -> None:
+    """Do trainings, `Settings.workers` at a time, and say after the first how long the others take."""
     results = run_tasks(train_point, todo, workers=settings.workers,
                         estimated_seconds=A_TRAINING_SECONDS * len(todo))  # fmt: skip
     left = len(todo)
@@ -160,8 +167,6 @@ def run_grid(
                     say(time_left(left, found["seconds"], min(settings.workers, left)))
     finally:
         results.close()
-    failures = {task.point.name: reason for task in tasks if (reason := _reason(task))}
-    return Account(len(tasks), len(tasks) - len(todo), len(todo) - len(failures), failures)
 
 
 def time_left(trainings: int, seconds: float, workers: int) -> str:

@@ -49,7 +49,7 @@ def write_all(grid: Grid, found: Sequence[dict[str, Any]], account: Account, fol
             if table.empty:
                 path.unlink(missing_ok=True)
             else:
-                write_bytes(path, _csv(table))
+                write_bytes(path, csv_bytes(table))
                 files.append(path)
         path = folder / "table.md"
         write_bytes(path, ("\n".join(_tables(results)) + "\n").encode())
@@ -60,8 +60,8 @@ def write_all(grid: Grid, found: Sequence[dict[str, Any]], account: Account, fol
     path = folder / "summary.md"
     write_bytes(path, ("\n".join(_page(results, report, account)) + "\n").encode())
     report["files"] = [str(one) for one in [*files, path, folder / "summary.json"]]
-    write_json(folder / "summary.json", _plain(report))
-    return _plain(report)
+    write_json(folder / "summary.json", plain(report))
+    return plain(report)
 
 
 def _further_tables(results: Results) -> dict[str, pd.DataFrame]:
@@ -189,14 +189,15 @@ def _settings(grid: Grid) -> Iterator[str]:
     yield f"seed {grid.recipe.experiments.seed}; " + ", ".join(f"{name} {one}" for name, one in versions().items())
 
 
-def _csv(table: pd.DataFrame) -> bytes:
+def csv_bytes(table: pd.DataFrame) -> bytes:
+    """Return a table as CSV, numbers with six digits."""
     return table.to_csv(index=False, lineterminator="\n", float_format="%.6g").encode()
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Return `value` with None for what is not finite: JSON has no NaN."""
     if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
+        return {key: plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
+        return [plain(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

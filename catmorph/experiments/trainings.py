@@ -15,10 +15,10 @@ import numpy as np
 
 from catmorph.errors import CatmorphError
 from catmorph.evaluation.run import choose_subset
-from catmorph.experiments.measures import Logits, by_view, metrics, with_answers, without_bands
+from catmorph.experiments.measures import Logits, about_positive, by_view, metrics, with_answers, without_bands
 from catmorph.experiments.plan import ZEROED, Grid, Point
 from catmorph.experiments.prepared import opened
-from catmorph.files import digest_json, read_sealed, write_sealed
+from catmorph.files import digest, digest_json, read_sealed, write_sealed
 from catmorph.labels import LabelledStamps
 from catmorph.models.card import own_version
 from catmorph.recipe import Recipe, TrainingSection
@@ -26,8 +26,8 @@ from catmorph.schemes import load_scheme
 
 CODE_VERSION = 1
 """Raised when what a training measures changes; part of its fingerprint."""
-DESCRIPTIVE = {"output", "title", "licence", "purpose", "start"}
-"""Keys of [training] that say where or what; the start counts by its bytes."""
+DESCRIPTIVE = {"output", "title", "licence", "purpose", "start", "backbone"}
+"""Keys of [training] that say where or what; the start and the backbone's weights count by their bytes."""
 
 
 CHECKPOINT = "net.safetensors"
@@ -39,7 +39,9 @@ class Task:
     """Everything a worker needs for one training: paths and settings, no pixels.
 
     `fingerprint` is of all that decides the result; `stamps` the folder that `prepare` filled; `wants` what is
-    measured beside the metrics; `given` a checkpoint that is tested as it is, instead of a training.
+    measured beside the metrics; `given` a checkpoint that is tested as it is, instead of a training: on `subset`, or as
+    `catmorph.evaluation.run.choose_subset` chooses. `positive` is the number of a class of which every test stamp's
+    probability is kept.
     """
 
     point: Point
@@ -54,6 +56,8 @@ class Task:
     keep: bool
     wants: tuple[str, ...] = ()
     given: Path | None = None
+    subset: str | None = None
+    positive: int | None = None
 
     @property
     def checkpoint(self) -> Path:
@@ -83,11 +87,20 @@ def training_fingerprint(grid: Grid, point: Point, stamps: str, start: str | Non
         "scheme": grid.recipe.scheme,
         "section": section.model_dump(mode="json", exclude=DESCRIPTIVE),
         "start": start if section.start or grid.given else None,
+        **backbone_key(section),
         "code": CODE_VERSION,
         "versions": versions(),
         **({"wants": grid.experiment.wants} if grid.experiment.wants else {}),
         **({"given": True} if grid.given else {}),
     })
+
+
+def backbone_key(section: TrainingSection) -> dict[str, str]:
+    """Return what a training's fingerprint says of the weights that its backbone starts from, where it does."""
+    if section.backbone is None or section.start is not None:
+        return {}
+    path = Path(section.backbone)
+    return {"backbone": digest(path) if path.is_file() else section.backbone}
 
 
 def versions() -> dict[str, str]:
@@ -164,7 +177,7 @@ def _trained(task: Task, data: LabelledStamps, device: str) -> _Tested:
 def _given(task: Task, data: LabelledStamps, device: str) -> _Tested:
     """Test a checkpoint that is there: on the test subset of its split file, without one on all stamps."""
     given = cast(Path, task.given)
-    scheme, chosen = load_scheme(task.recipe.scheme), choose_subset(given, data, None)
+    scheme, chosen = load_scheme(task.recipe.scheme), choose_subset(given, data, task.subset)
     logits = _predictor(given, device)(np.asarray(data.inputs[chosen.rows]))
     found = metrics(scheme.probabilities(logits), data, chosen.rows, scheme)
     told = {"validation": {}, "stamps": {"test": len(chosen.rows)}, "epochs": 0, "best_epoch": 0,
@@ -175,9 +188,12 @@ def _given(task: Task, data: LabelledStamps, device: str) -> _Tested:
 def _wanted(task: Task, data: LabelledStamps, tested: _Tested, device: str) -> dict[str, Any]:
     """Return what the experiment wants to know beside the metrics."""
     found: dict[str, Any] = {}
+    scheme = load_scheme(task.recipe.scheme)
+    if task.positive is not None:
+        predicted, fractions = scheme.probabilities(tested.logits), data.fractions[tested.rows]
+        found["answers"] = about_positive(predicted, fractions, tested.rows, scheme, task.positive)
     if ZEROED in task.wants:
         predict = _predictor(tested.checkpoint, device)
-        scheme = load_scheme(task.recipe.scheme)
         found["zeroed"] = without_bands(predict, data, tested.rows, task.recipe, scheme)
     return found
 

@@ -45,4 +45,19 @@ class ExperimentSection(Section):
     crop_sizes: tuple[float, ...] = Field(
         (2.0, 3.0, 4.0, 5.0, 6.0), min_length=1, description="crop-size: sides of the stamps, in the unit of stamp.side"
     )
+    source: str | None = Field(None, description="transfer-table: recipe of the survey that the network comes from, "
+                               "with labels, stamps and [training] of its own, relative to the recipe")
+    source_size: int | None = Field(None, ge=1, description="transfer-table: stamps of the source survey to train on; "
+                                    "default: the whole training subset")
+    target_size: int | None = Field(None, ge=1, description="transfer-table: stamps of this survey to train on; "
+                                    "default: the whole training subset")
+    positive: str | None = Field(None, description="transfer-table: class that counts as yes; default: the last of the "
+                                 "scheme, of a single question its only one")
+    threshold: float = Field(0.5, gt=0, lt=1, description="transfer-table: probability from which a stamp is called "
+                             "positive")
+    dense_stage: str | None = Field(None, description="transfer-table: stage before which all is frozen when only the "
+                                    "dense layers are fine-tuned; default: the first that is called dense, else the "
+                                    "head")
+    false_positives: int = Field(8, ge=1, le=20, description="transfer-table: false positives shown of each network, "
+                                 "those of the highest probability")
     quick: QuickSection = Field(default_factory=QuickSection, description="the grid of --quick")

@@ -33,6 +33,7 @@ PATH_KEYS = (
     ("training", "backbone"),
     ("experiments", "folder"),
     ("experiments", "start"),
+    ("experiments", "source"),
 )
 """Recipe keys that hold paths, relative to the file that gives them."""
 
