@@ -27,6 +27,7 @@ from catmorph.release.summary import Summary
 from catmorph.release.summary import summarize as summarize_release
 from catmorph.sources.ingest import ingest as ingest_catalog
 from catmorph.sources.ingest import ingest_parts, ingest_state
+from catmorph.sources.match import match_lines
 from catmorph.stamps import build, mef
 from catmorph.stamps.mosaics import describe_unmatched
 from catmorph.workspace import RunFolder
@@ -155,6 +156,9 @@ def run_ingest(run: RunFolder) -> StageReport:
         report.kept = 1
         counts = run.ingest_counts()
     report.counts.update({"rows read": counts["read"], "rejected": counts["rejected"], "sources": counts["sources"]})
+    for match in (run.ledger.read(run.sources_path()) or {}).get("matches", ()):
+        report.counts[f"matched with {match['name']}"] += match["matched"]
+        report.warnings += match_lines(match) if report.made else []
     return report
 
 

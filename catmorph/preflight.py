@@ -16,6 +16,7 @@ from catmorph.schemes import load_scheme
 from catmorph.sources.expressions import Expression
 from catmorph.sources.ingest import chunks_of, divide, listed_images
 from catmorph.sources.mapping import map_catalog
+from catmorph.sources.match import match_files, match_lines
 from catmorph.sources.regions import check_expressions
 from catmorph.sources.tables import catalog_files
 from catmorph.stamps.images_check import check_images
@@ -65,6 +66,9 @@ def check_run(run: RunFolder, *, deep: bool = False) -> Findings:
         counts = rows.frame["kind"].value_counts().to_dict()
         found.notes.append(f"catalog: {len(rows.frame)} rows, {len(rows.frame) - sum(counts.values())} usable")
         found.notes += [f"catalog: {count} rows rejected: {kind}" for kind, count in sorted(counts.items())]
+        for one in rows.matches:
+            found.notes.append(f"match with {one.name}: {one.matched} rows of the catalog matched, {one.unmatched} not")
+            found.notes += match_lines(one.facts())
         # Rejected rows may hold anything as field: no path is made of it.
         if run.recipe.mosaics:
             _check_mosaics(run.recipe, sorted(rows.frame.loc[rows.frame["kind"].isna(), "field"].unique()), found)
@@ -82,6 +86,8 @@ def quick_findings(run: RunFolder, *, device: str = "auto", precision: str | Non
         found.attempt(catalog_files, recipe.catalog)
     if recipe.images:
         found.attempt(listed_images, run)
+    for one in recipe.catalog.match:
+        found.attempt(match_files, one)
     for text in recipe.catalog.cuts:
         found.attempt(Expression, text)
     found.attempt(check_rules, recipe.labels, load_scheme(recipe.scheme))

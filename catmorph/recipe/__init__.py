@@ -1,6 +1,6 @@
 """Recipes: one TOML file says everything about a production."""
 
-from catmorph.recipe.catalog import CatalogSection, Column
+from catmorph.recipe.catalog import CatalogSection, Column, MatchSection
 from catmorph.recipe.classifiers import ClassifierSection
 from catmorph.recipe.evaluation import EvaluationSection
 from catmorph.recipe.experiments import ExperimentSection
@@ -21,6 +21,7 @@ __all__ = [
     "ExperimentSection",
     "ImageSection",
     "LabelsSection",
+    "MatchSection",
     "MosaicSection",
     "NormaliseSection",
     "Recipe",

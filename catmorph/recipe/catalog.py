@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -54,8 +56,41 @@ class FieldRule(Section):
         return self
 
 
+OWN_NAMES = ("field", "id", "cell", "file", "row", "ra", "dec", "size", "size_arcsec", "magnitude", "kind", "reason")
+"""Names that are taken among the columns of the sources, and in cuts."""
+
 LISTED_KEYS = ("cuts", "keep", "duplicates", "allow_empty")
 """Keys of [catalog] that mean something where the images are the catalog."""
+
+
+class MatchSection(Section):
+    """Another catalog, whose columns are taken for the sources next to its rows on the sky; any number of them."""
+
+    files: Strings = Field(min_length=1, description="table files or globs, relative to the recipe; together one table")
+    format: str | None = Field(None, description="as catalog.format")
+    hdu: int | str | None = Field(None, description="as catalog.hdu")
+    ra: Column = Field(description="right ascension (or Galactic longitude)")
+    dec: Column = Field(description="declination (or Galactic latitude)")
+    frame: Literal["icrs", "fk5", "fk4", "galactic"] = Field("icrs", description="frame of these positions")
+    null: Null = Field((), description="cell values that mean 'missing', in every column")
+    columns: Strings = Field(
+        (), description="columns to take (col1, col2 ... without a header), for catalog.cuts, labels and the release; "
+        "missing where a source has no row"
+    )
+    prefix: str = Field(
+        "", pattern=r"^([A-Za-z][A-Za-z0-9_]*)?$",
+        description="what their names get in front; the separation is called `<prefix>separation_arcsec`"
+    )
+    radius_arcsec: float = Field(gt=0, le=600, description="how far a row may be from its source")
+    one_to_one: bool = Field(
+        True, description="a row goes to one source only: pairs are taken by rising separation; else each source takes "
+        "the nearest row, whoever else has it"
+    )
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Name of each column that is taken -> its name among the sources, the separation last (under ``""``)."""
+        return {name: f"{self.prefix}{name}" for name in self.columns} | {"": f"{self.prefix}separation_arcsec"}
 
 
 class CatalogSection(Section):
@@ -99,6 +134,7 @@ class CatalogSection(Section):
         "refuse", description="what happens to rows of one field with the same id: stop, or keep one"
     )
     allow_empty: bool = Field(False, description="accept a catalog of which no row is left")
+    match: tuple[MatchSection, ...] = Field((), description="other catalogs to match on the sky")
 
     @model_validator(mode="after")
     def _units(self) -> CatalogSection:
@@ -113,9 +149,29 @@ class CatalogSection(Section):
             problems.append(f"catalog.{'ra' if self.ra is None else 'dec'}: missing; ra and dec go together")
         if self.size is not None and self.size.unit == "pixels" and self.pixel_scale is None:
             problems.append("catalog.pixel_scale: sizes are in pixels, so it (arcsec a pixel) must be given")
+        problems += self._match_problems()
         if problems:
             raise SectionError(problems)
         return self
+
+    def _match_problems(self) -> Iterator[str]:
+        if self.match and self.ra is None:
+            yield "catalog.match: sources without catalog.ra and dec cannot be matched on the sky"
+        for number, one in enumerate(self.match):
+            for key in ("ra", "dec"):
+                unit = getattr(one, key).unit
+                if unit is not None and unit not in POSITION_UNITS:
+                    yield f"catalog.match.{number}.{key}.unit: unknown unit {unit!r}, {suggest(unit, POSITION_UNITS)}"
+        taken = [one.prefix + name for one in self.match for name in one.columns]
+        names = Counter([*self.keep, *OWN_NAMES, *taken, *(one.names[""] for one in self.match)])
+        for name, count in names.items():
+            if count > 1 and (name in taken or any(name == one.names[""] for one in self.match)):
+                yield f"catalog.match: the sources would have two columns {name!r}; set a prefix"
+
+    @property
+    def carried(self) -> tuple[str, ...]:
+        """The columns that the sources have besides catmorph's own: those kept and those matched."""
+        return (*self.keep, *(name for one in self.match for name in one.names.values()))
 
     @property
     def has_positions(self) -> bool:

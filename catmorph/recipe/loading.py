@@ -21,6 +21,7 @@ from catmorph.schemes import load_scheme
 
 PATH_KEYS = (
     ("catalog", "files"),
+    ("catalog", "match", "*", "files"),
     ("images", "files"),
     ("mosaics", "pattern"),
     ("mosaics", "weight"),
@@ -165,6 +166,9 @@ def _absolute_paths(table: dict[str, Any], folder: Path) -> None:
 
 
 def _absolute_at(table: Any, keys: tuple[str, ...], folder: Path) -> None:
+    if isinstance(table, list) and keys[0] == "*":
+        for one in table:
+            _absolute_at(one, keys[1:], folder)
     if not isinstance(table, dict):
         return
     for key in list(table) if keys[0] == "*" else [keys[0]]:

@@ -173,7 +173,7 @@ def _schemes(recipe: Recipe) -> str:
 
 
 def _check_sources(recipe: Recipe, sources: pa.Schema | None) -> None:
-    valid = [*FIXED_SOURCES, *recipe.catalog.keep]
+    valid = [*FIXED_SOURCES, *recipe.catalog.carried]
     problems = [
         f"release.columns: {column.name!r} shows {column.source!r}, which is no column of the sources; "
         f"{suggest(column.source, valid)} (other columns go into catalog.keep)"

@@ -114,6 +114,27 @@ def texts(values: Any, null: Null = ()) -> np.ndarray:
     return _without(data, missing)
 
 
+def kept_cells(cells: np.ma.MaskedArray) -> Any:
+    """Return cells from `masked` for a DataFrame: integers and booleans stay what they are where some are missing."""
+    missing = np.ma.getmaskarray(cells)
+    if cells.dtype.kind == "f":
+        return cells.filled(np.nan)
+    if cells.dtype.kind == "O" or (cells.dtype == np.uint64 and (cells.data > np.iinfo(np.int64).max).any()):
+        return pd.Series(texts(cells), dtype=object)
+    if cells.dtype.kind == "b":
+        return pd.arrays.BooleanArray(np.asarray(cells.data), missing.copy())
+    return pd.arrays.IntegerArray(cells.data.astype(np.int64), missing.copy())
+
+
+def series_cells(series: pd.Series) -> Any:
+    """Return a column of a DataFrame as an array (row,), masked where a nullable one has no value."""
+    missing = series.isna().to_numpy()
+    if not missing.any() or not pd.api.types.is_extension_array_dtype(series.dtype):
+        return series.to_numpy()
+    kind: Any = bool if pd.api.types.is_bool_dtype(series.dtype) else np.int64
+    return np.ma.array(series.to_numpy(kind, na_value=kind(0)), mask=missing)
+
+
 def _without(data: np.ndarray, missing: np.ndarray) -> np.ndarray:
     cells = data.astype(object)
     cells[missing] = None

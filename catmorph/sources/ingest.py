@@ -21,6 +21,7 @@ from catmorph.recipe import CatalogSection, Recipe
 from catmorph.sources.cells import groups, natural_rank, split, split_identifiers
 from catmorph.sources.images import ImageList, list_images
 from catmorph.sources.mapping import CANONICAL, MappedRows, catalog_paths, map_catalog
+from catmorph.sources.match import match_files
 from catmorph.sources.tables import catalog_files
 from catmorph.workspace import Chunk, RunFolder
 
@@ -47,7 +48,13 @@ def ingest_parts(run: RunFolder) -> Parts:
         seen[path.name] += 1
         ordinal = f" ({seen[path.name]})" if seen[path.name] > 1 else ""
         files[f"catalog {path.name}{ordinal}"] = run.identities.of(path)
-    settings = section.model_dump(mode="json", exclude={"files"})
+    for number, one in enumerate(section.match, start=1):
+        files |= {f"match {number} {place} {path.name}": run.identities.of(path)
+                  for place, path in enumerate(match_files(one), start=1)}
+    # A recipe without a match has the fingerprint that it had before there were any.
+    settings = section.model_dump(mode="json", exclude={"files"} if section.match else {"files", "match"})
+    for one in settings.get("match", ()):
+        del one["files"]
     return Parts({**files, "[catalog]": settings, "run.chunk_rows": run.recipe.run.chunk_rows, "code": CODE_VERSION})
 
 
@@ -85,7 +92,8 @@ def ingest(run: RunFolder) -> dict[str, int]:
     _write_table(run.plan_path(), plan)
     counts = {"read": len(rows.frame), "rejected": len(rejected), "sources": len(sources)}
     by_kind = {kind: int(count) for kind, count in sorted(Counter(rejected["kind"]).items())}
-    run.ledger.write(run.sources_path(), parts, counts=counts, rejected_by_kind=by_kind)
+    facts = {"matches": [one.facts() for one in rows.matches]} if rows.matches else {}
+    run.ledger.write(run.sources_path(), parts, counts=counts, rejected_by_kind=by_kind, **facts)
     run.identities.save()
     return counts
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from catmorph.recipe import CatalogSection, Recipe
 from catmorph.sources import columns as cells_to
 from catmorph.sources.expressions import Expression
 from catmorph.sources.images import ImageList, list_images
+from catmorph.sources.match import MatchReport, add_matched
 from catmorph.sources.tables import catalog_files, column, read_table
 from catmorph.templates import matcher
 from catmorph.workspace import field_problem
@@ -35,10 +36,16 @@ class MappedRows:
         (``bad_cell`` or ``cut``, None for good rows) with ``reason``.
     units : dict of str to str
         Units of kept columns that have one.
+    matches : list of MatchReport
+        What became of the matches with other catalogs.
+    uncut : CutColumns or None
+        Of one file: what its cuts are on, while they wait for the columns of other catalogs.
     """
 
     frame: pd.DataFrame
     units: dict[str, str]
+    matches: list[MatchReport] = field(default_factory=list)
+    uncut: CutColumns | None = None
 
 
 def map_catalog(recipe: Recipe, images: ImageList | None = None) -> MappedRows:
@@ -55,6 +62,7 @@ def map_catalog(recipe: Recipe, images: ImageList | None = None) -> MappedRows:
     else:
         mapped = [_map_images(images or list_images(recipe), recipe)]
     units = _common_units(mapped)
+    matches = _match(mapped, section, units)
     _make_alike([part.frame for part in mapped], section)
     filled = [part.frame for part in mapped if len(part.frame)] or [mapped[0].frame]
     frame = pd.concat(filled, ignore_index=True)
@@ -65,7 +73,25 @@ def map_catalog(recipe: Recipe, images: ImageList | None = None) -> MappedRows:
         first = frame.iloc[0]
         raise CatalogError(f"every row is bad, row {first['row']}: {first['reason']}", where=first["file"],
                            hint="check the columns and units in [catalog]")
-    return MappedRows(frame, units)
+    return MappedRows(frame, units, matches)
+
+
+def _match(mapped: list[MappedRows], section: CatalogSection, units: dict[str, str]) -> list[MatchReport]:
+    """Add the columns of other catalogs, over all files at once, and apply the cuts that waited for them."""
+    if not section.match:
+        return []
+    for part in mapped:
+        own = [name for one in section.match for name in one.names.values() if part.uncut and name in part.uncut.own]
+        if own:
+            raise CatalogError(f"the survey table has a column {own[0]!r} of its own", where="catalog.match",
+                               hint="set a prefix for the matched columns")
+    reports, found = add_matched([part.frame for part in mapped], section)
+    units |= found
+    for part in mapped:
+        assert part.uncut is not None, "cuts wait where there are matches"
+        _apply_cuts(part.frame, part.uncut)
+        part.uncut = None
+    return reports
 
 
 def _common_units(mapped: list[MappedRows]) -> dict[str, str]:
@@ -123,7 +149,10 @@ def _map_table(table: Any, section: CatalogSection, path: Path, reasons: cells_t
     kinds = np.full(len(table), None, dtype=object)
     kinds[reasons.bad] = "bad_cell"
     frame["kind"], frame["reason"] = pd.Series(kinds, dtype=object), pd.Series(reasons.texts, dtype=object)
-    _apply_cuts(frame, CutColumns(frame, table, section))
+    columns = CutColumns(frame, table, section)
+    if section.match:
+        return MappedRows(frame, units, uncut=columns)
+    _apply_cuts(frame, columns)
     return MappedRows(frame, units)
 
 
@@ -190,29 +219,18 @@ def _kept(table: Any, section: CatalogSection, path: Path) -> tuple[dict[str, An
         if name in CANONICAL or name in ("kind", "reason"):
             raise CatalogError(f"kept column {name!r} has the name of one of catmorph's own", where="catalog.keep")
         values = column(table, name, key="catalog.keep", where=path)
-        kept[name] = _kept_cells(cells_to.masked(values, section.null))
+        kept[name] = cells_to.kept_cells(cells_to.masked(values, section.null))
         if getattr(values, "unit", None):
             units[name] = str(values.unit)
     return kept, units
-
-
-def _kept_cells(cells: np.ma.MaskedArray) -> Any:
-    """Return a column for a DataFrame: integers and booleans stay what they are where cells are missing."""
-    missing = np.ma.getmaskarray(cells)
-    if cells.dtype.kind == "f":
-        return cells.filled(np.nan)
-    if cells.dtype.kind == "O" or (cells.dtype == np.uint64 and (cells.data > np.iinfo(np.int64).max).any()):
-        return pd.Series(cells_to.texts(cells), dtype=object)
-    if cells.dtype.kind == "b":
-        return pd.arrays.BooleanArray(np.asarray(cells.data), missing.copy())
-    return pd.arrays.IntegerArray(cells.data.astype(np.int64), missing.copy())
 
 
 class CutColumns(Mapping[str, Any]):
     """The columns a cut may name, without sentinels; each is made when it is asked for.
 
     ``id``, ``field``, ``ra``, ``dec``, and ``size`` and ``magnitude`` where the recipe maps them, are
-    catmorph's own; the other names are the table's. `own` has the table's columns alone.
+    catmorph's own, as are the columns of matched catalogs; the other names are the table's. `own` has the table's
+    columns alone.
     """
 
     def __init__(self, frame: pd.DataFrame, table: Any, section: CatalogSection):
@@ -220,10 +238,11 @@ class CutColumns(Mapping[str, Any]):
         mapped |= {"ra": "ra", "dec": "dec"} if section.has_positions else {}
         mapped |= {"size": "size_arcsec"} if section.size else {}
         mapped |= {"magnitude": "magnitude"} if section.magnitude else {}
+        mapped |= {name: name for one in section.match for name in one.names.values()}
         self._frame, self._mapped, self.own = frame, mapped, TableColumns(table, section)
 
     def __getitem__(self, name: str) -> Any:
-        return self._frame[self._mapped[name]].to_numpy() if name in self._mapped else self.own[name]
+        return cells_to.series_cells(self._frame[self._mapped[name]]) if name in self._mapped else self.own[name]
 
     def __contains__(self, name: object) -> bool:
         return name in self._mapped or name in self.own
