@@ -29,6 +29,7 @@ from catmorph.sources.ingest import ingest as ingest_catalog
 from catmorph.sources.ingest import ingest_parts, ingest_state
 from catmorph.sources.match import match_lines
 from catmorph.stamps import build, mef
+from catmorph.stamps.block import may_be_missing
 from catmorph.stamps.mosaics import describe_unmatched
 from catmorph.workspace import RunFolder
 
@@ -296,10 +297,12 @@ def _count_files(report: StageReport, sources: int, files: int) -> None:
 def _given_up(task: build.CutTask, stamps: int) -> list[str]:
     """Warn where what `stamps` were cut from is not there any more."""
     if task.images is not None:
-        there = int((task.images.index >= 0).all(axis=0).sum())
+        lacking = (task.images.index < 0).sum(axis=0)
+        there = int((lacking <= may_be_missing(task.stamp, len(task.images.index))).sum())
         return [f"{task.view}, field {task.chunk.field}: images have gone; {stamps - there} stamps are given up"
                 ] if there < stamps else []
-    if stamps and not all(task.mosaics):
+    gone = sum(not tiles for tiles in task.mosaics)
+    if stamps and gone > may_be_missing(task.stamp, len(task.mosaics)):
         return [f"{task.view}, field {task.chunk.field}: the mosaic has gone; its {stamps} stamps are given up"]
     return []
 

@@ -85,3 +85,14 @@ def draw_sources(
         distance = (columns[None, :] - x) ** 2 + (rows[:, None] - y) ** 2
         image[np.ix_(rows, columns)] += np.exp(-distance / (2 * sigma**2))
     return image.astype(np.float32)
+
+
+def centroid(pixels: np.ndarray, start: tuple[float, float], sigma: float = 2.5) -> np.ndarray:
+    """Return x, y of a Gaussian of `sigma` near `start`, by a weight of the same width that is moved onto it."""
+    y, x = np.indices(pixels.shape)
+    place = np.array(start, float)
+    for _ in range(40):
+        weight = pixels * np.exp(-((x - place[0]) ** 2 + (y - place[1]) ** 2) / (2 * sigma**2))
+        # The product of two Gaussians of one width has its middle half way between theirs.
+        place += 2 * (np.array([(weight * x).sum(), (weight * y).sum()]) / weight.sum() - place)
+    return place

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.wcs import WCS
-from mosaic_files import draw_sources, moments, tan_wcs, write_mosaic
+from mosaic_files import centroid, draw_sources, moments, tan_wcs, write_mosaic
 
 from catmorph.quality import blocked, describe
 from catmorph.recipe import StampSection
@@ -222,6 +222,24 @@ def test_bands_agree_whatever_their_mosaics(tmp_path, orientation, resample):
             np.testing.assert_allclose(np.sqrt(np.diag(shape)), 3.0, rtol=0.05)
             assert abs(shape[0, 1]) < 0.05
             assert total == pytest.approx(2 * np.pi * 9, rel=0.03)
+
+
+@pytest.mark.parametrize("orientation", ["mosaic", "north"])
+def test_a_source_lies_on_the_same_stamp_pixel_in_every_projection(tmp_path, orientation):
+    ra, dec = np.array([RA, RA + 1.3 / 3600]), np.array([DEC, DEC - 0.9 / 3600])
+    bands = []
+    mosaics = [(0.06, 0.0, "TAN"), (0.04, 30.0, "SIN"), (0.05, -100.0, "STG"), (0.1, 77.0, "ZEA")]
+    for scale, angle, projection in mosaics:
+        wcs = tan_wcs(RA + 2e-4, DEC - 1e-4, scale=scale, shape=(260, 260), angle=angle, projection=projection,
+                      flip=projection == "STG")
+        image = draw_sources(wcs, (260, 260), ra, dec, 0.25, scale)
+        bands.append([write_mosaic(tmp_path / f"{projection}.fits", image, wcs)])
+    content, _ = cut(bands, sources(RA, DEC), side="6 arcsec", pixels=60, orientation=orientation)
+    # 1.3 arcsec to the east and 0.9 to the south; the first band has north up too.
+    for plane in content.stamps[0]:
+        np.testing.assert_allclose(centroid(plane, (29.5, 29.5)), 29.5, atol=0.01)
+        found = centroid(plane, (29.5 - 13, 29.5 - 9))
+        np.testing.assert_allclose(found, [29.5 - 13 * np.cos(np.deg2rad(DEC)), 29.5 - 9], atol=0.01)
 
 
 def test_north_is_up_and_east_left(tmp_path):

@@ -18,7 +18,7 @@ from astropy.wcs import WCS, Sip
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mosaic_files import draw_sources, tan_wcs
+from mosaic_files import centroid, draw_sources, tan_wcs
 
 from catmorph.cli import cli
 from catmorph.stamps.fits_bytes import header_text, image, primary
@@ -97,17 +97,6 @@ def files(recipe: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def centroid(pixels, start):
-    """Return x, y of a Gaussian of 2.5 pixels near `start`, by a weight of the same width that is moved onto it."""
-    y, x = np.indices(pixels.shape)
-    place = np.array(start, float)
-    for _ in range(40):
-        weight = pixels * np.exp(-((x - place[0]) ** 2 + (y - place[1]) ** 2) / (2 * 2.5**2))
-        # The product of two Gaussians of one width has its middle half way between theirs.
-        place += 2 * (np.array([(weight * x).sum(), (weight * y).sum()]) / weight.sum() - place)
-    return place
-
-
 # --- where the pixels are ---------------------------------------------------------------------------------
 
 
@@ -174,6 +163,16 @@ def test_a_missing_band_and_one_without_stamp(tmp_path):
         assert np.isnan(hdus["I"].data).all()
         assert "MOSAIC" not in hdus["I"].header
         assert WCS(hdus["I"].header).wcs.ctype[0] == "RA---TAN"
+
+
+@pytest.mark.parametrize(("missing", "warned"), [("zero", False), ("flag", True)])
+def test_a_mosaic_that_goes_takes_stamps_along_only_where_none_may_be_missing(tmp_path, missing, warned):
+    recipe = survey(tmp_path, ["a"], stamp={"missing": missing})
+    made(recipe)
+    (tmp_path / "m" / "f_I.fits").unlink()
+    result = run(recipe, "cutouts", "--format", "mef")
+    assert ("VI, field f: the mosaic has gone; its 1 stamps are given up" in result.stderr) == warned
+    assert ("a.fits" in str(list(files(recipe)))) != warned
 
 
 # --- names ------------------------------------------------------------------------------------------------

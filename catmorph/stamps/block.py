@@ -35,6 +35,11 @@ class BlockPlan:
     stamp: StampSection
 
 
+def may_be_missing(stamp: StampSection, bands: int) -> int:
+    """Return how many of the `bands` of a view a stamp can do without."""
+    return min(stamp.max_missing, bands - 1) if stamp.missing == "zero" else 0
+
+
 def cut_block(plan: BlockPlan, sources: Mapping[str, np.ndarray]) -> tuple[ShardContent, list[tuple[str, str]]]:
     """Cut the stamps of a chunk.
 
@@ -131,8 +136,7 @@ class _Cutter:
         for reason in missing.values():
             reasons |= reason
         # A mosaic that cannot be read now may be read tomorrow: that is a fault, not a band that was not observed.
-        limit = min(self.stamp.max_missing, len(self.bands) - 1) if self.stamp.missing == "zero" else 0
-        if len(missing) > limit or reasons & Flag.UNREADABLE:
+        if len(missing) > may_be_missing(self.stamp, len(self.bands)) or reasons & Flag.UNREADABLE:
             self.flags[source] |= reasons
             return False
         return True

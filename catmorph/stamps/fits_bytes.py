@@ -43,7 +43,8 @@ def header(cards: Iterable[Card]) -> bytes:
         if isinstance(value, str):
             lines += _text_lines(keyword, value, comment)
         elif not isinstance(value, float) or math.isfinite(value):
-            lines.append(f"{keyword:<8}= {_number(value):>20} / {comment}"[:80].ljust(80))
+            note = f" / {comment}" if comment else ""
+            lines.append(f"{keyword:<8}= {_number(value):>20}{note}"[:80].ljust(80))
     text = "".join(lines) + "END".ljust(80)
     return text.ljust(-(-len(text) // _BLOCK) * _BLOCK).encode("ascii")
 
@@ -61,7 +62,7 @@ def _text_lines(keyword: str, value: str, comment: str) -> list[str]:
     quoted = value.replace("'", "''")
     if len(quoted) <= _LONGEST:
         line = f"{keyword:<8}= {_quoted(quoted):<20}"
-        return [(f"{line} / {comment}" if len(line) + len(comment) < 78 else line).ljust(80)]
+        return [(f"{line} / {comment}" if comment and len(line) + len(comment) < 78 else line).ljust(80)]
     parts = []
     while quoted:
         # The two characters of a doubled apostrophe stay together.
