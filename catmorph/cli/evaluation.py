@@ -11,6 +11,9 @@ import click
 from catmorph.cli.common import Session, device_option, run_options, worker_option
 from catmorph.cli.labelled import gather
 
+_FEW = 5
+"""With more questions, their numbers are left to the page."""
+
 
 @click.command(epilog="Example: catmorph evaluate net.safetensors labels.csv -r training.toml --calibrate")
 @click.argument("checkpoint", type=click.Path(path_type=Path))
@@ -73,11 +76,42 @@ def _lines(metrics: dict[str, Any]) -> list[str]:
     titles = (("rmse", "RMSE"), ("rmse_authors", "RMSE, authors' definition"), ("cross_entropy", "cross-entropy"),
               ("accuracy", "accuracy"), ("macro_f1", "macro F1"), ("ece", "expected calibration error"))
     lines += [f"{title}: {_with_interval(overall[name])}" for name, title in titles]
+    if "argmax_accuracy" in overall:
+        lines.append(f"arg-max accuracy, all answers together: {_with_exact(overall['argmax_accuracy'])}")
+    if "report" in overall:
+        lines += _report_lines(overall["report"])
+    elif len(overall["binary"]) <= _FEW:
+        lines += [f"{name}: TPR {_with_exact(one['all']['tpr'])}, precision {_with_exact(one['all']['precision'])}, "
+                  f"accuracy {_with_exact(one['all']['accuracy'])} at P_th = {overall['threshold']:g}"
+                  for name, one in overall["binary"].items()]
     if calibration:
         before, after = (_with_interval(calibration[when]["ece"]) for when in ("before", "after"))
         lines.append(f"temperature {calibration['temperature']:g}: expected calibration error {before} before, "
                      f"{after} after")
     return lines
+
+
+def _report_lines(report: dict[str, Any]) -> list[str]:
+    """Return the classification report as a table."""
+    from catmorph.release.text import text_table
+
+    rows: list[tuple[object, ...]] = [
+        (name, *(_decimals(one[key]["value"]) for key in ("precision", "recall", "f1")), one["support"])
+        for name, one in report["classes"].items()
+    ]
+    rows += [(f"{name} average", *(_decimals(one[key]) for key in ("precision", "recall", "f1")), one["support"])
+             for name, one in report["averages"].items()]
+    return text_table(("class", "precision", "recall", "F1", "support"), rows)
+
+
+def _decimals(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _with_exact(record: dict[str, Any]) -> str:
+    if record["value"] is None:
+        return f"undefined ({record['reason']})"
+    return f"{record['value']:.4f} " + "[{:.4f}, {:.4f}]".format(*record["exact"])
 
 
 def _with_interval(record: dict[str, Any]) -> str:

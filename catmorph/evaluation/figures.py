@@ -15,6 +15,8 @@ from matplotlib.figure import Figure
 from catmorph.evaluation.additive import decisions
 from catmorph.evaluation.confusions import MOST_CLASSES, confusion_figure, confusion_panels
 from catmorph.evaluation.curves import curves, undefined
+from catmorph.evaluation.examples import Examples, draw_examples
+from catmorph.evaluation.vote_figures import Blocks, draw_labels
 from catmorph.recipe import EvaluationSection
 from catmorph.report.colours import Points, draw_colours
 from catmorph.report.drawing import (
@@ -22,7 +24,6 @@ from catmorph.report.drawing import (
     DASHES,
     GREY,
     MARKS,
-    TICKS,
     Drawing,
     drawing,
     label_panels,
@@ -38,7 +39,8 @@ class Shown:
     """What the figures are of.
 
     `metrics` is the document of `catmorph.evaluation.run.evaluate`; probabilities and fractions are (n, class);
-    `points` are the stamps with their sources' columns, where the recipe asks for diagrams of them.
+    `points` are the stamps with their sources' columns, where the recipe asks for diagrams of them; `examples` what
+    galleries show; `blocks` the questions and their answers.
     """
 
     metrics: dict[str, Any]
@@ -49,6 +51,8 @@ class Shown:
     kind: Form
     section: EvaluationSection = field(default_factory=EvaluationSection)
     points: Points | None = None
+    examples: Examples | None = None
+    blocks: Blocks = ()
 
     @property
     def overall(self) -> dict[str, Any]:
@@ -78,10 +82,10 @@ def draw_all(shown: Shown) -> Iterator[Drawing]:
                        "(2019).",
                        lambda: _thresholds(shown))
     yield drawing("roc", "Receiver operating characteristic", "One class against the rest; a stamp is of the class "
-                   + _decided(shown.kind) + ". Areas in the legend.", lambda: _curves(shown, roc=True))
+                   + _decided(shown.kind) + f". {_where_areas(shown)}", lambda: _curves(shown, roc=True))
     yield drawing("precision_recall", "Completeness and purity", "Purity (precision) against completeness (recall) as "
-                   "the threshold on the probability of the class is moved, one class against the rest. The number "
-                   "of stamps of each class and the average precision in the legend.",
+                   "the threshold on the probability of the class is moved, one class against the rest. "
+                   + _where_areas(shown, "Average precision"),
                    lambda: _curves(shown, roc=False))
     yield drawing("predicted_human", "Predicted against human probability", "Each stamp once in each panel; grey: "
                    "number of stamps; orange: median and 16% to 84% of the predictions at each tenth of human "
@@ -95,6 +99,10 @@ def draw_all(shown: Shown) -> Iterator[Drawing]:
                    "sources; in brackets: number of stamps. Grey line: all stamps. Dotted: the RMSE of always "
                    "answering the mean label, and the ECE that the noise of the votes alone gives a calibrated "
                    "network.", lambda: _groups(shown))
+    if shown.metrics.get("labels_described"):
+        yield from draw_labels(shown.metrics["labels_described"], shown.titles, shown.blocks)
+    if shown.examples is not None:
+        yield from draw_examples(shown.examples, shown.section)
     if shown.points is not None:
         yield from draw_colours(shown.points, shown.section)
 
@@ -117,8 +125,17 @@ def _other_confusions(shown: Shown) -> Iterator[Drawing]:
                           lambda: confusion_panels(panels, shown.titles))
 
 
+MOST_CURVES = 8
+"""With more classes each has a panel of its own."""
+
+
 def _level(shown: Shown) -> str:
     return f"{shown.metrics['settings']['confidence']:.0%}"
+
+
+def _where_areas(shown: Shown, what: str = "Area") -> str:
+    where = "above each panel" if len(shown.names) > MOST_CURVES else "in the legend"
+    return f"{what} and number of stamps of the class {where}."
 
 
 def _decided(kind: Form) -> str:
@@ -162,7 +179,9 @@ def _thresholds(shown: Shown) -> Figure:
 
 
 def _curves(shown: Shown, *, roc: bool) -> Figure:
-    figure = new_figure(6.4 if len(shown.names) <= 8 else 8.5, 4.2)
+    if len(shown.names) > MOST_CURVES:
+        return _curve_panels(shown, roc=roc)
+    figure = new_figure(6.4, 4.2)
     axes = figure.add_subplot()
     human, _, _ = decisions(shown.probabilities, shown.fractions, shown.kind)
     for index, (name, title) in enumerate(zip(shown.names, shown.titles, strict=True)):
@@ -172,7 +191,7 @@ def _curves(shown: Shown, *, roc: bool) -> Figure:
         found = curves(shown.probabilities[:, index], human[:, index])
         numbers = shown.overall["classes"][name]
         if roc:
-            label = f"{title}: {_with_interval(numbers['roc_area'])}"
+            label = f"{title} ({numbers['voted']:,}): {_with_interval(numbers['roc_area'])}"
             axes.plot(found.false_positive_rate, found.true_positive_rate, label=label, **_line(index))
         else:
             label = f"{title} ({numbers['voted']:,}): {_with_interval(numbers['average_precision'])}"
@@ -185,8 +204,30 @@ def _curves(shown: Shown, *, roc: bool) -> Figure:
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02), box_aspect=1)
     title = f"area [{_level(shown)} interval]" if roc else f"average precision [{_level(shown)} interval]"
     axes.legend(title=title, title_fontsize=7.5, alignment="left", loc="upper left", bbox_to_anchor=(1.02, 1.0),
-                ncols=1 if len(shown.names) <= 16 else 2, borderaxespad=0)
+                borderaxespad=0)
     axes.set_title(shown.sample)
+    return figure
+
+
+def _curve_panels(shown: Shown, *, roc: bool) -> Figure:
+    """Draw the curve of each class in a panel of its own: many lines in one cannot be told apart."""
+    figure, panels = new_panels(len(shown.names), 1.9, unit=True)
+    human, _, _ = decisions(shown.probabilities, shown.fractions, shown.kind)
+    for index, (axes, name, title) in enumerate(zip(panels, shown.names, shown.titles, strict=True)):
+        numbers = shown.overall["classes"][name]
+        area = numbers["roc_area" if roc else "average_precision"]["value"]
+        if not undefined(human[:, index]):
+            found = curves(shown.probabilities[:, index], human[:, index])
+            x, y = ((found.false_positive_rate, found.true_positive_rate) if roc else (found.recall, found.precision))
+            axes.plot(x, y, color=COLOURS[0], drawstyle="default" if roc else "steps-post")
+        if roc:
+            axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.7, linestyle=":")
+        short = title if len(title) <= 26 else f"{title[:24]}..."
+        told = "no curve" if area is None else f"{area:.3f} ({numbers['voted']:,})"
+        axes.set_title(f"{short}\n{told}", fontsize=7)
+    names = (("false positive rate", "true positive rate (completeness)") if roc else
+             ("completeness (recall)", "purity (precision)"))
+    label_panels(figure, *names, shown.sample)
     return figure
 
 
@@ -202,7 +243,7 @@ def _panel_title(title: str, number: str) -> str:
 
 
 def _predicted(shown: Shown) -> Figure:
-    figure, panels = new_panels(len(shown.names))
+    figure, panels = new_panels(len(shown.names), unit=True)
     edges = np.linspace(0, 1, 21)
     counts = [np.histogram2d(_inside(shown.fractions[:, i]), _inside(shown.probabilities[:, i]), [edges, edges])[0]
               for i in range(len(shown.names))]
@@ -219,7 +260,6 @@ def _predicted(shown: Shown) -> Figure:
                       markeredgewidth=0.5)
         numbers = shown.overall["classes"][shown.names[index]]
         axes.set_title(_panel_title(shown.titles[index], f"RMSE {numbers['rmse']['value']:.3f}"), fontsize=8)
-        axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), box_aspect=1, xticks=TICKS, yticks=TICKS)
     width, height = figure.get_size_inches()
     bar = figure.add_axes((1 + 0.1 / width, 1 - 2.6 / height, 0.1 / width, 2 / height))
     figure.colorbar(image, cax=bar, label="stamps", format=_plain)
@@ -262,7 +302,7 @@ def _reliability(shown: Shown) -> Figure:
 
 
 def _class_reliability(shown: Shown) -> Figure:
-    figure, panels = new_panels(len(shown.names))
+    figure, panels = new_panels(len(shown.names), unit=True)
     for name, title, axes in zip(shown.names, shown.titles, panels, strict=True):
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle="--")
         rows = [row for row in shown.overall["reliability"]["classes"][name] if row["pairs"]]
@@ -272,7 +312,6 @@ def _class_reliability(shown: Shown) -> Figure:
         axes.scatter(x, y, s=areas, color=COLOURS[0], zorder=3)
         error = shown.overall["classes"][name]["ece"]["value"]
         axes.set_title(_panel_title(title, f"ECE {error:.3f}"), fontsize=8)
-        axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), box_aspect=1, xticks=TICKS, yticks=TICKS)
     label_panels(figure, "mean predicted probability", "mean vote fraction", shown.sample)
     return figure
 

@@ -15,7 +15,7 @@ from catmorph.evaluation.folds import folded
 from catmorph.evaluation.groups import groupings, survey_columns
 from catmorph.evaluation.mergers import merger_tests
 from catmorph.evaluation.numbers import metrics_of
-from catmorph.evaluation.writing import Subset, stamp_names, write_all
+from catmorph.evaluation.writing import Subset, described_labels, stamp_names, write_all
 from catmorph.files import digest
 from catmorph.labels import LabelledStamps, Split
 from catmorph.labels.split import read_split, split_path
@@ -101,6 +101,8 @@ def evaluate(
     check_fits(card, recipe, data.view_names, where=checkpoint)
     chosen = choose_subset(checkpoint, data, subset)
     fitting = _validation(checkpoint, chosen) if calibrate else np.empty(0, np.int64)
+    for name in recipe.evaluation.prototypes:
+        scheme.index(name)
     if recipe.evaluation.needs_columns:
         check_columns(recipe.evaluation, survey_columns(data))
     logits = _logits(checkpoint, data, np.union1d(chosen.rows, fitting), device, shown)
@@ -112,6 +114,7 @@ def evaluate(
         temperature = fit_temperature(*fitted, scheme.form, where=checkpoint)
         document["calibration"] = _calibrated(data, logits, chosen.rows, fitting, temperature, recipe, scheme)
     document["merger"] = merger_tests(recipe, scheme, data.fractions[chosen.rows], logits[chosen.rows], temperature)
+    document["labels_described"] = described_labels(data, chosen, scheme)
     new_card = _with_results(card, document)
     folder = evaluation_folder(checkpoint, out)
     files = write_all(folder, document, data, chosen, logits, recipe)

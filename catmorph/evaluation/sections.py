@@ -65,6 +65,9 @@ def page_sections(shown: Shown, drawings: Sequence[Drawing]) -> list[Section]:
         Section("Predicted and human probability", drawings=drawn("predicted_human", "reliability",
                                                                   "reliability_classes")),
     ]
+    examples = drawn("prototypes", *(f"prototypes_{name}" for name in shown.section.prototypes), "mergers")
+    parts = (("Labels", drawn("label_histograms", "correlation", "correlation_questions")), ("Examples", examples))
+    found += [Section(title, drawings=drawings) for title, drawings in parts if drawings]
     found += _group_sections(shown, drawn("groups"), drawn("confusion_groups"))
     colours = drawn("colour-magnitude", "pairs")
     return [*found, Section("Colours", drawings=colours)] if colours else found
@@ -115,6 +118,9 @@ def _main_numbers(shown: Shown) -> Section:
          _value(overall["accuracy"]), "-", "-"),
         ("macro F1", _value(overall["macro_f1"]), "-", "-"),
     ]
+    if "argmax_accuracy" in overall:
+        share = _share(overall["argmax_accuracy"])
+        rows.append((f"arg-max accuracy, all {len(shown.names)} answers together", share, "-", "-"))
     texts = ["Mean label: always answering the mean of these labels. Floor: what the noise of the votes alone "
              "leaves to a network that knows the true probabilities; for the cross-entropy, the entropy of the vote "
              "fractions, which nothing can beat on these votes."]

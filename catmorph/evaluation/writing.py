@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from catmorph.evaluation.groups import survey_columns
+from catmorph.evaluation.votes import label_statistics
 from catmorph.files import write_bytes, write_json
 from catmorph.labels import LabelledStamps, Split
 from catmorph.labels.split import SUBSETS, UNUSED
 from catmorph.recipe import Recipe
 from catmorph.release.cells import guarded, quoted
+from catmorph.release.tally import Rules
 from catmorph.schemes import Scheme, load_scheme
 
 if TYPE_CHECKING:
+    from catmorph.evaluation.examples import Examples
     from catmorph.report.colours import Points
 
 
@@ -52,7 +55,8 @@ def write_all(
     probabilities = scheme.probabilities(logits[chosen.rows])
     titles = tuple(one.title for one in scheme.classes)
     shown = Shown(document, probabilities, part.fractions, scheme.class_names, titles, scheme.form,
-                  recipe.evaluation, _points(part, probabilities, recipe, scheme))
+                  recipe.evaluation, _points(part, probabilities, recipe, scheme),
+                  _examples(part, probabilities, recipe, scheme), _blocks(scheme))
     columns = {"probability": probabilities}
     if document["calibration"]:
         columns["calibrated"] = scheme.probabilities(logits[chosen.rows] / document["calibration"]["temperature"])
@@ -77,6 +81,40 @@ def _points(data: LabelledStamps, probabilities: np.ndarray, recipe: Recipe, sch
         return None
     predicted, titles = classes_of(scheme, probabilities, recipe.evaluation.threshold)
     return Points(survey_columns(data), predicted, titles, classes_of(scheme, data.fractions)[0])
+
+
+def _examples(data: LabelledStamps, probabilities: np.ndarray, recipe: Recipe, scheme: Scheme) -> Examples | None:
+    from catmorph.evaluation.examples import Examples
+
+    if not recipe.evaluation.prototypes and not has_many_answers(scheme):
+        return None
+    merger = Rules.of(recipe, scheme).merger if has_many_answers(scheme) else None
+    titles = tuple(one.title for one in scheme.classes)
+    return Examples(data.inputs, data.fractions, probabilities, stamp_names(data), scheme.class_names, titles, merger)
+
+
+def _blocks(scheme: Scheme) -> list[tuple[str, list[int]]]:
+    """Return the questions of a scheme and the indices of their answers; without questions, one of all classes."""
+    if not scheme.questions:
+        return [("all classes", list(range(len(scheme.classes))))]
+    return [(one.name.replace("_", " "), [scheme.index(name) for name in one.classes]) for one in scheme.questions]
+
+
+def has_many_answers(scheme: Scheme) -> bool:
+    """Whether labels are fractions of votes for several answers that do not exclude each other."""
+    return scheme.kind != "softmax" and len(scheme.classes) > 1
+
+
+def described_labels(data: LabelledStamps, chosen: Subset, scheme: Scheme) -> dict[str, Any] | None:
+    """Return histograms and correlations of the labels, where there are many answers.
+
+    Of the training and validation subsets, where a split is known and has them; else of all stamps.
+    """
+    if not has_many_answers(scheme):
+        return None
+    rows = {} if chosen.split is None else {name: getattr(chosen.split, name) for name in ("training", "validation")}
+    labels = {name: data.fractions[part] for name, part in rows.items() if len(part)} or {"all": data.fractions}
+    return label_statistics(labels, scheme.class_names)
 
 
 def stamp_names(data: LabelledStamps) -> list[str]:

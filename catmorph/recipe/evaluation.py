@@ -42,6 +42,11 @@ class EvaluationSection(Section):
         (), description="two to six expressions, such as [\"u - g\", \"g - r\"]: draw a scatter matrix of them with "
         "the predicted classes, in `evaluate` and `summarize`"
     )
+    prototypes: Strings = Field(
+        (), description="classes whose best stamps are shown, by vote fraction and by probability; default: one "
+        "stamp of each class, for schemes whose classes do not exclude each other"
+    )
+    prototype_count: int = Field(5, ge=1, le=20, description="stamps of each class of `prototypes`, in each row")
     reliability_bins: int = Field(15, ge=2, le=100, description="bins of the reliability diagram and of the ECE")
     confidence: float = Field(0.95, gt=0, lt=1, description="level of the intervals")
     resamples: int = Field(1000, ge=100, le=100000, description="bootstrap resamples, by source")

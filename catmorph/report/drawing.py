@@ -18,7 +18,7 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#0
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (5, 1.2, 1.2, 1.2)))
 MARKS = "osD^vPX"
 GREY = "#777777"
-TICKS = (0, 0.5, 1)
+_TICKS = {0: "0", 0.5: "0.5", 1: "1"}
 _DPI = 160
 _STYLE: dict[Any, Any] = {
     "font.size": 8.5, "axes.titlesize": 9, "axes.labelsize": 9, "legend.fontsize": 7.5, "axes.linewidth": 0.7,
@@ -66,13 +66,20 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def new_panels(count: int, side: float = 2.4) -> tuple[Figure, list[Axes]]:
-    """Return a figure with `count` square panels that share their axes."""
-    columns = min(count, 3 if count <= 6 else 5)
+def new_panels(count: int, side: float = 2.4, *, unit: bool = False) -> tuple[Figure, list[Axes]]:
+    """Return a figure with `count` square panels that share their axes, which with `unit` are from 0 to 1."""
+    columns = min(count, 3 if count <= 6 else 5 if count <= 15 else 7)
     rows = -(-count // columns)
     figure = new_figure(side * columns + 0.7, side * (1.22 * rows - 0.22) + 1.15)
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True,
                            gridspec_kw={"wspace": 0.08, "hspace": 0.22})
+    for axes in grid.flat:
+        axes.set_box_aspect(1)
+    if unit:
+        # Shared by all: set for each they would take a second for 37 panels.
+        grid[0, 0].set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+        grid[0, 0].set_xticks(list(_TICKS), list(_TICKS.values()))
+        grid[0, 0].set_yticks(list(_TICKS), list(_TICKS.values()))
     for unused in grid.flat[count:]:
         unused.set_axis_off()
     for above in grid.flat[max(0, count - columns) : count]:
