@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from experiment_data import recipe_in, stamps, start_in
 
-from catmorph.errors import CatmorphError, UsageError
+from catmorph.errors import CatmorphError, ProblemsError, UsageError
 from catmorph.experiments import prepared
 from catmorph.experiments.plan import EXPERIMENTS, plan, training_seed
 from catmorph.experiments.run import (
@@ -349,6 +349,103 @@ def test_what_no_checkpoint_or_view_can_tell_is_refused(data, start, tmp_path):
     three = stamps(views=("colour",), channels=3)
     with pytest.raises(CatmorphError, match=r"does not fit the recipe: channels of view colour"):
         refuse_impossible(colour, {None: three})
+
+
+def small(data):
+    """The stamps at 32 pixels, which the narrow residual network takes."""
+    columns = data.columns()
+    return type(data)(**(columns | {"inputs": np.ascontiguousarray(data.inputs[:, :, :32, :32])}))
+
+
+NETWORKS = ("stamp.pixels=32", "training.model=resnet-narrow", "experiments.splits=1",
+            "experiments.networks.slow.model=resnet-narrow", "experiments.networks.slow.learning_rate=1e-5",
+            "experiments.networks.slow.epochs=2", 'experiments.models=["resnet-narrow", "slow"]')  # fmt: skip
+
+
+def test_networks_are_compared_on_the_same_split(data, tmp_path):
+    grid = plan("compare", recipe_in(tmp_path, *NETWORKS))
+    assert [point.setting for point in grid.points] == [{"network": "resnet-narrow"}, {"network": "slow"}]
+    sections = [grid.section_of(point) for point in grid.points]
+    assert [(one.model, one.learning_rate, one.epochs) for one in sections] == [
+        ("resnet-narrow", 1e-3, 1), ("resnet-narrow", 1e-5, 2)]  # fmt: skip
+    folder, account, report = perform(grid, small(data))
+    assert not account.failures
+    found = [read_sealed(folder / "results" / f"{name}-00.json") for name in ("resnet-narrow", "slow")]
+    assert [len(one["curve"]) for one in found] == [1, 2]
+    for one in found:
+        assert one["subsets"]["test"]["mse"] == pytest.approx(one["metrics"]["rmse"] ** 2, abs=2e-6)
+        assert one["subsets"]["test"]["accuracy"] == one["metrics"]["accuracy"]
+        assert one["subsets"]["validation"]["mse"] == pytest.approx(one["validation"]["rmse"] ** 2, rel=1e-4)
+    assert found[0]["metrics"]["mean_label_rmse"] == found[1]["metrics"]["mean_label_rmse"]
+    assert found[0]["parameters"] == found[1]["parameters"] > 100_000
+    assert [row["network"] for row in report["networks"]] == ["resnet-narrow", "slow"]
+    again = plan("compare", recipe_in(tmp_path, *NETWORKS, "experiments.networks.slow.learning_rate=2e-5"))
+    tasks = grid_tasks(again, {None: small(data)}, folder, CPU)
+    assert [task.done() is not None for task in tasks] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "match"),
+    [(["experiments.models=[]"], r"^compare needs two networks or more, not 0; set experiments.models, or a table"),
+     (["experiments.models=[\"resnet-narow\", \"resnet18\"]"], r"unknown network 'resnet-narow'; did you mean "),
+     (["experiments.networks.a.model=none", "experiments.networks.b.epochs=3"], r"networks.a: unknown model 'none'"),
+     (["experiments.networks.resnet-narrow.epochs=0", "experiments.networks.resnet18.epochs=3"],
+      r"^experiments.networks.resnet-narrow.epochs: Input should be greater than or equal to 1; give it as"),
+     (["experiments.networks.resnet-narrow.scheme=des-bar", "experiments.networks.resnet18.epochs=3"],
+      r"^experiments.networks: scheme 'des-bar' has other classes than 'clash', the recipe's: bar ... and spheroid, "),
+     (["experiments.models=[\"clash-inception\", \"resnet-narrow\"]"], r"32 pixels, clash-inception takes 80"),
+     (["experiments.networks.resnet-narrow.start=none.safetensors", "experiments.networks.resnet18.epochs=3"],
+      r"none.safetensors: no such checkpoint")],
+)  # fmt: skip
+def test_networks_that_cannot_be_compared_are_refused(tmp_path, overrides, match):
+    with pytest.raises(UsageError, match=match):
+        plan("compare", recipe_in(tmp_path, "stamp.pixels=32", *overrides))
+
+
+@pytest.mark.parametrize(
+    ("override", "match"),
+    [("experiments.networks.a.seed=3", r"a.seed: all networks share it, as \[training\] says"),
+     ("experiments.networks.a.learning_rates=3", r"a.learning_rates: unknown key, did you mean 'learning_rate'"),
+     ('experiments.networks.a/b.epochs=3', r"network name 'a/b' must be letters"),
+     ('experiments.crop_sizes=[3, "random"]', r"random needs two other sides, to draw between them"),
+     ('experiments.crop_sizes=[3, 4, "any"]', r"experiments.crop_sizes"),
+     ("experiments.crop_sizes=[-3]", r"greater than 0")],
+)  # fmt: skip
+def test_recipes_of_experiments_that_are_wrong_are_refused(tmp_path, override, match):
+    with pytest.raises(ProblemsError, match=match):
+        recipe_in(tmp_path, override)
+
+
+def test_a_quick_comparison_is_of_narrow_networks_and_short(tmp_path):
+    tables = [f"experiments.networks.{name}.epochs=99" for name in ("clash-inception", "resnet-narrow")]
+    tables += ["experiments.networks.clash-inception.learning_rate=0.5", "training.epochs=99"]
+    grid = plan("compare", recipe_in(tmp_path, *tables), quick=True)
+    sections = [grid.section_of(point) for point in grid.points[::2]]
+    assert [one.model for one in sections] == ["clash-inception-narrow", "resnet-narrow"]
+    assert {(one.epochs, one.learning_rate) for one in sections} == {(16, 1e-3)}
+
+
+def test_random_crops_are_drawn_between_the_smallest_and_the_largest(tmp_path):
+    grid = plan("crop-size", recipe_in(tmp_path, 'experiments.crop_sizes=[50, "random", 25, 100]',
+                                       "stamp.side='50 pixels'", "experiments.splits=1"))  # fmt: skip
+    assert [point.setting["side"] for point in grid.points] == [25, 50, 100, "random"]
+    assert [grid.recipe_of(point).stamp.side for point in grid.points] == [
+        "25 pixels", "50 pixels", "100 pixels", "100 pixels"]  # fmt: skip
+    assert [grid.section_of(point).zoom for point in grid.points] == [(1, 1), (1, 1), (1, 1), (0.25, 1)]
+    assert grid.sides == ("25 pixels", "50 pixels", "100 pixels")
+
+
+def test_random_crops_are_trained_and_told(data, tmp_path):
+    sides = 'experiments.crop_sizes=[2, 4, "random"]'
+    grid = plan("crop-size", recipe_in(tmp_path, *NETWORKS, sides))
+    cut = {side: small(data) for side in grid.sides}
+    folder = grid_folder(grid)
+    account = run_grid(grid, cut, folder, CPU)
+    report = write_all(grid, results_of(grid_tasks(grid, cut, folder, CPU)), account, folder)
+    assert [point["setting"]["side"] for point in report["points"]] == [2, 4, "random"]
+    assert report["points"][2]["minus"] == {"side": 4}
+    errors = [point["measures"]["rmse"]["mean"] for point in report["points"]]
+    assert errors[0] == errors[1] != errors[2]  # the same stamps, perturbed in another way
 
 
 def test_the_time_left():

@@ -20,6 +20,11 @@ from catmorph.experiments.tables import Results, Spread, spread, stops_gaining
 CLASSES = ("spheroid", "disk", "irregular", "point_source", "unclassifiable")
 
 
+CURVE = [{"epoch": epoch, "training_loss": 1.0, "validation_loss": 1.0, "validation_rmse": 0.2 - 0.01 * epoch,
+          "training_accuracy": 0.5 + 0.04 * epoch, "validation_accuracy": 0.5 + 0.03 * epoch}
+         for epoch in range(1, 10)]  # fmt: skip
+
+
 def result(point, rmse, seed=0, zeroed=()):
     """What a training of `point` keeps, with this test RMSE."""
     random = np.random.default_rng(seed)
@@ -32,7 +37,8 @@ def result(point, rmse, seed=0, zeroed=()):
                     "mean_label_rmse": 0.13, "vote_noise_rmse": 0.098},
         "views": {view: {"stamps": 9, "rmse": rmse + random.normal(0, 0.01), "rmse_authors": 0.1}
                   for view in ("F475W", "F160W")},
-        "note": "all labelled stamps",
+        "note": "all labelled stamps", "parameters": 1234, "seconds": 7.5, "curve": CURVE,
+        "subsets": {name: {"mse": rmse**2, "accuracy": 0.7} for name in ("training", "validation", "test")},
         "zeroed": [{"band": band, "changes": changes, "metrics": {"rmse": rmse + 0.1, "accuracy": 0.5}}
                    for band, changes in zeroed],
         "validation": {"loss": 1.0, "rmse": rmse - 0.003 * (point.repeat == 1)},
@@ -67,7 +73,8 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def grids(folder):
     start = start_in(folder)
-    recipe = recipe_in(folder, 'bands.names=["F475W", "F160W"]')
+    recipe = recipe_in(folder, 'bands.names=["F475W", "F160W"]', 'experiments.crop_sizes=[2, 4, "random"]',
+                       'experiments.models=["clash-inception-narrow", "clash-inception"]')  # fmt: skip
     colour = recipe_in(folder, 'views.colour=["F475W", "F160W"]')
     return {name: plan(name, colour if name == "leave-band-out" else recipe, start=start) for name in EXPERIMENTS}
 
@@ -173,6 +180,22 @@ def test_the_summary_of_repeats_shows_the_matrix(written, folder):
     table = pd.read_csv(folder / "one" / "repeat" / "confusion.csv")
     assert table.groupby("human")["mean"].sum().tolist() == pytest.approx([1.0] * 5)
     assert list(table.columns) == ["human", "predicted", "n", "mean", "std", "stamps"]
+
+
+# --- several networks ---------------------------------------------------------------------------------------
+
+
+def test_the_table_of_networks(written, folder):
+    table = pd.read_csv(folder / "one" / "compare" / "networks.csv")
+    assert table["network"].tolist() == ["clash-inception-narrow", "clash-inception"]
+    assert table["n"].tolist() == [2, 2]
+    first = table.iloc[0]
+    assert first["test_mse"] == pytest.approx((0.11**2 + 0.121**2) / 2, rel=1e-4)
+    assert first["rmse_std"] == pytest.approx(0.011 / 2**0.5, rel=1e-4)
+    assert (first["parameters"], first["training_accuracy"], first["mean_label_rmse"]) == (1234, 0.7, 0.13)
+    text = (folder / "one" / "compare" / "summary.md").read_text()
+    assert "| clash-inception-narrow | 1,234 | 2 | 0.01337 ± 0.00180 |" in text
+    assert "Always answering the mean label of the test stamps has the RMSE 0.1300." in text
 
 
 # --- bands set to zero --------------------------------------------------------------------------------------

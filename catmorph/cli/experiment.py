@@ -47,7 +47,7 @@ def experiment(
 ) -> int:
     """Do a grid of trainings, with tables and a figure.
 
-    NAME is learning-curve, freezing, filter-importance, leave-band-out, crop-size, learning-rate, repeat or
+    NAME is learning-curve, freezing, filter-importance, leave-band-out, crop-size, learning-rate, compare, repeat or
     transfer-table; RECIPE (default: $CATMORPH_RECIPE, else ./catmorph.toml) has the sections [training] and
     [experiments]; transfer-table takes several, one a question. Trainings that are done are kept: the same command
     goes on after an interruption. Exit status 1 when a training failed; the others are done all the same.
@@ -100,6 +100,9 @@ def _refuse_misuse(name: str, more: tuple[Path, ...], start: Path | None, given:
     if name != TRANSFER_TABLE and more:
         raise UsageError(f"{name} takes one recipe, and {1 + len(more)} are given",
                          hint=f"only {TRANSFER_TABLE} takes several")
+    if name == "compare" and start is not None:
+        raise UsageError("compare takes no --from: each network starts as its own table says",
+                         hint="set start in [experiments.networks.NAME]")
     for option, value in (("--from", start), ("--checkpoint", given)):
         if name == TRANSFER_TABLE and value is not None:
             raise UsageError(f"{TRANSFER_TABLE} trains the network it starts from, and takes no {option}",

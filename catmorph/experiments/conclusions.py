@@ -26,6 +26,9 @@ def conclusions(results: Results) -> Iterator[str]:
         yield from _of_bands(results)
     else:
         yield from _of_differences(results)
+    if kind == "compare" and "mean_label_rmse" in results.table.columns:
+        level = float(results.table["mean_label_rmse"].mean())
+        yield f"Always answering the mean label of the test stamps has the RMSE {level:.4f}."
 
 
 def _of_sizes(results: Results) -> Iterator[str]:

@@ -73,6 +73,31 @@ def _learning_curve(results: Results, figure: Figure) -> None:
     axes.legend(fontsize=8)
 
 
+def _compare(results: Results, figure: Figure) -> None:
+    """The learning curves of the networks: RMSE and accuracy of validation, and accuracy of training."""
+    figure.set_size_inches(8.8, 4.2)
+    left, right = figure.subplots(1, 2)
+    for number, setting in enumerate(results.settings):
+        colour = CYCLE[number % len(CYCLE)]
+        found = [one for one in results.found if dict(one["setting"]) == setting and one.get("curve")]
+        for place, one in enumerate(found):
+            curve = {name: [row[name] for row in one["curve"]] for name in one["curve"][0]}
+            # One line to read, those of the other splits behind it.
+            strength = {"color": colour, "alpha": 1.0 if place == 0 else 0.3, "linewidth": 1.5 if place == 0 else 0.8}
+            named = str(setting["network"]) if place == 0 else None
+            left.plot(curve["epoch"], curve["validation_rmse"], label=named, **strength)
+            right.plot(curve["epoch"], curve["validation_accuracy"], label=named, **strength)
+            right.plot(curve["epoch"], curve["training_accuracy"], linestyle=":", **strength)
+            best = one["best_epoch"] - 1
+            left.plot(curve["epoch"][best], curve["validation_rmse"][best], "o", color=colour, alpha=strength["alpha"])
+    left.set_ylabel("validation RMSE (mark: the epoch that is kept)")
+    right.set_ylabel("accuracy (dotted: training, as perturbed)")
+    for axes in (left, right):
+        axes.set_xlabel("epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    left.legend(fontsize=8)
+
+
 def _named(xlabel: str) -> Callable[[Results, Figure], None]:
     """Return the drawing of RMSE against settings that are names."""
 
@@ -90,18 +115,24 @@ def _named(xlabel: str) -> Callable[[Results, Figure], None]:
 
 
 def _measured(xlabel: str, *, logarithmic: bool = False) -> Callable[[Results, Figure], None]:
-    """Return the drawing of RMSE against a number."""
+    """Return the drawing of RMSE against a number; a point that is none stands apart, at the right."""
 
     def drawing(results: Results, figure: Figure) -> None:
         axes = figure.subplots()
-        settings = results.settings
-        places = np.array([float(next(iter(one.values()))) for one in settings])
+        numbers = [one for one in results.settings if not isinstance(next(iter(one.values())), str)]
+        others = [one for one in results.settings if one not in numbers]
+        places = [float(next(iter(one.values()))) for one in numbers]
         if logarithmic:
             axes.set_xscale("log")
-        _bars(axes, places, [results.spread(one, "rmse") for one in settings], color=BLUE, marker="o", linestyle="-")
-        _dots(axes, places, results, settings)
+        step = (max(places) - min(places)) / max(len(places) - 1, 1) if places else 1.0
+        aside = [max(places, default=0.0) + step * (number + 1) for number in range(len(others))]
+        for settings, where, marker, line in ((numbers, places, "o", "-"), (others, aside, "D", "")):
+            if settings:
+                spreads = [results.spread(one, "rmse") for one in settings]
+                _bars(axes, np.array(where), spreads, color=BLUE, marker=marker, linestyle=line)
+                _dots(axes, np.array(where), results, settings)
         unit = results.grid.recipe.stamp.side_unit
-        axes.set_xticks(places, [label(one) for one in settings])
+        axes.set_xticks([*places, *aside], [label(one) for one in [*numbers, *others]])
         axes.minorticks_off()
         axes.set_xlabel(xlabel.format(unit=unit))
         axes.set_ylabel(RMSE)
@@ -244,6 +275,7 @@ FIGURES: dict[str, Callable[[Results, Figure], None]] = {
     "freezing": _named("frozen before this stage"),
     "filter-importance": _filter_importance,
     "leave-band-out": _leave_band_out,
+    "compare": _compare,
     "crop-size": _measured("side of the stamps ({unit})"),
     "learning-rate": _measured("learning rate", logarithmic=True),
     "repeat": _repeat,

@@ -15,6 +15,7 @@ from catmorph.schemes import Scheme
 Logits = Callable[[np.ndarray], np.ndarray]
 """Normalised stamps (n, channel, y, x) -> logits (n, class)."""
 
+STAMPS_AT_ONCE = 1024
 EVERYTHING = "all"
 """The entry of `changes` that is of all stamps; no class is called so."""
 
@@ -48,6 +49,14 @@ def with_answers(found: dict[str, Any], predicted: np.ndarray, fractions: np.nda
     human, model = decided(fractions), decided(predicted)
     matrix = np.bincount(2 * human + model, minlength=4).reshape(2, 2)
     return found | {"confusion": matrix.tolist(), "accuracy": round(float(np.mean(human == model)), 6)}
+
+
+def on_subset(logits: Logits, data: LabelledStamps, rows: np.ndarray, scheme: Scheme) -> dict[str, float]:
+    """Return mean square error and accuracy of the stamps `rows`, unperturbed."""
+    parts = [logits(np.asarray(data.inputs[part])) for part in np.array_split(rows, -(-len(rows) // STAMPS_AT_ONCE))]
+    predicted, fractions = scheme.probabilities(np.concatenate(parts)), data.fractions[rows]
+    return {"mse": round(rmse(predicted, fractions) ** 2, 8),
+            "accuracy": round(float(np.mean(decided(predicted) == decided(fractions))), 6)}  # fmt: skip
 
 
 def positives(fractions: np.ndarray, scheme: Scheme, positive: int) -> np.ndarray:

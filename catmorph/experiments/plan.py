@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from catmorph.errors import UsageError, suggest
 from catmorph.models import MODELS
+from catmorph.models.create import check_input
 from catmorph.models.header import load_card
 from catmorph.recipe import Recipe, TrainingSection
+from catmorph.schemes import load_scheme
 from catmorph.workspace import safe_name
 
 Value = str | int | float
@@ -28,8 +32,11 @@ NO_FILTER = "no filter"
 """The point of `filter-importance` with every filter; no view can be called so."""
 NO_BAND = "no band"
 """The point of `leave-band-out` with every band; no band can be called so."""
-ZEROED = "zeroed"
-"""Wanted of a network: what is measured when each band in turn is zero."""
+ZEROED, CURVE, SUBSETS = "zeroed", "curve", "subsets"
+"""Wanted of a network: what is measured when each band in turn is zero; its learning curve; what is measured on the
+stamps of each subset."""
+RANDOM = "random"
+"""The point of `crop-size` whose sides are drawn in training."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +53,15 @@ class Point:
         Keys of [training] that differ from the grid's.
     side : str, optional
         Side of the stamps, as ``stamp.side``; default: the recipe's.
+    scheme : str, optional
+        Label scheme that the network answers in, of the classes of the recipe's; default: the recipe's.
     """
 
     setting: Setting
     repeat: int
     changes: Mapping[str, Any]
     side: str | None = None
+    scheme: str | None = None
 
     @property
     def name(self) -> str:
@@ -99,11 +109,17 @@ class Grid:
         seed = training_seed(self.recipe.experiments.seed, point.repeat)
         return self.section.model_copy(update={**point.changes, "seed": seed})
 
+    def start_of(self, point: Point) -> Path | None:
+        """Return the checkpoint that one training starts from, or that is tested."""
+        start = self.section_of(point).start
+        return self.given or (Path(start) if start else None)
+
     def recipe_of(self, point: Point) -> Recipe:
         """Return the recipe whose stamps one training sees."""
-        if point.side is None:
-            return self.recipe
-        return self.recipe.model_copy(update={"stamp": self.recipe.stamp.model_copy(update={"side": point.side})})
+        changes: dict[str, Any] = {} if point.scheme is None else {"scheme": point.scheme}
+        if point.side is not None:
+            changes["stamp"] = self.recipe.stamp.model_copy(update={"side": point.side})
+        return self.recipe.model_copy(update=changes)
 
 
 @dataclass(frozen=True)
@@ -183,7 +199,7 @@ def plan(
     elif quick:
         repeats = min(repeats, recipe.experiments.quick.repeats)
     points = tuple(
-        Point(point.setting, repeat, point.changes, point.side)
+        replace(point, repeat=repeat)
         for point in experiment.points(shape) for repeat in range(repeats)
     )  # fmt: skip
     return Grid(experiment, recipe, section, quick and given is None, points, given)
@@ -276,10 +292,13 @@ def _crop_size(shape: Shape) -> Iterator[Point]:
     if shape.recipe.labels.stamp_files is not None:
         raise UsageError("crop-size cuts stamps anew, and labels.stamp_files gives stamps that are cut already",
                          hint="name catalog and mosaics, and no stamp files")
-    unit = shape.recipe.stamp.side_unit
-    sides = tuple(sorted(set(shape.recipe.experiments.crop_sizes)))
+    unit, wanted = shape.recipe.stamp.side_unit, shape.recipe.experiments.crop_sizes
+    sides = tuple(sorted({side for side in wanted if not isinstance(side, str)}))
     for side in _thinned(sides) if shape.quick else sides:
         yield Point({"side": side}, 0, {}, side=f"{side:g} {unit}")
+    if RANDOM in wanted:
+        # The stamps of the largest side, of which training sees a part that is drawn anew each time.
+        yield Point({"side": RANDOM}, 0, {"zoom": (sides[0] / sides[-1], 1.0)}, side=f"{sides[-1]:g} {unit}")
 
 
 def _learning_rate(shape: Shape) -> Iterator[Point]:
@@ -289,6 +308,55 @@ def _learning_rate(shape: Shape) -> Iterator[Point]:
 
 def _repeat(shape: Shape) -> Iterator[Point]:
     yield Point({"trainings": "all"}, 0, {})
+
+
+def _compare(shape: Shape) -> Iterator[Point]:
+    own = shape.recipe.experiments
+    names = own.models or tuple(own.networks)
+    if len(names) < 2:
+        raise UsageError(f"compare needs two networks or more, not {len(names)}",
+                         hint="set experiments.models, or a table [experiments.networks.NAME] for each")
+    for name in dict.fromkeys(names):
+        changes = dict(own.networks.get(name, {}))
+        model = changes.setdefault("model", name)
+        if model not in MODELS.names():
+            raise UsageError(f"experiments.models: unknown network {name!r}" if model == name
+                             else f"experiments.networks.{name}: unknown model {model!r}",
+                             hint=suggest(model, [*MODELS.names(), *own.networks]))
+        scheme = changes.pop("scheme", None)
+        recipe = _answering(shape.recipe, scheme)
+        section = _changed(shape.section, name, changes)
+        if shape.quick:
+            quick = narrow(section) | quick_limits(section, shape.recipe)
+            section, changes = section.model_copy(update=quick), changes | quick
+        check_input(section.model, recipe)
+        if section.start is not None and "start" in changes:
+            load_card(section.start)  # refuses a file that is none before stamps are cut
+        told = {key: getattr(section, key) for key in changes}
+        yield Point({"network": name}, 0, {"start": None, **told}, scheme=scheme)
+
+
+def _answering(recipe: Recipe, scheme: str | None) -> Recipe:
+    """Return the recipe with another label scheme, which must have the same classes: the labels are the same."""
+    if scheme is None:
+        return recipe
+    theirs, mine = load_scheme(scheme).class_names, load_scheme(recipe.scheme).class_names
+    if theirs != mine:
+        raise UsageError(f"scheme {scheme!r} has other classes than {recipe.scheme!r}, the recipe's: "
+                         f"{', '.join(theirs[:3])} ... and {', '.join(mine[:3])} ...", where="experiments.networks",
+                         hint="networks are compared on the same labels")
+    return recipe.model_copy(update={"scheme": scheme})
+
+
+def _changed(section: TrainingSection, name: str, changes: Mapping[str, Any]) -> TrainingSection:
+    """Return the settings of a network, whose own values are checked as those of [training] are."""
+    try:
+        return TrainingSection.model_validate({**section.model_dump(), **changes})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"][:1])
+        raise UsageError(f"experiments.networks.{name}.{key}: {first['msg'].removeprefix('Value error, ')}",
+                         hint=f"give it as training.{key} takes it") from None
 
 
 def _thinned(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -302,6 +370,10 @@ def _from_scratch(grid: Grid, setting: Setting) -> Setting:
 
 def _own_side(grid: Grid, setting: Setting) -> Setting:
     return dict.fromkeys(setting, grid.recipe.stamp.side_value)
+
+
+def _first_network(grid: Grid, setting: Setting) -> Setting:
+    return dict(grid.points[0].setting)
 
 
 def _own_rate(grid: Grid, setting: Setting) -> Setting | None:
@@ -319,6 +391,7 @@ EXPERIMENTS = {
                    lambda grid, setting: {"without": NO_FILTER}),
         Experiment("leave-band-out", "Bands set to zero", ("without",), "repeats", _leave_band_out,
                    lambda grid, setting: {"without": NO_BAND}, wants=(ZEROED,), tests=True),
+        Experiment("compare", "Networks", ("network",), "splits", _compare, _first_network, wants=(CURVE, SUBSETS)),
         Experiment("crop-size", "Side of the stamps", ("side",), "splits", _crop_size, _own_side),
         Experiment("learning-rate", "Learning rate", ("learning rate",), "splits", _learning_rate, _own_rate),
         Experiment("repeat", "Repeated trainings", ("trainings",), "repeats", _repeat, lambda grid, setting: None),

@@ -66,13 +66,13 @@ def grid_folder(grid: Grid) -> Path:
 def grid_tasks(grid: Grid, stamps: Stamps, folder: Path, settings: Settings) -> list[Task]:
     """Return the trainings of `grid` as tasks; nothing is written."""
     keys = {side: fingerprint(data) for side, data in stamps.items()}
-    start = grid.given or grid.start
-    sha256 = digest(start) if start else None
+    starts = {grid.start_of(point) for point in grid.points}
+    sha256 = {path: digest(path) if path else None for path in starts}
     return [
         Task(
             point=point, stamps=folder / "stamps" / keys[point.side][:16], recipe=grid.recipe_of(point),
             section=grid.section_of(point),
-            fingerprint=training_fingerprint(grid, point, keys[point.side], sha256),
+            fingerprint=training_fingerprint(grid, point, keys[point.side], sha256[grid.start_of(point)]),
             result=folder / "results" / f"{point.name}.json", folder=folder / "trainings" / point.name,
             device=settings.device, threads=settings.threads, keep=settings.keep,
             wants=grid.experiment.wants, given=grid.given,

@@ -12,6 +12,7 @@ import pandas as pd
 from catmorph.experiments.bands import band_changes, band_rows, bands_table
 from catmorph.experiments.conclusions import conclusions
 from catmorph.experiments.confusion import MOST_CLASSES, mean_confusion
+from catmorph.experiments.networks import network_rows, networks_table
 from catmorph.experiments.plan import Grid, Setting
 from catmorph.experiments.run import Account
 from catmorph.experiments.tables import Results, Spread, label
@@ -69,6 +70,8 @@ def _further_tables(results: Results) -> dict[str, pd.DataFrame]:
     kind = results.grid.experiment.name
     if kind == "leave-band-out":
         return {"bands": bands_table(band_changes(results))}
+    if kind == "compare":
+        return {"networks": networks_table(results)}
     matrix = mean_confusion(results, results.settings[0]) if kind == "repeat" else None
     return {} if matrix is None else {"confusion": matrix.table()}
 
@@ -117,6 +120,10 @@ def _further_lines(results: Results, percent: str) -> Iterator[str]:
                "people say and sum to 100, columns what the network says:")  # fmt: skip
         yield ""
         yield from (*markdown_table(*matrix.rows()), "")
+    if kind == "compare":
+        yield "Networks, mean ± standard deviation over the trainings; stamps are not perturbed:"
+        yield ""
+        yield from (*markdown_table(*network_rows(results)), "")
     changes = band_changes(results) if kind == "leave-band-out" else []
     if changes:
         of = "the paired differences, by Student's t" if len(results.found) > 1 else "the change on these stamps"
@@ -178,6 +185,9 @@ def markdown_long(text: str) -> str:
 
 def _settings(grid: Grid) -> Iterator[str]:
     section = grid.section
+    if grid.experiment.name == "compare":
+        yield from _networks(grid)
+        return
     if grid.given is not None:
         yield f"checkpoint {grid.given.name}, network {section.model}; nothing is trained"
         yield ", ".join(f"{name} {one}" for name, one in versions().items())
@@ -187,6 +197,19 @@ def _settings(grid: Grid) -> Iterator[str]:
            f"{section.patience}, learning rate {section.learning_rate:g}, loss {section.loss}")  # fmt: skip
     yield f"validation {section.validation:g}, test {section.test:g} (below 1 a fraction, else stamps)"
     yield f"seed {grid.recipe.experiments.seed}; " + ", ".join(f"{name} {one}" for name, one in versions().items())
+
+
+def _networks(grid: Grid) -> Iterator[str]:
+    for setting in grid.settings:
+        point = next(one for one in grid.points if one.setting == setting)
+        one = grid.section_of(point)
+        start = grid.start_of(point) or (Path(one.backbone) if one.backbone else None)
+        begins = f"starting from {start.name}" if start else "from scratch"
+        yield (f"{setting['network']}: {one.model}, {begins}, scheme {grid.recipe_of(point).scheme}, at most "
+               f"{one.epochs} epochs of {one.batches_per_epoch} batches of {one.batch}, {one.optimiser}, learning rate "
+               f"{one.learning_rate:g} ({one.schedule}), loss {one.loss}")  # fmt: skip
+    yield (f"seed {grid.recipe.experiments.seed}; "
+           + ", ".join(f"{name} {one}" for name, one in versions().items()))  # fmt: skip
 
 
 def csv_bytes(table: pd.DataFrame) -> bytes:

@@ -174,6 +174,10 @@ def _rows(found: dict[str, Any], answers: Sequence[str]) -> Iterator[dict[str, V
     measured |= {f"validation_{name}": value for name, value in found["validation"].items()}
     for view, errors in found["views"].items():
         measured |= {f"{name}, {view}": errors[name] for name in ("rmse", "rmse_authors")}
+    for subset, values in found.get("subsets", {}).items():
+        measured |= {f"{subset}_{name}": value for name, value in values.items()}
+    if "parameters" in found:
+        measured |= {"parameters": float(found["parameters"]), "seconds": found["seconds"]}
     epochs = {name: found[name] for name in ("epochs", "best_epoch")}
     yield {**setting, **about, **epochs, **measured}
     for entry in found.get("zeroed", ()):

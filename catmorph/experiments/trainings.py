@@ -15,12 +15,23 @@ import numpy as np
 
 from catmorph.errors import CatmorphError
 from catmorph.evaluation.run import choose_subset
-from catmorph.experiments.measures import Logits, about_positive, by_view, metrics, with_answers, without_bands
-from catmorph.experiments.plan import ZEROED, Grid, Point
+from catmorph.experiments.measures import (
+    Logits,
+    about_positive,
+    by_view,
+    metrics,
+    on_subset,
+    with_answers,
+    without_bands,
+)
+from catmorph.experiments.plan import CURVE, SUBSETS, ZEROED, Grid, Point
 from catmorph.experiments.prepared import opened
 from catmorph.files import digest, digest_json, read_sealed, write_sealed
 from catmorph.labels import LabelledStamps
+from catmorph.labels.split import SUBSETS as SUBSET_NAMES
+from catmorph.labels.split import read_split, split_path
 from catmorph.models.card import own_version
+from catmorph.models.header import count_weights
 from catmorph.recipe import Recipe, TrainingSection
 from catmorph.schemes import load_scheme
 
@@ -78,15 +89,15 @@ def training_fingerprint(grid: Grid, point: Point, stamps: str, start: str | Non
     Parameters
     ----------
     stamps, start : str
-        Fingerprint of the labelled stamps; sha256 of the checkpoint that fine-tuned trainings start from, or that
-        is tested as it is.
+        Fingerprint of the labelled stamps; sha256 of the checkpoint that the training starts from, or that is tested
+        as it is.
     """
     section = grid.section_of(point)
     return digest_json({
         "stamps": stamps,
-        "scheme": grid.recipe.scheme,
+        "scheme": grid.recipe_of(point).scheme,
         "section": section.model_dump(mode="json", exclude=DESCRIPTIVE),
-        "start": start if section.start or grid.given else None,
+        "start": start,
         **backbone_key(section),
         "code": CODE_VERSION,
         "versions": versions(),
@@ -192,8 +203,14 @@ def _wanted(task: Task, data: LabelledStamps, tested: _Tested, device: str) -> d
     if task.positive is not None:
         predicted, fractions = scheme.probabilities(tested.logits), data.fractions[tested.rows]
         found["answers"] = about_positive(predicted, fractions, tested.rows, scheme, task.positive)
-    if ZEROED in task.wants:
-        predict = _predictor(tested.checkpoint, device)
+    predict = _predictor(tested.checkpoint, device) if {ZEROED, SUBSETS} & set(task.wants) else None
+    if CURVE in task.wants:
+        found["curve"] = _rows_of(tested.checkpoint.with_suffix(".curve.csv"))
+    if predict and SUBSETS in task.wants:
+        split = read_split(split_path(tested.checkpoint), data)
+        found["parameters"] = count_weights(tested.checkpoint)[0]
+        found["subsets"] = {name: on_subset(predict, data, getattr(split, name), scheme) for name in SUBSET_NAMES}
+    if predict and ZEROED in task.wants:
         found["zeroed"] = without_bands(predict, data, tested.rows, task.recipe, scheme)
     return found
 
@@ -205,8 +222,13 @@ def _predictor(checkpoint: Path, device: str) -> Logits:
     return Predictor(load_checkpoint(checkpoint), device=device, precision="float32", batch=TEST_BATCH).logits
 
 
+def _rows_of(curve: Path) -> list[dict[str, float]]:
+    """Return the learning curve, a row an epoch."""
+    with open(curve, newline="") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
 def _at_best(curve: Path, epoch: int) -> Mapping[str, float]:
     """Return loss and RMSE of the validation subset at the epoch whose weights were taken."""
-    with open(curve, newline="") as file:
-        row = next(row for row in csv.DictReader(file) if int(row["epoch"]) == epoch)
-    return {name.removeprefix("validation_"): float(row[name]) for name in ("validation_loss", "validation_rmse")}
+    row = next(row for row in _rows_of(curve) if int(row["epoch"]) == epoch)
+    return {name.removeprefix("validation_"): row[name] for name in ("validation_loss", "validation_rmse")}

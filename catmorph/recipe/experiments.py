@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+import re
+from typing import Any, Literal
 
-from catmorph.recipe.base import Section, Strings
+from pydantic import Field, PositiveFloat, field_validator
+
+from catmorph.errors import suggest
+from catmorph.recipe.base import SAFE_NAME, Section, Strings
+from catmorph.recipe.training import TrainingSection
+
+SHARED = (
+    "output", "title", "licence", "purpose", "seed", "split_seed", "validation", "test", "test_fields", "leave_out",
+    "duplicates_arcsec", "size",
+)  # fmt: skip
+"""Keys of [training] that no network of a comparison has for itself: names, seeds and the split."""
+CHANGEABLE = (*(key for key in TrainingSection.model_fields if key not in SHARED), "scheme")
+"""Keys that a network of a comparison may have for itself."""
 
 
 class QuickSection(Section):
@@ -34,17 +47,22 @@ class ExperimentSection(Section):
         (50, 100, 200, 300, 400, 600, 800, 1000), min_length=1,
         description="learning-curve: stamps of the training subset",
     )
-    splits: int = Field(10, ge=1, description="learning-curve, filter-importance, crop-size, learning-rate: trainings "
-                        "at each point, each with its own random split")
+    splits: int = Field(10, ge=1, description="learning-curve, filter-importance, crop-size, learning-rate, compare: "
+                        "trainings at each point, each with its own random split")
     repeats: int = Field(20, ge=1, description="freezing, repeat, leave-band-out: trainings at each point")
     stages: Strings = Field((), description="freezing: stages of the network before which all is frozen; default: its "
                             "inception modules, or all stages but the first")
     learning_rates: tuple[float, ...] = Field(
         (1e-5, 5e-5, 1e-4, 1e-3), min_length=1, description="learning-rate: the rates"
     )
-    crop_sizes: tuple[float, ...] = Field(
-        (2.0, 3.0, 4.0, 5.0, 6.0), min_length=1, description="crop-size: sides of the stamps, in the unit of stamp.side"
+    crop_sizes: tuple[PositiveFloat | Literal["random"], ...] = Field(
+        (2.0, 3.0, 4.0, 5.0, 6.0), min_length=1, description="crop-size: sides of the stamps, in the unit of "
+        "stamp.side; `random`: in training another one each time, between the smallest and the largest"
     )
+    models: Strings = Field((), description="compare: networks, each a name of `catmorph models list` or of a table of "
+                            "`experiments.networks`; default: those tables")
+    networks: dict[str, dict[str, Any]] = Field({}, description="compare: what differs for a network: keys of "
+                                                "[training], such as model and learning_rate, and scheme")
     source: str | None = Field(None, description="transfer-table: recipe of the survey that the network comes from, "
                                "with labels, stamps and [training] of its own, relative to the recipe")
     source_size: int | None = Field(None, ge=1, description="transfer-table: stamps of the source survey to train on; "
@@ -61,3 +79,23 @@ class ExperimentSection(Section):
     false_positives: int = Field(8, ge=1, le=20, description="transfer-table: false positives shown of each network, "
                                  "those of the highest probability")
     quick: QuickSection = Field(default_factory=QuickSection, description="the grid of --quick")
+
+    @field_validator("crop_sizes")
+    @classmethod
+    def _between_two(cls, sides: tuple[float | str, ...]) -> tuple[float | str, ...]:
+        if "random" in sides and len({side for side in sides if side != "random"}) < 2:
+            raise ValueError("random needs two other sides, to draw between them")
+        return sides
+
+    @field_validator("networks")
+    @classmethod
+    def _networks(cls, networks: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for name, changes in networks.items():
+            if not re.fullmatch(SAFE_NAME, name):
+                raise ValueError(f"network name {name!r} must be letters, digits, '.', '_', '+' and '-'")
+            for key in changes:
+                if key in SHARED:
+                    raise ValueError(f"{name}.{key}: all networks share it, as [training] says")
+                if key not in CHANGEABLE:
+                    raise ValueError(f"{name}.{key}: unknown key, {suggest(key, CHANGEABLE)}")
+        return networks

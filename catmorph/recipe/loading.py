@@ -35,6 +35,8 @@ PATH_KEYS = (
     ("experiments", "folder"),
     ("experiments", "start"),
     ("experiments", "source"),
+    ("experiments", "networks", "*", "start"),
+    ("experiments", "networks", "*", "backbone"),
 )
 """Recipe keys that hold paths, relative to the file that gives them."""
 
