@@ -139,7 +139,7 @@ def read_sealed(path: Path) -> dict[str, Any] | None:
     return found["value"] if found.get("seal") == digest_json(found["value"]) else None
 
 
-def digest(path: Path) -> str:
+def digest(path: str | os.PathLike[str]) -> str:
     """Return the sha256 of a file's bytes, as hexadecimal text."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -121,7 +121,7 @@ _DERIVED = "derived"
 """Key of the cache that holds what was computed from files; all others are absolute paths."""
 
 
-def stamp_of(path: Path) -> list[int]:
+def stamp_of(path: str | os.PathLike[str]) -> list[int]:
     """Return what tells a changed file without reading it: size, time of change in nanoseconds, inode."""
     stat = os.stat(path)
     return [stat.st_size, stat.st_mtime_ns, stat.st_ino]
@@ -144,18 +144,18 @@ class Identities:
         self._changed = False
         self._seen: dict[str, list[int]] = {}
 
-    def seen(self, path: Path) -> list[int]:
+    def seen(self, path: str | os.PathLike[str]) -> list[int]:
         """Return size, time and inode of the file whose identity `of` gave; nothing where it could not be read."""
         return self._seen.get(str(path), [])
 
-    def of(self, path: Path) -> str:
+    def of(self, path: str | os.PathLike[str]) -> str:
         """Return the identity of `path`; ``unreadable: ...`` where it cannot be read."""
         try:
             return patiently(lambda: self._look_up(path))
         except OSError as error:
             return f"unreadable: {error.strerror}"
 
-    def _look_up(self, path: Path) -> str:
+    def _look_up(self, path: str | os.PathLike[str]) -> str:
         stamp = self._seen[str(path)] = stamp_of(path)
         known = self._known.get(str(path))
         if known and known[:3] == stamp:

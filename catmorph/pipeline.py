@@ -30,6 +30,7 @@ from catmorph.sources.ingest import ingest_parts, ingest_state
 from catmorph.sources.match import match_lines
 from catmorph.stamps import build, mef
 from catmorph.stamps.block import may_be_missing
+from catmorph.stamps.images_check import by_reason
 from catmorph.stamps.mosaics import describe_unmatched
 from catmorph.workspace import RunFolder
 
@@ -108,14 +109,8 @@ class StageReport:
 
     def warn_of_bad_images(self) -> None:
         """Warn of the images noted, by the first of each reason and how many there are."""
-        found = sorted(self.bad_images.items(), key=lambda item: (-len(set(item[1])), item[0]))
-        for reason, images in found[:_MOST_REASONS]:
-            names = sorted(set(images))
-            first = f"{names[0]} and {len(names) - 1:,} other images" if len(names) > 1 else names[0]
-            self.warnings.append(f"{first}: {reason}; flagged, see failures.parquet")
-        if len(found) > _MOST_REASONS:
-            self.warnings.append(f"images cannot be used for {len(found) - _MOST_REASONS} other reasons, see "
-                                 "failures.parquet")
+        found = by_reason(self.bad_images, _MOST_REASONS)
+        self.warnings += [f"{images}: {reason}; flagged, see failures.parquet" for images, reason in found]
 
     def facts(self) -> dict[str, Any]:
         """Return the report as plain values, for the log and run.json."""

@@ -12,7 +12,10 @@ from catmorph.inference.members import all_members
 from catmorph.ledger import State
 from catmorph.sources.ingest import ingest_state
 from catmorph.stamps import build, mef
+from catmorph.stamps.images_check import by_reason
 from catmorph.workspace import RunFolder
+
+_MOST_REASONS = 100
 
 
 @dataclass
@@ -76,6 +79,7 @@ def status_of(run: RunFolder) -> Status:
     if not run.plan_path().exists():
         return Status(str(run.path), [ingest], {})
     rows, failures = [ingest], {}
+    bad_images: dict[str, list[str]] = {}
     for view in run.recipe.all_views:
         row = Row("cutouts", view)
         for task in build.cut_tasks(run, [view]):
@@ -83,8 +87,11 @@ def status_of(run: RunFolder) -> Status:
             row.add(state)
             for mosaic, reason in state.marker.get("failures", []):
                 failures[f"{mosaic} (field {task.chunk.field})"] = reason
+            for image, reason in state.marker.get("bad_images", []):
+                bad_images.setdefault(reason, []).append(image)
         rows.append(row)
     rows += _file_rows(run)
+    failures.update(by_reason(bad_images, _MOST_REASONS))
     rows += _classifier_rows(run)
     return Status(str(run.path), rows, failures)
 

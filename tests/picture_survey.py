@@ -12,10 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_survey import Survey
+from tiny_survey import Outcome, Survey
 
 from catmorph.stamps.store import open_shard
-from catmorph.workspace import RunFolder
 
 RECIPE = """\
 name = "pictures"
@@ -100,6 +99,8 @@ def pack(folder: Path, archive: Path, names: Iterable[Path] | None = None) -> Pa
     """Pack a folder's files as tar, tar.gz or zip."""
     files = sorted(folder.rglob("*")) if names is None else names
     files = [file for file in files if file.is_file()]
+    if not files:
+        raise ValueError("nothing to pack")
     if archive.suffix == ".zip":
         with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
             for file in files:
@@ -125,15 +126,18 @@ def pristine_pictures(tmp_path_factory: pytest.TempPathFactory) -> Pictures:
     return survey
 
 
+def copied(survey: Pictures, to: Path) -> Pictures:
+    """Copy a survey of images, to change it."""
+    shutil.copytree(survey.folder, to)
+    return Pictures(to)
+
+
 @pytest.fixture
 def pictures(pristine_pictures: Pictures, tmp_path: Path) -> Pictures:
     """A copy of the survey of images, to change."""
-    shutil.copytree(pristine_pictures.folder, tmp_path / "survey")
-    return Pictures(tmp_path / "survey")
+    return copied(pristine_pictures, tmp_path / "survey")
 
 
-def opened(survey: Pictures) -> RunFolder:
-    """Open the run folder of a survey."""
-    from catmorph.api import open_run
-
-    return open_run(survey.recipe, survey.run)
+def warnings_of(outcome: Outcome) -> list[str]:
+    """Return the warnings that a command printed."""
+    return [line.removeprefix("catmorph: warning: ") for line in outcome.lines if "warning: " in line]

@@ -175,7 +175,7 @@ def test_failures_are_listed_and_tried_again(survey, finished_survey, release_by
     assert row["reason"].startswith("is truncated")
     assert row["sources"] == 6
     summary = (survey.run / "release" / "summary.md").read_text()
-    assert "## Mosaics that could not be read" in summary
+    assert "## Files that could not be used" in summary
     assert r"alpha\_f814w.fits" in summary
     (told,) = json.loads((survey.run / "release" / "summary.json").read_text())["failures"]
     assert told["reason"] == row["reason"]

@@ -146,7 +146,7 @@ def _stamps(places: Sequence[StampPlace]) -> Iterator[tuple[int, np.ndarray]]:
     for path, indices in by_shard.items():
         with open_shard(path) as shard:
             for index in indices:
-                yield index, shard.read(np.array([places[index].row]))[0]
+                yield index, shard.upright(shard.read(np.array([places[index].row]))[0])
 
 
 def _panel(plane: np.ndarray, stretch: float, side_pixels: int) -> np.ndarray:

@@ -33,6 +33,7 @@ Tests = Mapping[str, CardTest]
 """Classifier -> the test of its network."""
 
 _MOST_REASONS = 50
+_MOST_FAILURES = 100
 
 
 @dataclass(frozen=True)
@@ -222,14 +223,33 @@ def _faults(run: RunFolder, counts: _Counts, kinds: Counter[str]) -> dict[str, A
 
 
 def _failures(run: RunFolder) -> list[dict[str, Any]]:
-    """Return the rows of failures.parquet: the mosaics that could not be read, and why."""
+    """Return the rows of failures.parquet: what could not be read or used, and why; many images by their reasons."""
     path = run.failures_path()
     if not path.exists():
         return []
     try:
-        return pq.read_table(path).select(["view", "field", "file", "reason", "sources"]).to_pylist()
+        rows = pq.read_table(path).select(["view", "field", "file", "reason", "sources"]).to_pylist()
     except (pa.ArrowException, OSError) as error:
         raise CatmorphError(f"cannot be read: {error}", where=path, hint="run `catmorph cutouts`") from error
+    return rows if len(rows) <= _MOST_FAILURES else _grouped_failures(rows)
+
+
+def _grouped_failures(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return a row for each view, field and reason, with the first file and how many others, the commonest first."""
+    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["view"], row["field"], row["reason"]), []).append(row)
+    found = [
+        {"view": view, "field": name, "file": f"{members[0]['file']} and {len(members) - 1} others", "reason": reason,
+         "sources": sum(row["sources"] for row in members)}
+        if len(members) > 1 else members[0]
+        for (view, name, reason), members in sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
+    ]  # fmt: skip
+    rest = found[_MOST_FAILURES:]
+    if rest:
+        others = {"view": "", "field": "", "file": f"{len(rest)} other rows", "reason": "see failures.parquet"}
+        found = [*found[:_MOST_FAILURES], {**others, "sources": sum(row["sources"] for row in rest)}]
+    return found
 
 
 def _views(rules: Mapping[str, Rules], tallies: dict[Key, Tally], tests: Tests) -> list[dict[str, Any]]:

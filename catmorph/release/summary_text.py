@@ -30,7 +30,7 @@ def summary_markdown(values: dict[str, Any]) -> str:
     lines = [f"# Summary of {markdown_text(values['name'])}", "", markdown_text(values["title"]), ""]
     lines += ["## Rows", "", *_account_tables(values), ""]
     if values["failures"]:
-        lines += ["## Mosaics that could not be read", "", *_failure_table(values), ""]
+        lines += ["## Files that could not be used", "", *_failure_table(values), ""]
     lines += ["## Stamps", "", *_stamp_table(values), ""]
     lines += ["## Classes by view", "", *map(markdown_text, _notes(values)), ""]
     lines += [*_class_table("view", [(_name(view), view) for view in values["views"]], values), ""]

@@ -26,6 +26,9 @@ OTHER_ENDINGS = (".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".7z", ".ra
 _MOST_HEADER_BYTES = 1 << 24
 """The names and attributes of one tar member; a real one has some hundred bytes."""
 
+_AFTER_END = 1 << 16
+"""Bytes after the end mark of a tar that must be zero: it is filled up to a multiple of 10 kB."""
+
 _READ_ERRORS = (tarfile.TarError, zipfile.BadZipFile, OSError, EOFError, zlib.error, ValueError, NotImplementedError,
                 OverflowError, RuntimeError)
 _LOCAL_HEADER = 30
@@ -120,16 +123,18 @@ def _name_problem(name: str) -> str | None:
 
 
 class _Bounded:
-    """A file whose `read` refuses to bring much into memory at once: headers that claim to be huge."""
+    """A file whose `read` refuses to bring much into memory at once (headers that claim to be huge), and keeps the
+    last that it read."""
 
     def __init__(self, file: IO[bytes]):
-        self._file = file
+        self._file, self.last = file, b""
         self.seek, self.tell, self.close = file.seek, file.tell, file.close
 
     def read(self, size: int = -1) -> bytes:
         if not 0 <= size <= _MOST_HEADER_BYTES:
             raise tarfile.ReadError(f"a header of {size} bytes")
-        return self._file.read(size)
+        self.last = self._file.read(size)
+        return self.last
 
 
 def _tar_members(path: str | os.PathLike[str]) -> Iterator[tuple[Member, str | None]]:
@@ -146,6 +151,11 @@ def _tar_members(path: str | os.PathLike[str]) -> Iterator[tuple[Member, str | N
                 if not info.isdir():
                     yield (Member(info.name, info.offset_data, info.size, info.size, method, -1),
                            None if info.isreg() and not info.issparse() else _kind(info))
+        # tarfile takes a header that is damaged or not whole for the end.
+        if len(bounded.last) < tarfile.BLOCKSIZE or any(bounded.last):
+            raise tarfile.ReadError("it is damaged, or ends before its end mark")
+        if any(file.read(_AFTER_END)):
+            raise tarfile.ReadError("it goes on after its end mark; was it put together from several?")
 
 
 def _kind(info: tarfile.TarInfo) -> str:
@@ -198,7 +208,7 @@ class Archive:
         else:
             data = self._unzipped(member)
         if len(data) != member.size:
-            raise EOFError("the archive ends within it")
+            raise EOFError("is not as long as its archive says")
         if member.check >= 0 and zlib.crc32(data) != member.check:
             raise ValueError("its checksum is wrong")
         return data

@@ -213,7 +213,8 @@ def stem(name: str) -> str:
 def _name(frame: pd.DataFrame, recipe: Recipe, section: ImageSection) -> None:
     """Add field, id and band to the images, as their names say; a band that the recipe has not is None."""
     rest = section.field or recipe.name
-    parts = [_parts(stem(name), _expressions(recipe, section)) for name in frame["file"]]
+    expressions = _expressions(recipe, section)
+    parts = [_parts(stem(name), expressions) for name in frame["file"]]
     frame["id"] = pd.Series([part[0] for part in parts], dtype=object)
     frame["field"] = pd.Series([rest if part[0] and not section.has_field else part[1] for part in parts], dtype=object)
     frame["band"] = pd.Series([part[2] for part in parts], dtype=object)

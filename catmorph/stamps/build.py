@@ -19,7 +19,7 @@ from catmorph.stamps.images_block import ImagePlan, cut_images
 from catmorph.stamps.images_plan import ChunkImages
 from catmorph.stamps.mosaics import find_mosaics
 from catmorph.stamps.pixels import ImageFiles
-from catmorph.stamps.store import ShardContent, write_shard
+from catmorph.stamps.store import TOP_FIRST, ShardContent, write_shard
 from catmorph.workspace import Chunk, RunFolder, read_row_group
 
 CODE_VERSION = 4
@@ -196,7 +196,7 @@ def _image_task(run: RunFolder, images: ChunkImages, view: str, chunk: Chunk) ->
     return CutTask(
         view=view, bands=bands, chunk=chunk, mosaics=(), reference=None, stamp=run.recipe.stamp, run_folder=run.path,
         sources=run.sources_path(), shard=run.shard_path(view, chunk), parts=Parts(values),
-        seen={path: run.identities.seen(Path(path)) for path in sorted(set(plan.files["path"]))}, images=plan,
+        seen={path: run.identities.seen(path) for path in sorted(set(plan.files["path"]))}, images=plan,
     )
 
 
@@ -228,4 +228,5 @@ def _attributes(task: CutTask) -> dict[str, Any]:
     return {
         "view": task.view, "bands": list(task.bands), "field": task.chunk.field, "cell": task.chunk.cell,
         "stamp": task.stamp.fingerprint_values(), "fingerprint": task.parts.fingerprint,
+        **({TOP_FIRST: True} if task.images is not None and task.images.top_first else {}),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -14,6 +15,9 @@ _PARALLEL = 1e-6
 
 _STRIP_SAMPLES = 1 << 20
 """Samples taken at a time where axes are turned: a square of 4,096 pixels has 36 million, of 50 bytes each."""
+
+_WEIGHTS_KEPT = 4
+"""Weights of an axis that are kept: images of one size, cut alike, share theirs, which halves the time of a cut."""
 
 Average = Callable[[np.ndarray], np.ndarray]
 """From a window of pixels (y, x) to the weighted means under the stamp's pixels (y, x), both float32."""
@@ -137,8 +141,8 @@ def _parallel_average(
 ) -> Average:
     """Weigh rows and columns separately: stamp = Wy @ window @ Wx.T, exact for parallel axes."""
     step_x, step_y = placement.matrix[0, 0], placement.matrix[1, 1]
-    across = axis_weights(placement.pixels, placement.centre[0] - origin[0], step_x, shape[1], resample)
-    along = axis_weights(placement.pixels, placement.centre[1] - origin[1], step_y, shape[0], resample)
+    across = _kept_weights(placement.pixels, placement.centre[0] - origin[0], float(step_x), shape[1], resample)
+    along = _kept_weights(placement.pixels, placement.centre[1] - origin[1], float(step_y), shape[0], resample)
 
     def average(window: np.ndarray) -> np.ndarray:
         return (along @ window @ across.T).astype(np.float32, copy=False)
@@ -174,6 +178,9 @@ def axis_weights(pixels: int, centre: float, step: float, length: int, resample:
         weights = np.maximum(distance, 0.0, out=distance)
     total = weights.sum(axis=1, keepdims=True)
     return (weights / np.where(total > 0, total, 1.0)).astype(np.float32)
+
+
+_kept_weights = lru_cache(_WEIGHTS_KEPT)(axis_weights)
 
 
 def _turned_average(placement: Placement, shape: tuple[int, ...], origin: tuple[int, int], resample: str) -> Average:

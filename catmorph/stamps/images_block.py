@@ -49,6 +49,12 @@ class ImagePlan:
     section: ImageSection
     stamp: StampSection
 
+    @property
+    def top_first(self) -> bool:
+        """Whether the first row of every image is its top: of JPEG and PNG, not of FITS, by their names."""
+        endings = (".jpg", ".jpeg", ".png")
+        return bool(len(self.files)) and bool(self.files["file"].str.lower().str.endswith(endings).all())
+
     def check(self, shape: tuple[int, ...]) -> None:
         """Raise `ImageError` where an image of `shape` (plane, y, x) is not what the recipe says."""
         count, height, width = shape

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 
 import numpy as np
@@ -12,7 +12,7 @@ from catmorph.stamps.images_block import ImagePlan, ImageReader
 from catmorph.stamps.images_plan import ChunkImages
 from catmorph.workspace import Chunk, RunFolder
 
-_MOST_REASONS = 10
+_MOST_REASONS = 100
 
 
 def check_images(run: RunFolder, chunks: Sequence[Chunk], *, deep: bool = False) -> tuple[list[str], list[str]]:
@@ -43,7 +43,7 @@ def check_images(run: RunFolder, chunks: Sequence[Chunk], *, deep: bool = False)
     for chunk in chunks:
         for name, reason in _faults(found.whole_plan(chunk), deep):
             faults.setdefault(reason, []).append(name)
-    return list(_grouped(faults)), notes
+    return [": ".join(pair) for pair in by_reason(faults, _MOST_REASONS)], notes
 
 
 def _faults(plan: ImagePlan, deep: bool) -> Iterator[tuple[str, str]]:
@@ -59,10 +59,18 @@ def _faults(plan: ImagePlan, deep: bool) -> Iterator[tuple[str, str]]:
                 yield str(entry.file), f"cannot be opened: {error.strerror or error}"
 
 
-def _grouped(faults: dict[str, list[str]]) -> Iterator[str]:
-    ordered = sorted(faults.items(), key=lambda item: (-len(item[1]), item[0]))
-    for reason, names in ordered[:_MOST_REASONS]:
-        others = f" and {len(names) - 1:,} other images" if len(names) > 1 else ""
-        yield f"{min(names)}{others}: {reason}"
-    if len(ordered) > _MOST_REASONS:
-        yield f"images cannot be used for {len(ordered) - _MOST_REASONS} other reasons"
+def by_reason(faults: Mapping[str, Sequence[str]], most: int) -> Iterator[tuple[str, str]]:
+    """Yield, for each of the `most` commonest reasons, the first image and how many others, and the reason.
+
+    Parameters
+    ----------
+    faults : mapping
+        Why images cannot be used -> the images.
+    """
+    ordered = sorted(faults.items(), key=lambda item: (-len(set(item[1])), item[0]))
+    for reason, names in ordered[:most]:
+        others = len(set(names)) - 1
+        first = f"{min(names)} and {others:,} other image{'s' if others > 1 else ''}" if others else min(names)
+        yield first, reason
+    if len(ordered) > most:
+        yield "images", f"cannot be used for {len(ordered) - most} other reasons"

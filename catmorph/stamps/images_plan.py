@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -142,5 +141,5 @@ class ChunkImages:
 
     def _identity(self, path: str) -> str:
         if path not in self._identities:
-            self._identities[path] = self._run.identities.of(Path(path))
+            self._identities[path] = self._run.identities.of(path)
         return self._identities[path]

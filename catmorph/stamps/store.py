@@ -16,6 +16,9 @@ from catmorph.errors import CatmorphError
 from catmorph.files import write_bytes
 
 SHARD_FORMAT = 1
+TOP_FIRST = "top_first"
+"""Attribute of shards whose stamps are shown with the first row on top; others with it at the bottom."""
+
 STAMPS_A_CHUNK = 32
 """Stamps in an HDF5 chunk: chunks of 1 write a third as fast; larger ones read more than is asked for."""
 
@@ -83,6 +86,10 @@ class Shard:
     pixel_scale: np.ndarray
     mosaic: np.ndarray
     axes: np.ndarray | None
+
+    def upright(self, stamp: np.ndarray) -> np.ndarray:
+        """Return a stamp (channel, y, x) with the first row that of the bottom, as pictures of the sky are drawn."""
+        return stamp[:, ::-1] if self.attributes.get(TOP_FIRST) else stamp
 
     @property
     def stamp_count(self) -> int:
