@@ -203,6 +203,62 @@ def test_the_real_clusters_have_the_counts_of_pandas(real_data):
     assert (frame[33].value_counts()[[0, 1, 2, 3, 4]] == [301, 477, 404, 692, 878]).all()
 
 
+def test_the_real_clusters_are_labelled_by_their_own_catalog(real_data, tmp_path):
+    (path,) = (real_data / "legus").glob("*.tab")
+    (tmp_path / "p.toml").write_text(f"""
+name = "ngc1566"
+scheme = "phangs"
+[catalog]
+files = "{path}"
+field = {{ value = "ngc1566" }}
+id = 1
+ra = 4
+dec = 5
+magnitude = {{ column = 10, null = 99.999 }}
+keep = ["col34"]
+[labels]
+class_column = 34
+[bands]
+names = ["V"]
+[stamp]
+side = "50 pixels"
+[mosaics]
+pattern = "{{field}}_{{band}}.fits"
+""")
+    run = RunFolder(tmp_path / "run", load_recipe(tmp_path / "p.toml"))
+    assert run_ingest(run).counts["sources"] == 2752
+    (table,) = label_tables(run, PHANGS)
+    frame = pd.read_csv(path, sep=r"\s+", header=None)
+    assert table.fractions.sum(axis=0).tolist() == frame[33].value_counts()[[1, 2, 3, 4]].tolist()
+    assert table.left_out[0].count == (frame[33] == 0).sum() == 301
+    one = dict(zip(table.names, table.fractions.argmax(axis=1), strict=True))
+    assert all(one[f"ngc1566/{row[0]}"] == row[33] - 1 for row in frame.itertuples(index=False) if row[33])
+
+
+@pytest.mark.parametrize(("text", "options", "message"), [
+    ("SIMPLE", {"format": "fits"}, r"cannot be read as fits: .*; check the file, or set labels.format in the recipe"),
+    ("ID c\na 1\n", {"format": "nonsense"}, r"cannot be read as nonsense: .*set labels.format in the recipe"),
+    ("ID,c\na,1\n", {"hdu": 2, "format": "ascii.csv"}, "labels.hdu does not apply to the format ascii.csv"),
+    ("<html>", {"format": "ascii"}, "is a web page, not a table"),
+    ('ID,c\n"a,1\n', {}, r"cannot be read as CSV: .*set labels.format where it is another kind of table"),
+    ("ra,dec,c\n12:30:01,+1:02:03,1\n", {"ra": "ra", "dec": "dec"},
+     r"no label has a position, row 1: ra is not a number: '12:30:01' \(sexagesimal\? set labels.ra.unit\)"),
+])  # fmt: skip
+def test_broken_label_tables_speak_of_labels(sources, tmp_path, text, options, message):
+    (tmp_path / "labels.dat").write_text(text)
+    lines = {"table": "labels.dat", "class_column": "c"} | options
+    with pytest.raises(CatalogError, match=message):
+        sources("\n".join(f"{key} = {json.dumps(value)}" for key, value in lines.items()), "phangs")
+
+
+def test_a_report_may_say_the_format(tmp_path):
+    (tmp_path / "l.dat").write_text("ID type\na 1\nb 4\n")
+    options = ("--scheme", "phangs", "--class-column", "type", "--stamp", "{id}", "--json")
+    found = json.loads(report(tmp_path / "l.dat", "--format", "ascii", *options).stdout)
+    assert [one["majority"] for one in found["classes"].values()] == [1, 0, 0, 1]
+    assert "has no column 'ID'" in report(tmp_path / "l.dat", *options).stderr
+
+
 def test_the_report_tells_which_rows_disobey_the_tree(real_data, tmp_path):
     path = real_data / "galaxyzoo" / "kaggle_label_rows.csv"
     columns = ("--id-column", "GalaxyID", "--stamp", "{id}")

@@ -159,6 +159,7 @@ def aggregate(
 @click.option("--class-column", "class_columns", multiple=True, metavar="NAME",
               help="Column that holds a class, or its number from 1, one for each person [default: the recipe's].")
 @click.option("--mode", is_flag=True, help="Label with the class of most votes instead of fractions.")
+@click.option("--format", metavar="NAME", help="astropy's name of the table's format [default: told from the file].")
 @click.option("--votes-column", metavar="NAME",
               help="Column with the number of votes [default: the recipe's, else 'votes' where there is one].")
 @click.option("--column", "columns", multiple=True, metavar="CLASS=NAME",
@@ -225,6 +226,7 @@ def _read_as(section: LabelsSection, path: Path, given: dict[str, Any]) -> Label
     options: dict[str, Any] = {key: _column(value) for key in ("id_column", "votes_column") if (value := given[key])}
     options |= {"class_column": tuple(map(_column, given["class_columns"]))} if given["class_columns"] else {}
     options |= {"votes": "mode"} if given["mode"] else {}
+    options |= {"format": given["format"]} if given["format"] else {}
     section = section.model_copy(update=options)
     if section.votes_column is None and is_csv(path, section) and "votes" in next(read_rows(path, "label table")):
         return section.model_copy(update={"votes_column": "votes"})

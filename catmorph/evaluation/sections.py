@@ -114,7 +114,7 @@ def _main_numbers(shown: Shown) -> Section:
         ("cross-entropy (nats)", _value(overall["cross_entropy"]), _number(base["cross_entropy"]),
          _number(overall["entropy_of_fractions"])),
         ("expected calibration error", _value(overall["ece"]), "-", _number(noise["ece"])),
-        ("accuracy of the most probable class" if shown.kind == "softmax" else "accuracy, mean of the questions",
+        ("accuracy of the most probable class" if shown.kind == "softmax" else "accuracy, mean of the answers",
          _value(overall["accuracy"]), "-", "-"),
         ("macro F1", _value(overall["macro_f1"]), "-", "-"),
     ]

@@ -16,6 +16,7 @@ from catmorph.recipe import LabelsSection
 from catmorph.schemes import Scheme
 from catmorph.sources import columns as cells_to
 from catmorph.sources.sky_match import match_sky
+from catmorph.sources.tables import told_of
 from catmorph.workspace import RunFolder
 
 NEARER = "another label is nearer to its source"
@@ -67,7 +68,8 @@ def positions(cells: Cells, section: LabelsSection) -> tuple[np.ndarray, np.ndar
     for key, column in (("ra", section.ra), ("dec", section.dec)):
         assert column is not None, "the recipe gives both or none"
         values = cells.values(column.column, f"labels.{key}")
-        degrees.append(cells_to.angle(values, column.unit, column.null, key=key, reasons=reasons))
+        with told_of("labels"):
+            degrees.append(cells_to.angle(values, column.unit, column.null, key=key, reasons=reasons))
     ra, dec = cells_to.to_icrs(degrees[0], degrees[1], section.frame, reasons)
     return ra, dec, reasons
 
@@ -79,6 +81,7 @@ def _rows_with_positions(cells: Cells, scheme: Scheme, section: LabelsSection) -
     reasons[bad.bad] = "no position"
     if bad.bad.all() and cells.count:
         row = int(np.flatnonzero(bad.bad)[0])
-        raise CatalogError(f"no label has a position, row {row + 1}: {bad.texts[row]}", where=cells.path,
+        raise CatalogError(f"no label has a position, row {row + 1}: "
+                           + bad.texts[row].replace("catalog.", "labels."), where=cells.path,
                            hint="check labels.ra and labels.dec")
     return Labelled(rows.fractions, rows.votes, reasons)

@@ -14,7 +14,7 @@ from catmorph.errors import CatalogError
 from catmorph.labels.cells import find_column, refuse_no_file
 from catmorph.recipe import CatalogSection, LabelsSection
 from catmorph.sources.columns import texts
-from catmorph.sources.tables import SUFFIX_FORMATS, column, read_table
+from catmorph.sources.tables import SUFFIX_FORMATS, column, read_table, told_of
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,8 @@ def _catalog(path: Path, section: LabelsSection) -> Cells:
     reading = CatalogSection(
         files=(str(path),), format=section.format, hdu=section.hdu, field={"value": "any"}, id=row, ra=row, dec=row,
     )  # fmt: skip
-    table = read_table(path, reading)
+    with told_of("labels"):
+        table = read_table(path, reading)
     return Cells(path, list(table.colnames), len(table), lambda name, key: column(table, name, key=key, where=path))
 
 

@@ -16,7 +16,7 @@ from catmorph.recipe import CatalogSection, MatchSection
 from catmorph.recipe.catalog import ColumnTable, FieldRule
 from catmorph.sources import columns as cells_to
 from catmorph.sources.sky_match import SkyMatch, match_sky
-from catmorph.sources.tables import catalog_files, column, read_table
+from catmorph.sources.tables import catalog_files, column, read_table, told_of
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,8 @@ def match_files(section: MatchSection) -> list[Path]:
     CatalogError
         When a pattern matches nothing.
     """
-    return catalog_files(_reading(section))
+    with told_of("catalog.match"):
+        return catalog_files(_reading(section))
 
 
 def add_matched(frames: Sequence[pd.DataFrame], section: CatalogSection) -> tuple[list[MatchReport], dict[str, str]]:
@@ -112,9 +113,10 @@ def _reading(one: MatchSection) -> CatalogSection:
 
 def _read(one: MatchSection) -> _Other:
     reading, parts = _reading(one), []
-    files, units = catalog_files(reading), dict[str, str]()
+    files, units = match_files(one), dict[str, str]()
     for path in files:
-        table = read_table(path, reading)
+        with told_of("catalog.match"):
+            table = read_table(path, reading)
         ra, dec, taken = *_positions(table, one, path), {}
         for name, called in one.names.items():
             if not name:
@@ -137,7 +139,8 @@ def _positions(table: Any, one: MatchSection, path: Path) -> tuple[np.ndarray, n
     for key in ("ra", "dec"):
         spec = getattr(one, key)
         values = column(table, spec.column, key=f"catalog.match.{key}", where=path)
-        degrees.append(cells_to.angle(values, spec.unit, (*one.null, *spec.null), key=key, reasons=reasons))
+        with told_of("catalog.match"):
+            degrees.append(cells_to.angle(values, spec.unit, (*one.null, *spec.null), key=key, reasons=reasons))
     return cells_to.to_icrs(degrees[0], degrees[1], one.frame, reasons)
 
 

@@ -13,7 +13,8 @@ import warnings
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,16 @@ def catalog_files(section: CatalogSection) -> list[Path]:
             raise CatalogError("no such catalog file", where=pattern, hint="check catalog.files in the recipe")
         found += [file for file in files if file not in found]
     return found
+
+
+@contextmanager
+def told_of(section: str) -> Iterator[None]:
+    """Let errors of reading a table speak of recipe section `section` where they would of ``catalog``."""
+    try:
+        yield
+    except CatalogError as error:
+        message, hint = (text and text.replace("catalog.", f"{section}.") for text in (error.message, error.hint))
+        raise CatalogError(message or "", where=error.where, hint=hint) from error
 
 
 def read_table(path: Path, section: CatalogSection) -> Table:
