@@ -421,13 +421,13 @@ def run_summary(run: RunFolder) -> Summary:
     See `catmorph.release.summary.summarize` and `catmorph.report.release_figures.draw_release`.
     """
     refuse_outdated(run)
-    summary = summarize_release(run)
+    figures: list[Path] = []
     if run.recipe.evaluation.colour_magnitude or run.recipe.evaluation.pairs:
         # Matplotlib takes half a second to import.
         from catmorph.report.release_figures import draw_release
 
-        draw_release(run)
-    return summary
+        figures = draw_release(run)
+    return summarize_release(run, [path.name for path in figures])
 
 
 def refuse_outdated(run: RunFolder) -> None:

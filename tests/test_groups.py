@@ -7,6 +7,8 @@ import json
 import numpy as np
 import pyarrow as pa
 import pytest
+from astropy.table import Table
+from catalogs import read_in
 from release_run import clash, galaxies, given, write_run
 
 from catmorph.errors import RecipeError, UsageError
@@ -220,6 +222,23 @@ def test_the_release_is_drawn(tmp_path):
     assert [one.name for one in files] == ["colour-magnitude.png", "colour-magnitude.pdf"]
     assert all(one.parent == run.release_folder() / "figures" for one in files)
     assert png(files[0].read_bytes())
+    summary = summarize(run, [one.name for one in files])
+    assert summary.values["figures"] == ["colour-magnitude.png", "colour-magnitude.pdf"]
+    assert summary.markdown().count("](figures/colour-magnitude.png)") == 1
+
+
+def test_colour_regions_of_a_real_catalog(real_data, tmp_path):
+    path = real_data / "virgo" / "evcc.fits"
+    sources, _, _ = read_in(tmp_path, files=str(path), id="id_evcc", ra="ra", dec="dec", field={"value": "virgo"},
+                            keep=["u", "g", "r", "i", "z", "mem_evcc"])  # fmt: skip
+    found = Regions({"red": RED, "blue": f"not ({RED})"}).masks(source_columns(pa.Table.from_pandas(sources)))
+    table = Table.read(path)
+    g, r, z = (np.ma.filled(table[name].astype(float), np.nan) for name in "grz")
+    red = (g - z > 1.2 - 0.03 * (r - 15))[sources["row"].to_numpy() - 1]
+    known = np.isfinite(g + r + z)[sources["row"].to_numpy() - 1]
+    np.testing.assert_array_equal(found["red"], red & known)
+    np.testing.assert_array_equal(found["blue"], ~red & known)
+    assert 100 < found["red"].sum() < found["blue"].sum()
 
 
 # Folds

@@ -113,8 +113,13 @@ class _Counts:
         self.field_released[name] += released
 
 
-def summarize(run: RunFolder) -> Summary:
+def summarize(run: RunFolder, figures: Sequence[str] = ()) -> Summary:
     """Count the release of `run`; write release/summary.json and release/summary.md.
+
+    Parameters
+    ----------
+    figures : sequence of str
+        Names of files in release/figures/ that the summary shall show.
 
     Returns
     -------
@@ -129,7 +134,7 @@ def summarize(run: RunFolder) -> Summary:
     used = all_temperatures(run.recipe)
     for result in read_results(run, used=used):
         counts.add(result)
-    summary = Summary(_values(run, counts, used))
+    summary = Summary({**_values(run, counts, used), "figures": list(figures)})
     write_json(run.release_folder() / "summary.json", summary.values)
     write_bytes(run.release_folder() / "summary.md", summary.markdown().encode())
     return summary

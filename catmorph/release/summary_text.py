@@ -48,6 +48,11 @@ def summary_markdown(values: dict[str, Any]) -> str:
         lines += [f"## Group {markdown_text(one['group'])}", "", f"Where {markdown_text(one['expression'])}: "
                   f"{one['sources']} sources, {one['released']} released.", ""]
         lines += [*_class_table("view", rows, values), ""]
+    pictures = [name for name in values["figures"] if name.endswith(".png")]
+    if pictures:
+        lines += ["## Figures", ""]
+    for name in pictures:
+        lines += [f"![{markdown_text(name)}](figures/{name})", ""]
     return "\n".join(lines)
 
 

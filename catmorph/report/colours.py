@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from catmorph.recipe import EvaluationSection
 from catmorph.report.drawing import COLOURS, GREY, MARKS, Drawing, drawing, new_figure
@@ -192,6 +193,8 @@ def _matrix(points: Points, texts: Sequence[str], values: dict[str, np.ndarray])
             _scatter(axes, points, values[texts[column]], values[texts[row]], colours)
             axes.set_ylim(limits[texts[row]])
         axes.set_xlim(limits[texts[column]])
+        # Labels at the ends of an axis would run into those of the next panel.
+        axes.xaxis.set_major_locator(MaxNLocator(4, prune="both"))
         axes.tick_params(labelbottom=row == size - 1, labelleft=column == 0 and row > 0)
         axes.set_xlabel(texts[column] if row == size - 1 else "")
         axes.set_ylabel(texts[row] if column == 0 and row else "")
