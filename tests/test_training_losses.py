@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.stats import binom, dirichlet_multinomial, multinomial
 from sklearn.metrics import log_loss
-from sklearn.utils.class_weight import compute_class_weight
+from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 
 from catmorph.errors import UsageError
 from catmorph.recipe import TrainingSection
@@ -133,6 +133,31 @@ def test_balanced_weights_are_those_of_scikit_learn():
     with pytest.raises(UsageError, match=r"training.class_weights: no stamp of the training subset has a vote for "
                                          r"irregular, unclassifiable; "):
         class_weights("balanced", np.eye(5)[[0, 1, 3]], CLASH)
+
+
+def test_balanced_answers_of_a_question_are_those_of_scikit_learn():
+    """Nine bars among 86 galaxies weigh as much as the 77 others (Q3 of Dominguez Sanchez et al. 2019)."""
+    yes = np.repeat([1, 0], [9, 77])
+    bar = load_scheme("des-bar")
+    found = class_weights("balanced", yes[:, None].astype(float), bar)
+    assert found[:, 0] == pytest.approx(compute_class_weight("balanced", classes=np.array([0, 1]), y=yes))
+    assert found[:, 0] == pytest.approx([86 / 2 / 77, 86 / 2 / 9])
+    logits = np.random.default_rng(2).normal(size=86)
+    each = compute_sample_weight("balanced", yes)
+    votes = torch.full((86,), 10.0)
+    given = torch.tensor(logits[:, None]), torch.tensor(yes[:, None], dtype=torch.float64)
+    wanted = {
+        "binary": each * np.logaddexp(0, np.where(yes, -logits, logits)),
+        "mse": each * (1 / (1 + np.exp(-logits)) - yes) ** 2,
+        "multinomial": each * 10 * np.logaddexp(0, np.where(yes, -logits, logits)),  # one way to be unanimous
+    }
+    for name, values in wanted.items():
+        loss = loss_for(section(loss=name), bar, found)(*given, votes)
+        assert float(loss) == pytest.approx(values.mean(), rel=1e-5), name
+    with pytest.raises(UsageError, match=r"no stamp of the training subset has a vote for bar"):
+        class_weights("balanced", np.zeros((5, 1)), bar)
+    with pytest.raises(UsageError, match=r"every stamp of the training subset has all votes for bar"):
+        class_weights("balanced", np.ones((5, 1)), bar)
 
 
 def test_weights_by_name():

@@ -71,8 +71,8 @@ class TrainingSection(Section):
         "cross-entropy of each class alone; multinomial, dirichlet: likelihood of the votes (labels.votes_column)"
     )
     class_weights: Literal["none", "balanced"] | dict[str, PositiveFloat] = Field(
-        "none", description="weight of each class in the loss; balanced: inverse to its mean fraction; a table: by "
-        "class name, 1 where it has none"
+        "none", description="weight of each class in the loss; balanced: inverse to its mean fraction, of independent "
+        "questions the answers yes and no of each; a table: by class name, 1 where it has none"
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "float32", description="arithmetic of the training; auto takes bfloat16 where the device has it"

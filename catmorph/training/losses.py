@@ -34,8 +34,8 @@ def loss_for(section: TrainingSection, scheme: Scheme, weights: np.ndarray | Non
 
     Parameters
     ----------
-    weights : ndarray of shape (class,), optional
-        Weights of the classes, see `class_weights`.
+    weights : ndarray of shape (class,) or (2, class), optional
+        Weights of the classes, or of the answers no and yes to each, see `class_weights`.
 
     Raises
     ------
@@ -85,15 +85,20 @@ def binary(logits: Tensor, fractions: Tensor, weights: Tensor, form: Form = "sof
     """Return the cross-entropy of each class alone, averaged over classes and stamps, in nats.
 
     -1/(n C) sum_ic w_c [f_ic ln p_ic + (1 - f_ic) ln(1 - p_ic)] with C classes, where p is the probability that
-    the scheme releases: softmax or sigmoid of the logits, or that of a tree.
+    the scheme releases: softmax or sigmoid of the logits, or that of a tree. With weights of the answers, that of
+    yes stands before the first term and that of no before the second.
     """
     yes, no = _log_probabilities(logits.float(), form)
-    return -(weights * (fractions * yes + (1 - fractions) * no)).mean()
+    of_no, of_yes = _answers(weights)
+    return -(of_yes * fractions * yes + of_no * (1 - fractions) * no).mean()
 
 
 def square_error(logits: Tensor, fractions: Tensor, weights: Tensor, form: Form = "softmax") -> Tensor:
-    """Return the mean square error 1/(n C) sum_ic w_c (p_ic - f_ic)^2; its root is the loss ``rmse``."""
-    return (weights * (probabilities(logits, form) - fractions).square()).mean()
+    """Return the mean square error 1/(n C) sum_ic w_c (p_ic - f_ic)^2; its root is the loss ``rmse``.
+
+    With weights of the answers w_c is their mean by the votes, f w_yes + (1 - f) w_no.
+    """
+    return (_by_votes(weights, fractions) * (probabilities(logits, form) - fractions).square()).mean()
 
 
 def multinomial(
@@ -114,7 +119,8 @@ def multinomial(
         yes, no = _log_probabilities(logits.double(), form)
         rest = total - counts
         ways = torch.lgamma(total + 1) - torch.lgamma(counts + 1) - torch.lgamma(rest + 1)
-        return -(weights * (ways + counts * yes + rest * no)).sum(dim=1).mean()
+        of_no, of_yes = _answers(weights)
+        return -(_by_votes(weights, fractions) * ways + of_yes * counts * yes + of_no * rest * no).sum(dim=1).mean()
     answered = question_sums(counts, form) if isinstance(form, Tree) else total
     ways = torch.lgamma(answered + 1).sum(dim=1) - torch.lgamma(counts + 1).sum(dim=1)
     return -(ways + (weights * counts * _log_shares(logits.double(), form)).sum(dim=1)).mean()
@@ -140,6 +146,16 @@ def dirichlet_multinomial(logits: Tensor, fractions: Tensor, votes: Tensor, weig
     return -((weights * fractions).sum(dim=1) * (whole + terms.sum(dim=1))).mean()
 
 
+def _answers(weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the weights of no and of yes, each of shape (class,)."""
+    return (weights, weights) if weights.ndim == 1 else (weights[0], weights[1])
+
+
+def _by_votes(weights: Tensor, fractions: Tensor) -> Tensor:
+    of_no, of_yes = _answers(weights)
+    return weights if weights.ndim == 1 else fractions * of_yes + (1 - fractions) * of_no
+
+
 def probabilities(logits: Tensor, form: Form) -> Tensor:
     """Return the probabilities that a scheme of `form` releases, shape (n, class), float32; see `Scheme`."""
     if isinstance(form, Tree):
@@ -159,8 +175,10 @@ def class_weights(
     """Return the weight of each class, shape (class,), or None for ``none``.
 
     ``balanced`` gives w_c = 1 / (C mean_i f_ic) for C classes, over the stamps of the training subset; for labels
-    without doubt it is what scikit-learn's ``compute_class_weight`` gives. A table gives weights by class name;
-    classes that it leaves out weigh 1.
+    without doubt it is what scikit-learn's ``compute_class_weight`` gives. Of independent questions the answers of
+    each are balanced instead, shape (2, class): no weighs 1 / (2 mean_i (1 - f_ic)), yes 1 / (2 mean_i f_ic), as
+    Dominguez Sanchez et al. (2019) do for Q2 and Q3. A table gives weights by class name; classes that it leaves out
+    weigh 1.
 
     Parameters
     ----------
@@ -180,7 +198,13 @@ def class_weights(
         if empty:
             raise UsageError(f"no stamp of the training subset has a vote for {', '.join(empty)}",
                              where="training.class_weights", hint="give a table of weights, or label more stamps")
-        return 1.0 / (len(mean) * mean)
+        if scheme.kind != "sigmoid":
+            return 1.0 / (len(mean) * mean)
+        sure = [name for name, value in zip(scheme.class_names, mean, strict=True) if not value < 1]
+        if sure:
+            raise UsageError(f"every stamp of the training subset has all votes for {', '.join(sure)}",
+                             where="training.class_weights", hint="give a table of weights, or label more stamps")
+        return 0.5 / np.stack([1.0 - mean, mean])
     for name in wanted:
         if name not in scheme.class_names:
             raise UsageError(f"scheme {scheme.name!r} has no class {name!r}", where="training.class_weights",
