@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,17 +14,21 @@ from astropy.io import fits
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.image import imread
 
 from catmorph.cli import cli
 from catmorph.errors import CatmorphError, RecipeError, UsageError
 from catmorph.experiments.measures import positives
 from catmorph.experiments.run import Settings
 from catmorph.experiments.transfer import NETWORKS, question
+from catmorph.experiments.transfer_figures import draw_false_positives
 from catmorph.experiments.transfer_run import answer, apart, question_tasks, refuse_failures, refuse_impossible
 from catmorph.experiments.transfer_summary import write_transfer
 from catmorph.experiments.transfer_table import Counts, networks_of
 from catmorph.files import read_sealed
 from catmorph.labels import LabelledStamps
+from catmorph.models.checkpoint import load_checkpoint, rewrite_card
+from catmorph.models.header import load_card
 from catmorph.recipe import load_recipe
 from catmorph.schemes import load_scheme
 
@@ -244,8 +249,6 @@ def test_no_test_stamp_is_in_training_and_the_target_tests_are_the_same(done, as
 
 
 def test_dense_only_leaves_the_convolutions_as_they_were(asked, surveys, done, tmp_path):
-    from catmorph.models.checkpoint import load_checkpoint
-
     kept = question(load_recipe(asked.folder.parents[2] / "des.toml", [f"experiments.folder={tmp_path}"]))
     shutil.copytree(asked.folder, kept.folder)
     (again,) = answer([kept], [surveys], Settings(device="cpu", keep=True), lambda text: None)
@@ -274,11 +277,14 @@ def test_what_is_done_is_kept_and_what_was_edited_is_made_again(done, asked, sur
 
 
 def test_another_source_network_makes_the_others_again(done, asked, surveys, tmp_path):
-    """Without its checkpoint the source network is trained again; to the same bits, so that the rest stays."""
+    """Where its checkpoint is damaged the source network is trained again, to the same bits: the rest stays."""
     kept = question(load_recipe(asked.folder.parents[2] / "des.toml", [f"experiments.folder={tmp_path}"]))
     shutil.copytree(asked.folder, kept.folder)
     assert all(task.done() for task in question_tasks(kept, surveys, CPU).values())
-    (kept.folder / "trainings" / "0-00" / "net.safetensors").unlink()
+    checkpoint = kept.folder / "trainings" / "0-00" / "net.safetensors"
+    rewrite_card(checkpoint, load_card(checkpoint).model_copy(update={"title": "evaluated"}))
+    assert all(task.done() for task in question_tasks(kept, surveys, CPU).values())
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-5])
     assert {network for network, task in question_tasks(kept, surveys, CPU).items() if task.done()} == {"d"}
     (again,) = answer([kept], [surveys], CPU, lambda text: None)
     # The seconds too: these are the results of before.
@@ -302,6 +308,25 @@ def test_without_positives_in_the_test_cells_are_blank(done, asked, tmp_path):
     assert table["accuracy"].notna().all()
     assert "|  | 0." in (tmp_path / "table.md").read_text()
     assert len(networks_of([blank])[0].false_positives) == report["rows"][0]["FP"]
+
+
+def test_stamps_of_several_bands_are_shown_in_colour(done, tmp_path):
+    """The last band of a view is red, as in every other picture of stamps."""
+    answered, _ = done
+    path = write_recipe(tmp_path, "des", 'source = "sdss.toml"', bands=(
+        'names = ["r"]', 'names = ["g", "r", "i"]\n[views]\nall = ["g", "r", "i"]'))  # fmt: skip
+    target = answered.surveys.target
+    inputs = np.random.default_rng(1).normal(0, 1, (len(target), 3, 32, 32))
+    inputs[:, 2, 8:24, 8:24] += 300
+    columns = target.columns() | {"inputs": inputs.astype(np.float32), "views": np.full(len(target), "all")}
+    asked = replace(answered.question, target=load_recipe(path))
+    shown = replace(answered, question=asked, surveys=replace(answered.surveys, target=type(target)(**columns)))
+    row = [one for one in networks_of([shown]) if one.network == "a"]
+    row = [replace(one, probability=np.ones(len(one.rows)), positive=np.zeros(len(one.rows), bool)) for one in row]
+    image = imread(draw_false_positives(row, tmp_path / "fp.png"))
+    red = (image[..., 0] > 0.5) & (image[..., 1] < 0.4) & (image[..., 2] < 0.4)
+    # Eight stamps of an inch at 150 dots, a quarter of each.
+    assert 8 * 0.2 < red.sum() / 150**2 < 8 * 0.3
 
 
 def test_a_source_network_that_fails_is_told_and_the_others_wait(folder, surveys, tmp_path):

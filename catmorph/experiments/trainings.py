@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from catmorph.errors import CatmorphError
+from catmorph.errors import CatmorphError, CheckpointError
 from catmorph.evaluation.run import choose_subset
 from catmorph.experiments.measures import (
     Logits,
@@ -32,6 +32,7 @@ from catmorph.labels.split import SUBSETS as SUBSET_NAMES
 from catmorph.labels.split import read_split, split_path
 from catmorph.models.card import own_version
 from catmorph.models.header import count_weights
+from catmorph.models.identity import read_network_digest
 from catmorph.recipe import Recipe, TrainingSection
 from catmorph.schemes import load_scheme
 
@@ -80,7 +81,14 @@ class Task:
         found = read_sealed(self.result)
         if found is None or found.get("fingerprint") != self.fingerprint or "reason" in found:
             return None
-        return None if self.keep and self.given is None and not self.checkpoint.exists() else found
+        return None if self.keep and self.given is None and not self._kept(found) else found
+
+    def _kept(self, found: dict[str, Any]) -> bool:
+        """Whether the checkpoint is there with the weights that were written; its card may have got an evaluation."""
+        try:
+            return read_network_digest(self.checkpoint) == found.get("checkpoint")
+        except CheckpointError:
+            return False
 
 
 def training_fingerprint(grid: Grid, point: Point, stamps: str, start: str | None) -> str:
@@ -135,6 +143,8 @@ def train_point(task: Task) -> dict[str, Any]:
     except (CatmorphError, MemoryError, RuntimeError) as error:
         found["reason"] = " ".join(str(error).split()) or type(error).__name__
     found["seconds"] = round(time.monotonic() - start, 3)
+    if task.keep and task.given is None and "reason" not in found:
+        found["checkpoint"] = read_network_digest(task.checkpoint)
     write_sealed(task.result, found)
     if task.keep and "reason" not in found:
         shutil.rmtree(task.folder / "state", ignore_errors=True)

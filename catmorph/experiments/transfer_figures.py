@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from catmorph.experiments.transfer import ALL_LAYERS, APPLIED, DENSE, SCRATCH, S
 from catmorph.experiments.transfer_table import Tested
 from catmorph.files import atomic
 from catmorph.release.text import plain_text
-from catmorph.report.sheet import stretched
+from catmorph.report.colour import Palette, palette_for, picture
 
 LINES = {
     SOURCE: ("black", "-", "o"), APPLIED: (ORANGE, "--", "s"), ALL_LAYERS: (BLUE, "-", "D"),
@@ -31,7 +32,7 @@ def draw_roc(networks: Sequence[Tested], path: Path) -> list[Path]:
     questions = _by_question(networks)
     with mpl.rc_context():
         _style()
-        figure = Figure(figsize=(0.4 + 4.4 * len(questions), 5.4), layout="constrained")
+        figure = Figure(figsize=(0.6 + 4.2 * len(questions), 4.7), layout="constrained")
         panels = np.atleast_1d(figure.subplots(1, len(questions), sharey=True))
         for axes, part in zip(panels, questions, strict=True):
             _roc_panel(axes, part)
@@ -61,8 +62,8 @@ def _roc_panel(axes: Axes, networks: Sequence[Tested]) -> None:
     axes.set_aspect("equal")
     axes.set_xlabel("false positive rate")
     axes.set_title(_short(networks[0].answered.question.title, 40), fontsize=10)
-    axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.14), alignment="left",
-                title=f"area under the curve; marks: P = {networks[0].threshold:g}", title_fontsize=7)  # fmt: skip
+    axes.legend(fontsize=6.5, loc="lower right", alignment="left", title_fontsize=6.5, frameon=True, edgecolor="none",
+                title=f"area under the curve; marks: P = {networks[0].threshold:g}")  # fmt: skip
 
 
 def draw_false_positives(networks: Sequence[Tested], path: Path) -> Path:
@@ -87,15 +88,30 @@ def _row_of_stamps(figure: Figure, one: Tested, top: float, columns: int) -> Non
     title = (f"{_short(one.answered.question.title, 30)}: ({one.network}) {_short(one.title)}, "
              f"{len(wrong)} false positives of {negatives} negatives")  # fmt: skip
     figure.text(0.06 / width, 1 - (top + 0.17) / height, title, fontsize=8, weight="bold")
+    palette, shown = _palette(one, wrong[:columns])
     for place, index in enumerate(wrong[:columns]):
         left, bottom = 0.06 + place * (STAMP_INCHES + 0.06), height - top - TITLE_INCHES - STAMP_INCHES
         axes = figure.add_axes((left / width, bottom / height, STAMP_INCHES / width, STAMP_INCHES / height))
-        axes.imshow(stretched(np.asarray(one.data.inputs[one.rows[index]])), origin="lower", interpolation="nearest")
+        axes.imshow(picture(shown[place], palette), origin="lower", interpolation="nearest")
         axes.axis("off")
         figure.text((left + STAMP_INCHES / 2) / width, (bottom - 0.14) / height, f"P = {one.probability[index]:.2f}",
                     fontsize=7, ha="center")  # fmt: skip
     if not len(wrong):
         figure.text(0.1 / width, 1 - (top + TITLE_INCHES + 0.4) / height, "none", fontsize=8, color=GREY)
+
+
+def _palette(one: Tested, places: np.ndarray) -> tuple[Palette, list[np.ndarray]]:
+    """Return how the stamps at `places` are drawn, and their pixels, which are those that the network sees."""
+    question, rows = one.answered.question, one.rows[places]
+    recipe = question.source if one.network == SOURCE else question.target
+    stamps = [np.asarray(one.data.inputs[row]) for row in rows]
+    view = str(one.data.views[rows[0]]) if len(rows) else next(iter(recipe.all_views))
+    if recipe.normalise.method == "range":
+        return replace(palette_for(recipe, view, stamps), values=(0.0, 1.0)), stamps
+    if recipe.images is not None:
+        # Scaled to 0..1, pictures of 8 bits are told by their range.
+        stamps = [255.0 * stamp for stamp in stamps]
+    return palette_for(recipe, view, stamps), stamps
 
 
 def _style() -> None:

@@ -19,6 +19,7 @@ from catmorph.experiments.trainings import CHECKPOINT, CODE_VERSION, DESCRIPTIVE
 from catmorph.experiments.transfer import ALL_LAYERS, APPLIED, DENSE, FIRST, NETWORKS, SOURCE, Question
 from catmorph.files import digest, digest_json, read_sealed, remove_partial_files
 from catmorph.labels import LabelledStamps, split_sources
+from catmorph.models.identity import read_network_digest
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def question_tasks(asked: Question, surveys: Surveys, settings: Settings) -> dic
     checkpoint = first[SOURCE].checkpoint
     if first[SOURCE].done() is None:
         return first
-    sha256 = digest(checkpoint)
+    sha256 = read_network_digest(checkpoint)
     return {network: first.get(network) or _task(asked, network, keys, settings, sha256) for network in NETWORKS}
 
 
