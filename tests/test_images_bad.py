@@ -338,3 +338,25 @@ def test_many_bad_images_are_told_by_their_reasons(pictures):
     status = json.loads(pictures("status", "-r", pictures.recipe.name, "--json").out)
     assert status["failures"] == {"images/w000.png and 59 other images": "has 31 x 32 pixels, not 32 x 32",
                                   "images/x000.png and 59 other images": "is empty"}
+
+
+def test_names_that_no_table_can_hold(pictures):
+    for path in pictures.images.iterdir():
+        path.unlink()
+    folder = os.fsencode(pictures.images)
+    for name in (b"\xff.png", b"new\nline.png", b"sub\xff/inside.png", b"line\nfeed/bad.png", b"=1+1.png", b"NA.png",
+                 "ünï.png".encode(), b"a b.png", b".hidden.png", b"-q.png"):
+        os.makedirs(os.path.dirname(os.path.join(folder, name)), exist_ok=True)
+        with open(os.path.join(folder, name), "wb") as file:
+            file.write(b"" if b"bad" in name else GOOD)
+    done = pictures("run", pictures.recipe.name)
+    assert done.status == 0, done.err
+    assert describe(pictures.shard_of()["bad"][0]) == "UNREADABLE"
+    assert warnings_of(done) == ["images/line?feed/bad.png: is empty; flagged, see failures.parquet"]
+    assert sorted(pictures.shard_of()) == ["-q", "=1+1", "NA", "a b", "bad", "ünï"]
+    rejected = pq.read_table(pictures.run / "rejected.parquet").to_pylist()
+    assert [row["file"] for row in rejected] == ["images/new\nline.png", "images/\ufffd.png",
+                                                 "images/sub\ufffd/inside.png"]
+    assert {row["reason"] for row in rejected} == {"its name does not fit images.name '{id}'"}
+    again = pictures("run", pictures.recipe.name)
+    assert "0 made, 1 up to date" in again.err

@@ -99,8 +99,8 @@ def list_images(recipe: Recipe) -> ImageList:
         raise CatalogError("there is no image", where=", ".join(section.files),
                            hint=f"known are files that end in {', '.join(ENDINGS)}")
     columns: dict[str, Any] = {
-        "file": [f"{one.root}/{one.name}" for one in found], "path": [one.path for one in found],
-        "folder": [os.path.basename(os.path.dirname(f"{one.root}/{one.name}")) for one in found],
+        "file": [_text(f"{one.root}/{one.name}") for one in found], "path": [one.path for one in found],
+        "folder": [_text(os.path.basename(os.path.dirname(f"{one.root}/{one.name}"))) for one in found],
         "member": [one.member.name for one in found],
     }
     frame = pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in columns.items()})
@@ -210,11 +210,22 @@ def stem(name: str) -> str:
     return base[: -len(max(known, key=len))] if known else os.path.splitext(base)[0]
 
 
+def _text(name: str) -> str:
+    """Return a file name as text that can be written: bytes that are no UTF-8 become a replacement character."""
+    return name if _is_text(name) else os.fsencode(name).decode("utf-8", "replace")
+
+
+def _is_text(name: str) -> bool:
+    return name.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
 def _name(frame: pd.DataFrame, recipe: Recipe, section: ImageSection) -> None:
     """Add field, id and band to the images, as their names say; a band that the recipe has not is None."""
     rest = section.field or recipe.name
     expressions = _expressions(recipe, section)
-    parts = [_parts(stem(name), expressions) for name in frame["file"]]
+    # A path that is no UTF-8 cannot be written down, and so is no source's.
+    parts = [_parts(stem(file) if _is_text(path) else "", expressions)
+             for file, path in zip(frame["file"], frame["path"], strict=True)]
     frame["id"] = pd.Series([part[0] for part in parts], dtype=object)
     frame["field"] = pd.Series([rest if part[0] and not section.has_field else part[1] for part in parts], dtype=object)
     frame["band"] = pd.Series([part[2] for part in parts], dtype=object)

@@ -182,7 +182,9 @@ def _image_index(file: fits.HDUList, hdu: int | str | None) -> int:
         if not isinstance(unit, kinds) or len(unit.shape) < 2:
             raise ImageError(f"its HDU {hdu!r} is no image")
     shape = file[index].shape
-    if sum(length > 1 for length in shape[:-2]) > 1 or min(shape) < 1:
+    if min(shape) < 1:
+        raise ImageError("has no pixels")
+    if sum(length > 1 for length in shape[:-2]) > 1:
         raise ImageError(f"has {len(shape)} axes, not two or three")
     if np.prod(shape, dtype=object) > MOST_PIXELS:
         raise ImageError(f"has more than {MOST_PIXELS:,} pixels")

@@ -7,6 +7,7 @@ from contextlib import closing
 
 import numpy as np
 
+from catmorph.errors import printable
 from catmorph.stamps.images import ImageError, decode, shape_of
 from catmorph.stamps.images_block import ImagePlan, ImageReader
 from catmorph.stamps.images_plan import ChunkImages
@@ -71,6 +72,6 @@ def by_reason(faults: Mapping[str, Sequence[str]], most: int) -> Iterator[tuple[
     for reason, names in ordered[:most]:
         others = len(set(names)) - 1
         first = f"{min(names)} and {others:,} other image{'s' if others > 1 else ''}" if others else min(names)
-        yield first, reason
+        yield printable(first), reason
     if len(ordered) > most:
         yield "images", f"cannot be used for {len(ordered) - most} other reasons"
