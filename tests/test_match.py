@@ -21,7 +21,8 @@ from catmorph.errors import CatmorphError
 from catmorph.labels.gather import label_tables
 from catmorph.pipeline import run_ingest
 from catmorph.preflight import check_run
-from catmorph.recipe import load_recipe
+from catmorph.recipe import load_recipe, write_recipe
+from catmorph.release.bundle import recipe_without_paths
 from catmorph.release.layout import check_layout
 from catmorph.schemes import load_scheme
 from catmorph.sources.ingest import ingest_parts, ingest_state
@@ -154,6 +155,14 @@ def test_matched_columns_are_cut_kept_and_told(survey):
     ]
     check_layout(load_recipe(survey / "x.toml", [
         "classifiers.net.checkpoint=net.safetensors", 'release.columns=[{name="Z", source="spec_z"}]']))  # fmt: skip
+
+
+def test_a_release_names_the_other_catalog_without_its_folder(survey):
+    recipe = load_recipe(survey / "x.toml")
+    assert recipe.catalog.match[0].files == (str(survey / "spectra.fits"),)
+    assert recipe_without_paths(recipe)["catalog"]["match"][0]["files"] == ["spectra.fits"]
+    (survey / "again.toml").write_text(write_recipe(recipe))
+    assert load_recipe(survey / "again.toml") == recipe
 
 
 def test_matched_redshifts_label_sources(survey):

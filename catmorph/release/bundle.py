@@ -170,6 +170,10 @@ def recipe_without_paths(recipe: Recipe) -> dict[str, Any]:
 
 
 def _cut_paths(values: Any, keys: Sequence[str]) -> None:
+    if keys[0] == "*" and isinstance(values, list):
+        for one in values:
+            _cut_paths(one, keys[1:])
+        return
     for key in list(values) if keys[0] == "*" else [keys[0]]:
         if key not in values:
             continue
