@@ -76,6 +76,8 @@ def check_run(run: RunFolder, *, deep: bool = False) -> Findings:
             images_found = found.attempt(check_images, run, chunks_of(sources[0], run.recipe), deep=deep)
             found.problems += images_found[0] if images_found else []
             found.notes += images_found[1] if images_found else []
+    if found.problems and run.recipe.obtain:
+        found.notes.append(f"what is missing can be had: {run.recipe.obtain}")
     return found
 
 
