@@ -176,7 +176,7 @@ def test_overrides_that_are_none(tmp_path, text):
     ("classifiers.mine.chekpoint=x", "classifiers.mine.chekpoint: unknown key, did you mean 'checkpoint'?"),
     ("stamp.pixel=3", "stamp.pixel: unknown key, did you mean 'pixels'?"),
     ('release.columns=[{name="a", source="id", decimal=1}]', "did you mean 'decimals'?"),
-    ("zzz=1", "zzz: unknown key, valid: name, title, reference, scheme"),
+    ("zzz=1", "zzz: unknown key, valid: name, title, reference, obtain, scheme"),
     ("scheme=clsh", "unknown label scheme 'clsh'; did you mean 'clash'?"),
     ("stamp.pixels=many", "stamp.pixels: Input should be a valid integer"),
     ("stamp.pixels=2", "stamp.pixels: Input should be greater than or equal to 4 (got 2)"),

@@ -61,8 +61,8 @@ class Recipe(Section):
     name: str = Field(pattern=SAFE_NAME, description="short name; the run folder is runs/<name>")
     title: str = Field("", description="title of the release")
     reference: str = Field("", description="paper or source of the method")
-    obtain: str = Field("", description="where catalogs, images, labels and checkpoints can be had; `catmorph check` says "
-                        "it where something is missing")
+    obtain: str = Field("", description="where catalogs, images, labels and checkpoints can be had; `catmorph check` "
+                        "says it where something is missing")
     scheme: str = Field(description="label scheme, a file of catmorph/schemes/")
     catalog: CatalogSection = Field(default_factory=CatalogSection, description="the survey table; required, but with "
                                     "[images]")
