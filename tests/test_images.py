@@ -297,6 +297,7 @@ def test_sides_on_the_sky_need_the_scale_of_a_pixel(pictures):
     (["catalog.magnitude=mag"], "catalog.magnitude: means nothing without catalog.files"),
     (["catalog.files=a.csv"], "catalog.field: missing"),
     (["images.files=[]"], "images.files"),
+    (["images.files="], "images.files: a name is empty"),
     (["images.files=none/*.jpg"], "no such images; check images.files in the recipe"),
     (["images.file=x"], "images.file: unknown key, did you mean 'files'?"),
     (["images.field=a/b"], "images.field: String should match pattern"),

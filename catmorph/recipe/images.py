@@ -34,6 +34,13 @@ class ImageSection(Section):
     hdu: int | str | None = Field(None, description="HDU of FITS cut-outs; default: the first with an image")
     pixel_scale: float | None = Field(None, gt=0, description="arcsec a pixel, for a side in arcsec or radii")
 
+    @field_validator("files")
+    @classmethod
+    def _named(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(value):
+            raise ValueError("a name is empty")
+        return value
+
     @field_validator("name")
     @classmethod
     def _placeholders(cls, value: str) -> str:
