@@ -157,6 +157,7 @@ def write_recipe(folder, name, own="", scheme="des-bar", **changes):
         text = text.replace(old, new)
     path = folder / f"{name}.toml"
     path.write_text(text)
+    (folder / f"{name}.csv").touch()
     return path
 
 
@@ -360,7 +361,7 @@ def test_objects_of_the_target_survey_are_left_out_of_the_source():
 
 def test_too_few_stamps_are_told_with_the_survey(asked, surveys):
     few = apart(surveys.source, surveys.target.take(np.arange(14)), 0.5)
-    with pytest.raises(UsageError, match=r"^des: the training subset would be empty|^des: training.size is 16"):
+    with pytest.raises(UsageError, match=r"^des: .* training.size is experiments.target_size here$"):
         refuse_impossible(asked, few)
 
 
@@ -390,6 +391,14 @@ def test_recipes_that_do_not_suit_each_other_are_refused(tmp_path):
     refused(tmp_path, r"^experiments.dense_stage: resnet-narrow has no stage 'layer9' to freeze before",
             own=OWN + '\ndense_stage = "layer9"')  # fmt: skip
     refused(tmp_path, r"^des: both recipes are called 'des'", source={"called": ('name = "sdss"', 'name = "des"')})
+
+
+def test_a_label_table_that_is_missing_is_told_before_anything_is_cut(tmp_path):
+    write_recipe(tmp_path, "sdss")
+    write_recipe(tmp_path, "des", OWN)
+    (tmp_path / "sdss.csv").unlink()
+    with pytest.raises(UsageError, match=r"sdss.csv: no such label table; it is labels.table of sdss$"):
+        question(load_recipe(tmp_path / "des.toml"))
 
 
 def test_a_recipe_without_training_is_refused(tmp_path):

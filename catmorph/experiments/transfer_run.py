@@ -72,7 +72,9 @@ def refuse_impossible(asked: Question, surveys: Surveys) -> None:
         try:
             split_sources(data, section)
         except UsageError as error:
-            raise UsageError(error.message, where=recipe.name, hint=error.hint) from None
+            key = "source_size" if recipe is asked.source else "target_size"
+            raise UsageError(error.message, where=recipe.name,
+                             hint=f"{error.hint}; training.size is experiments.{key} here") from None
 
 
 def question_tasks(asked: Question, surveys: Surveys, settings: Settings) -> dict[str, Task]:
