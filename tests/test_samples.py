@@ -1,0 +1,113 @@
+"""The simulated samples of the published systems: from a clone to a catalog, with the checkpoints that are shipped."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from catmorph.cli import cli
+from catmorph.models.header import load_card
+from catmorph.schemes import load_scheme
+
+ROOT = Path(__file__).parents[1]
+SAMPLE = ROOT / "sample_data"
+
+
+def catmorph(*arguments, status=0):
+    done = CliRunner().invoke(cli, [str(one) for one in arguments], prog_name="catmorph")
+    assert done.exit_code == status, done.output
+    return done.output
+
+
+def run_sample(name, folder):
+    catmorph("run", ROOT / "configs" / "samples" / f"{name}.toml", "-w", folder, "-q")
+    return folder
+
+
+def root_mean_square(values):
+    return float(np.sqrt(np.mean(np.square(values))))
+
+
+# --- gz2: 37 vote fractions of a tree ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def gz2(tmp_path_factory):
+    return run_sample("gz2", tmp_path_factory.mktemp("gz2"))
+
+
+@pytest.fixture(scope="module")
+def fractions(gz2):
+    return pd.read_csv(gz2 / "release" / "gz2-fractions.csv", index_col="GalaxyID")
+
+
+def test_gz2_catalog_has_the_columns_of_the_challenge_and_obeys_the_tree(fractions):
+    scheme = load_scheme("gz2-tree")
+    assert list(fractions) == [one.label for one in scheme.classes]
+    assert list(fractions.index) == list(range(100001, 100065))
+    found, tree = fractions.to_numpy(), scheme.form
+    assert (len(tree.questions), tree.parents.count(-1)) == (11, 2)
+    for answers, parent in zip(tree.questions, tree.parents, strict=True):
+        wanted = 1.0 if parent < 0 else found[:, parent]
+        np.testing.assert_allclose(found[:, list(answers)].sum(axis=1), wanted, atol=1e-5)
+
+
+def test_gz2_answers_are_nearer_to_the_truth_than_the_mean_label(fractions):
+    truth = pd.read_parquet(SAMPLE / "gz2" / "truth.parquet").set_index("id")
+    true = truth.loc[fractions.index, [f"p_{name}" for name in load_scheme("gz2-tree").class_names]].to_numpy()
+    found = fractions.to_numpy()
+    assert root_mean_square(found - true) < 0.55 * root_mean_square(true.mean(axis=0) - true)
+    # Smooth, features or artifact: always answering the most frequent of them is right for less than 0.6.
+    shapes = true[:, :3].argmax(axis=1)
+    assert np.bincount(shapes).max() < 0.6 * len(shapes)
+    assert (found[:, :3].argmax(axis=1) == shapes).mean() > 0.85
+
+
+def test_gz2_summary_has_the_merger_fraction_with_its_intervals(gz2, fractions):
+    summary = json.loads((gz2 / "release" / "summary.json").read_text())
+    merger = summary["views"][0]["merger"]
+    assert (summary["merger"]["class"], summary["merger"]["threshold"]) == ("merger", 0.3)
+    assert merger["count"] == (fractions["Class8.6"] >= 0.3).sum()
+    for low, high in (merger["wilson"], merger["exact"], merger["corrected"]["interval"]):
+        assert 0 <= low < high < 0.3
+    assert merger["wilson"][0] < merger["fraction"] < merger["wilson"][1]
+
+
+def test_gz2_gallery_shows_the_colours_of_the_images(gz2, tmp_path):
+    picture = tmp_path / "gallery.png"
+    catmorph("gallery", "-r", ROOT / "configs" / "samples" / "gz2.toml", "-w", gz2, "-o", picture, "-q")
+    with Image.open(picture) as image:
+        pixels = np.asarray(image.convert("RGB")).astype(int)
+    # Black sky: what is bright and coloured is mostly the yellow light of old stars, not blue.
+    red, _, blue = pixels[(pixels.max(axis=2) > 100) & (np.ptp(pixels, axis=2) > 30)].mean(axis=0)
+    assert red > blue + 30
+
+
+@pytest.mark.parametrize("name", ["gz2-narrow"])
+def test_the_cards_say_what_the_checkpoints_are_for(name):
+    path = SAMPLE / "checkpoints" / f"{name}-simulated.safetensors"
+    card = load_card(path)
+    assert "not for science" in card.purpose
+    assert card.metrics["rmse"] < 0.75 * card.metrics["mean_label_rmse"]
+    assert path.stat().st_size < 300_000
+
+
+# --- the published recipes -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "missing"),
+    [
+        ("gz2", "configs/images_test_rev1.zip: no such images"),
+        ("gz2-training", "configs/images_training_rev1.zip: no such images"),
+        ("des", "configs/cutouts/des: no such images"),
+        ("des-bar", "configs/des.csv: no such catalog file"),
+        ("des-bar-sdss", "configs/sdss.csv: no such catalog file"),
+    ],
+)
+def test_check_says_which_files_a_published_recipe_misses(name, missing):
+    assert missing in " ".join(catmorph("check", "-r", ROOT / "configs" / f"{name}.toml", status=2).split())
