@@ -318,6 +318,13 @@ def test_metrics_by_hand():
     assert metrics.mean_label(fractions, 2) == pytest.approx(np.array([[1 / 6, 5 / 6]] * 2))
 
 
+def test_one_question_alone_is_counted_by_no_and_yes():
+    predicted, fractions = np.array([[0.9], [0.2], [0.7], [0.4]]), np.array([[1.0], [0.0], [0.0], [0.8]])
+    found = metrics.summary(predicted, fractions, ("bar",))
+    assert found["confusion"] == [[1, 1], [1, 1]]
+    assert found["accuracy"] == 0.5
+
+
 def test_the_vote_noise_is_what_repeated_votes_show():
     random = np.random.default_rng(0)
     truth = random.dirichlet(np.ones(5), 4000)

@@ -122,9 +122,10 @@ def summary(
 ) -> dict[str, Any]:
     """Return all of the above as plain numbers, rounded to six decimals, for a card or a JSON file.
 
-    Without `votes` the noise floor is left out.
+    Without `votes` the noise floor is left out. Of one question alone accuracy and confusion are those of no and yes.
     """
-    matrix = confusion(predicted, fractions)
+    alone = fractions.shape[1] == 1
+    matrix = confusion(*(np.hstack([1 - one, one]) if alone else one for one in (predicted, fractions)))
     baseline = mean_label(fractions, len(fractions))
     result: dict[str, Any] = {
         "stamps": len(fractions),
@@ -133,7 +134,8 @@ def summary(
         "rmse_by_class": dict(zip(names, rmse_by_class(predicted, fractions).tolist(), strict=True)),
         "accuracy": float(np.trace(matrix) / max(matrix.sum(), 1)),
         "confusion": matrix.tolist(),
-        "confusion_axes": "rows: most voted class, columns: most probable class",
+        "confusion_axes": "rows: people's no and yes, columns: the network's" if alone
+        else "rows: most voted class, columns: most probable class",
         "mean_label_rmse": rmse(baseline, fractions),
         "mean_label_rmse_authors": authors_rmse(baseline, fractions),
     }
