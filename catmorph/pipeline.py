@@ -427,7 +427,20 @@ def run_summary(run: RunFolder) -> Summary:
         from catmorph.report.release_figures import draw_release
 
         figures = draw_release(run)
+    _remove_older_figures(run, figures)
     return summarize_release(run, [path.name for path in figures])
+
+
+def _remove_older_figures(run: RunFolder, drawn: list[Path]) -> None:
+    """Remove figures of a recipe that asked for more: a release holds nothing that is out of date."""
+    folder = run.release_folder() / "figures"
+    if not folder.is_dir():
+        return
+    for path in sorted(folder.iterdir()):
+        if path.suffix in (".png", ".pdf") and path not in drawn:
+            path.unlink()
+    if not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def refuse_outdated(run: RunFolder) -> None:

@@ -262,15 +262,18 @@ def test_numbers_in_the_folded_scheme():
     assert (empty["confusion"]["counts"], empty["report"]["accuracy"]["value"]) == (None, None)
 
 
-def test_the_command_draws_what_the_recipe_asks_for(finished_survey):
-    done = finished_survey("summarize", "-r", "tiny.toml", "--json", "--set", 'evaluation.pairs=["ra", "dec"]',
+def test_the_command_draws_what_the_recipe_asks_for(finished):
+    done = finished("summarize", "-r", "tiny.toml", "--json", "--set", 'evaluation.pairs=["ra", "dec"]',
                            "--set", 'evaluation.groups={north="dec > 0"}')  # fmt: skip
     assert done.status == 0, done.err
     values = json.loads(done.out)
-    files = sorted(one.name for one in (finished_survey.run / "release" / "figures").iterdir())
+    files = sorted(one.name for one in (finished.run / "release" / "figures").iterdir())
     assert files == sorted(values["figures"])
     assert any(name.startswith("pairs") and name.endswith(".png") for name in files)
     assert [one["group"] for one in values["grouped"]["groups"]] == ["north"]
-    wrong = finished_survey("summarize", "-r", "tiny.toml", "--set", 'evaluation.groups={north="deck > 0"}')
+    again = finished("summarize", "-r", "tiny.toml")
+    assert again.status == 0, again.err
+    assert not (finished.run / "release" / "figures").exists()
+    wrong = finished("summarize", "-r", "tiny.toml", "--set", 'evaluation.groups={north="deck > 0"}')
     assert wrong.status == 2
     assert wrong.lines[-1].startswith("catmorph: error: evaluation.groups.north: cut 'deck > 0' names unknown column")
