@@ -17,6 +17,7 @@ from catmorph.sources.expressions import Expression
 from catmorph.sources.ingest import chunks_of, divide, listed_images
 from catmorph.sources.mapping import map_catalog
 from catmorph.sources.match import match_files, match_lines
+from catmorph.sources.names import check_names
 from catmorph.sources.regions import check_expressions
 from catmorph.sources.tables import catalog_files
 from catmorph.stamps.images_check import check_images
@@ -82,7 +83,7 @@ def check_run(run: RunFolder, *, deep: bool = False) -> Findings:
 
 
 def quick_findings(run: RunFolder, *, device: str = "auto", precision: str | None = None) -> Findings:
-    """Check what can be seen without reading the catalog: files, cuts, release, checkpoints, run folder."""
+    """Check what can be seen without reading the catalog: files, columns, cuts, release, checkpoints, run folder."""
     found, recipe = Findings(), run.recipe
     if recipe.catalog.files:
         found.attempt(catalog_files, recipe.catalog)
@@ -94,6 +95,7 @@ def quick_findings(run: RunFolder, *, device: str = "auto", precision: str | Non
         found.attempt(Expression, text)
     found.attempt(check_rules, recipe.labels, load_scheme(recipe.scheme))
     found.attempt(check_expressions, recipe.evaluation)
+    found.attempt(check_names, recipe)
     if recipe.classifiers:
         found.attempt(check_release, recipe)
     else:

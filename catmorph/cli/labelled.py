@@ -18,8 +18,11 @@ def gather(session: Session, *, workers: int, scheduler: str | None) -> Labelled
     """
     from catmorph import pipeline
     from catmorph.labels import labelled_stamps
+    from catmorph.sources.names import check_names
 
     folder = session.run
+    if session.recipe.labels.stamp_files is None:
+        check_names(session.recipe)
     pipeline.prepare(folder)
     if session.recipe.labels.stamp_files is None:
         tell(session, pipeline.run_ingest(folder))

@@ -24,6 +24,9 @@ from catmorph.templates import fill_some, matcher
 ENDINGS = (".jpg", ".jpeg", ".png", ".fits", ".fit", ".fts", ".fits.gz", ".fit.gz", ".fits.fz")
 """Endings of images in folders and archives; a file that the recipe names itself may have any."""
 
+IMAGE_COLUMNS = ("id", "field", "file", "folder")
+"""Columns of the list of images that stands for a survey table."""
+
 LOOSE = -1
 """`method` of an image that is a file of its own."""
 
@@ -77,7 +80,7 @@ class ImageList:
         if self.section.has_band:
             key = frame["field"] + "\0" + frame["id"] + "\0" + frame["file"].str.rpartition("/")[0]
             frame = frame[key.isna() | ~key.duplicated()]
-        return frame[["id", "field", "file", "folder"]].reset_index(drop=True)
+        return frame[[*IMAGE_COLUMNS]].reset_index(drop=True)
 
     def __len__(self) -> int:
         return len(self.frame)

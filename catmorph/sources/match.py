@@ -63,7 +63,7 @@ def match_files(section: MatchSection) -> list[Path]:
         When a pattern matches nothing.
     """
     with told_of("catalog.match"):
-        return catalog_files(_reading(section))
+        return catalog_files(reading(section))
 
 
 def add_matched(frames: Sequence[pd.DataFrame], section: CatalogSection) -> tuple[list[MatchReport], dict[str, str]]:
@@ -105,18 +105,18 @@ class _Other:
     units: dict[str, str]
 
 
-def _reading(one: MatchSection) -> CatalogSection:
+def reading(one: MatchSection) -> CatalogSection:
     """Return how the catalog reader reads the other catalog: positions stand for the identifiers it need not have."""
     return CatalogSection(files=one.files, format=one.format, hdu=one.hdu, field=FieldRule(value="any"),
                           id=ColumnTable(column=one.ra.column), ra=one.ra, dec=one.dec)
 
 
 def _read(one: MatchSection) -> _Other:
-    reading, parts = _reading(one), []
+    how, parts = reading(one), []
     files, units = match_files(one), dict[str, str]()
     for path in files:
         with told_of("catalog.match"):
-            table = read_table(path, reading)
+            table = read_table(path, how)
         ra, dec, taken = *_positions(table, one, path), {}
         for name, called in one.names.items():
             if not name:

@@ -40,8 +40,8 @@ SUFFIX_FORMATS = {
 _UNTYPED = ("ascii", "csv", "no_header", "basic", "commented_header", "tab", "fixed_width", "rdb", "sextractor")
 """Text formats that leave it to the reader what is a number."""
 
-_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
-_READ_ERRORS = (
+COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
+READ_ERRORS = (
     OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, EOFError, zlib.error, SyntaxError,
     RecursionError, IORegistryError, pa.ArrowException, csv.Error, zipfile.BadZipFile, lzma.LZMAError,
 )
@@ -95,7 +95,7 @@ def read_table(path: Path, section: CatalogSection) -> Table:
             return _read(path, table_format, section, start)
     except CatalogError:
         raise
-    except _READ_ERRORS as error:
+    except READ_ERRORS as error:
         raise CatalogError(
             f"cannot be read as {table_format}: {_first_line(error)}", where=path,
             hint="check the file, or set catalog.format in the recipe",
@@ -115,7 +115,7 @@ def _read(path: Path, table_format: str, section: CatalogSection, start: bytes) 
 
 
 def _read_text(path: Path, table_format: str, section: CatalogSection, start: bytes) -> Table:
-    compressed = start.startswith(_COMPRESSED)
+    compressed = start.startswith(COMPRESSED)
     if table_format in ("ascii.csv", "csv") and not compressed:
         _refuse_duplicates(_csv_header(path), path)
     options = {"encoding": "utf-8-sig"} if start.startswith(codecs.BOM_UTF8) else {}
