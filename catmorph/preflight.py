@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from catmorph.errors import CatmorphError, ProblemsError
 from catmorph.inference.classify import load_predictor
 from catmorph.inference.members import Member, members, temperatures
 from catmorph.labels.rules import check_rules
-from catmorph.recipe import Recipe
+from catmorph.recipe import Recipe, load_recipe
+from catmorph.recipe.loading import WORDS
 from catmorph.release.bundle import check_release
 from catmorph.release.tally import all_rules
 from catmorph.schemes import load_scheme
@@ -60,6 +63,16 @@ def check_run(run: RunFolder, *, deep: bool = False) -> Findings:
                            for path in run.identities.changed_unseen()]
         found.problems += [f"{path}: is damaged: its bytes are not what was written; delete it and run again"
                            for path in [*run.ledger.damaged(), *damaged_files(run)]]
+    _check_survey(run, found, deep=deep)
+    if run.recipe.experiments.source is not None:
+        _check_source(run, found, deep=deep)
+    if found.problems and run.recipe.obtain:
+        found.notes.append(f"what is missing can be had: {run.recipe.obtain}")
+    return found
+
+
+def _check_survey(run: RunFolder, found: Findings, *, deep: bool) -> None:
+    """Read the catalog, and look for the mosaics or images of its sources."""
     images = found.attempt(listed_images, run) if run.recipe.images else None
     rows = found.attempt(map_catalog, run.recipe, images) if images is not None or run.recipe.mosaics else None
     if rows is not None:
@@ -77,25 +90,64 @@ def check_run(run: RunFolder, *, deep: bool = False) -> Findings:
             images_found = found.attempt(check_images, run, chunks_of(sources[0], run.recipe), deep=deep)
             found.problems += images_found[0] if images_found else []
             found.notes += images_found[1] if images_found else []
-    if found.problems and run.recipe.obtain:
-        found.notes.append(f"what is missing can be had: {run.recipe.obtain}")
+
+
+def _check_source(run: RunFolder, found: Findings, *, deep: bool) -> None:
+    """Check the recipe that ``experiments.source`` names, and whether one network can answer in both surveys."""
+    source = found.attempt(load_recipe, run.recipe.experiments.source)
+    if source is None:
+        return
+    # It looks at the networks, and torch takes seconds to import.
+    from catmorph.experiments.transfer import question
+
+    found.attempt(question, run.recipe)
+    found.problems += _missing_files(run.recipe, starts=False)
+    other = RunFolder(run.path.parent / source.name, source)
+    theirs = training_findings(other)
+    if source.labels.stamp_files is None:
+        _check_survey(other, theirs, deep=deep)
+    if theirs.problems and source.obtain:
+        theirs.notes.append(f"what is missing can be had: {source.obtain}")
+    found.problems += [f"experiments.source {source.name}: {problem}" for problem in theirs.problems]
+    found.notes += [f"experiments.source {source.name}: {note}" for note in theirs.notes]
+
+
+def training_findings(run: RunFolder, *, starts: bool = True) -> Findings:
+    """Check what a training needs and can be seen without reading the catalog: tables, images, labels, weights.
+
+    Parameters
+    ----------
+    starts : bool
+        Whether it starts as the recipe says: the trainings of a target survey start from the source's network.
+    """
+    found = Findings()
+    if run.recipe.labels.stamp_files is None:
+        _check_tables(run, found)
+    found.attempt(check_rules, run.recipe.labels, load_scheme(run.recipe.scheme))
+    found.problems += _missing_files(run.recipe, starts=starts)
     return found
+
+
+def _missing_files(recipe: Recipe, *, starts: bool) -> list[str]:
+    """Return a line for each file of labels and trainings that there is not."""
+    section, training = recipe.labels, recipe.training
+    named = {"labels.table": section.table}
+    if training is not None:
+        named |= {"training.start": training.start if starts else None, "training.backbone": training.backbone}
+    words = {value for _, value in WORDS}
+    problems = [f"{path}: no such file; it is {key} of {recipe.name}" for key, path in named.items()
+                if path is not None and path not in words and not Path(path).is_file()]  # fmt: skip
+    if section.stamp_files is not None and not glob.glob(section.stamp_files, recursive=True):
+        problems.append(f"{section.stamp_files}: no such file; it is labels.stamp_files of {recipe.name}")
+    return problems
 
 
 def quick_findings(run: RunFolder, *, device: str = "auto", precision: str | None = None) -> Findings:
     """Check what can be seen without reading the catalog: files, columns, cuts, release, checkpoints, run folder."""
     found, recipe = Findings(), run.recipe
-    if recipe.catalog.files:
-        found.attempt(catalog_files, recipe.catalog)
-    if recipe.images:
-        found.attempt(listed_images, run)
-    for one in recipe.catalog.match:
-        found.attempt(match_files, one)
-    for text in recipe.catalog.cuts:
-        found.attempt(Expression, text)
+    _check_tables(run, found)
     found.attempt(check_rules, recipe.labels, load_scheme(recipe.scheme))
     found.attempt(check_expressions, recipe.evaluation)
-    found.attempt(check_names, recipe)
     if recipe.classifiers:
         found.attempt(check_release, recipe)
     else:
@@ -105,6 +157,20 @@ def quick_findings(run: RunFolder, *, device: str = "auto", precision: str | Non
         _check_networks(run, name, found, device=device, precision=precision)
     found.attempt(_check_writable, run)
     return found
+
+
+def _check_tables(run: RunFolder, found: Findings) -> None:
+    """Look for the files of the catalog, its matches and images, and for the columns that the recipe names."""
+    recipe = run.recipe
+    if recipe.catalog.files:
+        found.attempt(catalog_files, recipe.catalog)
+    if recipe.images:
+        found.attempt(listed_images, run)
+    for one in recipe.catalog.match:
+        found.attempt(match_files, one)
+    for text in recipe.catalog.cuts:
+        found.attempt(Expression, text)
+    found.attempt(check_names, recipe)
 
 
 def _check_networks(run: RunFolder, name: str, found: Findings, *, device: str, precision: str | None) -> None:

@@ -29,8 +29,10 @@ from catmorph.files import read_sealed
 from catmorph.labels import LabelledStamps
 from catmorph.models.checkpoint import load_checkpoint, rewrite_card
 from catmorph.models.header import load_card
+from catmorph.preflight import check_run
 from catmorph.recipe import load_recipe
 from catmorph.schemes import load_scheme
+from catmorph.workspace import RunFolder
 
 CPU = Settings(device="cpu")
 RECIPE = """
@@ -393,12 +395,35 @@ def test_recipes_that_do_not_suit_each_other_are_refused(tmp_path):
     refused(tmp_path, r"^des: both recipes are called 'des'", source={"called": ('name = "sdss"', 'name = "des"')})
 
 
-def test_a_label_table_that_is_missing_is_told_before_anything_is_cut(tmp_path):
-    write_recipe(tmp_path, "sdss")
-    write_recipe(tmp_path, "des", OWN)
+def test_files_that_are_missing_in_either_survey_are_told_before_anything_is_cut(tmp_path):
+    write_survey(tmp_path, "des", stamps_of(4))
+    start = ("epochs = 2", 'epochs = 2\nstart = "none.safetensors"')
+    write_recipe(tmp_path, "sdss", start=start)
+    write_recipe(tmp_path, "des", OWN, start=start)  # the target's networks start from the source's
     (tmp_path / "sdss.csv").unlink()
-    with pytest.raises(UsageError, match=r"sdss.csv: no such label table; it is labels.table of sdss$"):
-        question(load_recipe(tmp_path / "des.toml"))
+    done = call(tmp_path, "transfer-table", "des.toml")
+    missing = {"sdss.csv": "labels.table", "none.safetensors": "training.start", "sdss/*.fits": "labels.stamp_files"}
+    wanted = [f"{tmp_path}/{name}: no such file; it is {key} of sdss" for name, key in missing.items()]
+    assert done.exit_code == 2
+    assert done.stderr.splitlines() == [f"catmorph: error: sdss: {line}" for line in wanted]
+    found = check_run(RunFolder(tmp_path / "runs" / "des", load_recipe(tmp_path / "des.toml"))).problems
+    assert [line for line in found if "sdss" in line] == [f"experiments.source sdss: {line}" for line in wanted]
+
+
+def test_check_looks_at_the_source_recipe(tmp_path):
+    write_survey(tmp_path, "des", stamps_of(4))
+    run = RunFolder(tmp_path / "runs" / "des", load_recipe(write_recipe(tmp_path, "des", OWN)))
+    assert f"{tmp_path}/sdss.toml: no such recipe; `catmorph init PRESET` writes one" in check_run(run).problems
+    write_survey(tmp_path, "sdss", stamps_of(4))
+    path = write_recipe(tmp_path, "sdss", pixels=("pixels = 32", "pixels = 48"))
+    found = [line for line in check_run(run).problems if "sdss" in line]
+    assert found == ["the two recipes have different stamp sizes (stamp.pixels): 48 (sdss) and 32 (des); one network "
+                     "must answer the same question in both"]  # fmt: skip
+    path.write_text(path.read_text().replace("pixels = 48", "pixels = 32").replace('stamp_files = "sdss/*.fits"', ""))
+    found = [line for line in check_run(run).problems if "sdss" in line]
+    assert found == [f"experiments.source sdss: {tmp_path}/none.csv: no such catalog file; check catalog.files in the "
+                     "recipe"]  # fmt: skip
+    assert not run.path.exists()
 
 
 def test_a_recipe_without_training_is_refused(tmp_path):

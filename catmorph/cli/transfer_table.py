@@ -13,7 +13,7 @@ import click
 
 from catmorph.cli.common import Session
 from catmorph.cli.labelled import gather
-from catmorph.errors import CatmorphError, HeldError, UsageError
+from catmorph.errors import CatmorphError, HeldError, ProblemsError, UsageError
 
 if TYPE_CHECKING:
     from catmorph.experiments.run import Settings
@@ -47,6 +47,7 @@ def transfer_table(
     asked = _asked(session, more, quick)
     if dry_run:
         return _list(asked, settings)
+    _refuse_missing(asked)
     refuse_without_lightning()
     with ExitStack() as held:
         for one in asked:
@@ -83,6 +84,17 @@ def _asked(session: Session, more: Sequence[Path], quick: bool) -> list[_Asked]:
         raise UsageError(f"recipes of one name would share their results: {', '.join(names)}",
                          hint="give each recipe a name of its own")
     return found
+
+
+def _refuse_missing(asked: Sequence[_Asked]) -> None:
+    """Raise a ProblemsError with the files and columns that are missing in any of the surveys."""
+    from catmorph.preflight import training_findings
+
+    surveys = [(one, starts) for asking in asked for one, starts in ((asking.target, False), (asking.source, True))]
+    problems = [f"{one.recipe.name}: {problem}" for one, starts in surveys
+                for problem in training_findings(one.run, starts=starts).problems]  # fmt: skip
+    if problems:
+        raise ProblemsError(dict.fromkeys(problems))
 
 
 def _hold(held: ExitStack, question: Question) -> None:

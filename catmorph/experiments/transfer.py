@@ -142,10 +142,6 @@ def _refuse_unlike(
                              f"({target.name})", hint="one network must answer the same question in both")
     for section, recipe in ((target_section, target), (source_section, source)):
         check_input(section.model, recipe)
-        table = recipe.labels.table
-        if table is not None and not Path(table).is_file():
-            # Told here, before the stamps of the other survey are cut.
-            raise UsageError("no such label table", where=table, hint=f"it is labels.table of {recipe.name}")
 
 
 def _channels(recipe: Recipe) -> str:
