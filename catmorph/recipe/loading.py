@@ -32,6 +32,7 @@ PATH_KEYS = (
     ("training", "output"),
     ("training", "start"),
     ("training", "backbone"),
+    ("training", "teachers"),
     ("experiments", "folder"),
     ("experiments", "start"),
     ("experiments", "source"),

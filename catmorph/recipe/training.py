@@ -74,6 +74,18 @@ class TrainingSection(Section):
         "none", description="weight of each class in the loss; balanced: inverse to its mean fraction, of independent "
         "questions the answers yes and no of each; a table: by class name, 1 where it has none"
     )
+    average: float = Field(0.0, ge=0, lt=1, description="share of a running average of the weights that stays at each "
+                           "step (0.999 goes back over about 1,000 steps); the averaged weights are validated and "
+                           "saved; 0: none")
+    batch_norm: bool = Field(False, description="batch norms after all layers but the head of a network without any, "
+                             "in training only: at the end they become part of the weights")
+    dropout: float = Field(1.0, ge=0, le=1, description="factor on the network's own rates of dropout")
+    mix: float = Field(0.0, ge=0, description="mix each stamp and its label with another one's; both parameters of the "
+                       "Beta distribution of its share; 0: none")
+    teachers: Strings = Field((), description="checkpoints, trained with the same stamps, whose mean probabilities of "
+                              "each perturbed stamp are part of its label")
+    teacher_share: float = Field(0.5, gt=0, le=1, description="share of the teachers in a label; the rest is the label "
+                                 "of people")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "float32", description="arithmetic of the training; auto takes bfloat16 where the device has it"
     )

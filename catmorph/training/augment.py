@@ -1,9 +1,10 @@
-"""Random rotation, mirroring and shift of a batch, as one affine resampling on the batch's device."""
+"""Random rotation, mirroring and shift of a batch, as one affine resampling on its device; mixing of its stamps."""
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -65,6 +66,21 @@ def perturbations(
         low, high = section.zoom
         turned = turned * (low + (high - low) * torch.rand(count, 1, generator=generator))
     return torch.cat([turned.reshape(count, 2, 2), offset[:, :, None]], dim=2)
+
+
+def mixing_share(concentration: float, generator: torch.Generator) -> float:
+    """Draw what share of itself each stamp of a batch keeps: Beta(concentration, concentration) distributed."""
+    seed = int(torch.randint(2**62, (), generator=generator))
+    return float(np.random.default_rng(seed).beta(concentration, concentration))
+
+
+def mixed(values: Tensor, share: float) -> Tensor:
+    """Return a batch each of whose rows is `share` times itself and the rest times the row before it.
+
+    Of stamps and vote fractions alike (Zhang et al. 2018, mixup); a batch is drawn at random, so that the row before
+    is a random one.
+    """
+    return share * values + (1 - share) * values.roll(1, dims=0)
 
 
 def _turned(drawn: Tensor, rotate: bool | int) -> Tensor:

@@ -27,10 +27,12 @@ from catmorph.models.pretrained import load_backbone, refuse_bad_source
 from catmorph.recipe import Recipe, TrainingSection
 from catmorph.schemes import Scheme, load_scheme
 from catmorph.training.losses import NEEDS_VOTES, class_weights, loss_for
+from catmorph.training.normed import add_batch_norms, fold_batch_norms, folded_copy
+from catmorph.training.teach import Teachers, load_teachers
 from catmorph.training.transfer import frozen_stages, refuse_unknown_stage, transfer
 
-DESCRIPTIVE = ("output", "title", "licence", "purpose", "start", "backbone")
-"""Fields of the section that say where or what, and do not change the weights; the start counts by its bytes."""
+DESCRIPTIVE = ("output", "title", "licence", "purpose", "start", "backbone", "teachers")
+"""Fields of the section that say where or what, and do not change the weights; checkpoints count by their bytes."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class _Plan:
     weights: np.ndarray | None
     device: str
     precision: str
+    teachers: Teachers | None
     notes: tuple[str, ...] = field(default=())
 
     def card(self, epoch: int, metrics: dict[str, Any]) -> Card:
@@ -91,6 +94,8 @@ class _Plan:
         }
         if self.start is not None:
             training["start"] = self.start.to_card()
+        if self.teachers is not None:
+            training["teachers"] = self.teachers.to_card()
         return card_for(
             self.recipe, section.model, channels=self.data.inputs.shape[1], views=self.data.view_names,
             title=section.title, purpose=section.purpose, licence=section.licence, training=training, metrics=metrics,
@@ -106,6 +111,7 @@ class _Plan:
             "section": self.section.model_dump(mode="json", exclude=set(DESCRIPTIVE)),
             "precision": self.precision,
             "start": None if self.start is None else self.start.sha256,
+            "teachers": [] if self.teachers is None else self.teachers.to_card(),
             "scheme": self.recipe.scheme,
             "torch": torch.__version__,
         })
@@ -125,7 +131,7 @@ class _Keeper:
     def on_best(self, epoch: int, module: nn.Module) -> None:
         if self.best is not None:
             training = self.card.training | {"best_epoch": epoch}
-            save_checkpoint(self.best, module, self.card.model_copy(update={"training": training}))
+            save_checkpoint(self.best, folded_copy(module), self.card.model_copy(update={"training": training}))
 
     def where(self) -> str:
         if self.best is None or not self.best.exists():
@@ -194,6 +200,11 @@ def refuse_misfits(recipe: Recipe, section: TrainingSection) -> None:
     if not isinstance(section.class_weights, str):
         class_weights(section.class_weights, np.ones((1, len(scheme.classes))), scheme)
     loss_for(section, scheme)
+    _refuse_combinations(section)
+    load_teachers(section.teachers, section.teacher_share, recipe)
+    if section.batch_norm:
+        with torch.device("meta"):
+            _adapt(build(section.model, classes=len(scheme.classes)), section)
     refuse_unknown_stage(section.model, section.freeze_before)
     if section.start is None and section.backbone is not None:
         refuse_bad_source(MODELS.get(section.model), section.backbone)
@@ -204,6 +215,7 @@ def _plan(data: LabelledStamps, recipe: Recipe, section: TrainingSection, device
     scheme = load_scheme(recipe.scheme)
     device = resolve_device(device)
     _check(data, recipe, section, len(scheme.classes))
+    _refuse_combinations(section)
     _check_devices(section, device)
     split = split_sources(data, section)
     fractions = data.fractions[split.training]
@@ -212,10 +224,33 @@ def _plan(data: LabelledStamps, recipe: Recipe, section: TrainingSection, device
     loss_for(section, scheme, weights)
     module = build(section.model, classes=len(scheme.classes), channels=data.inputs.shape[1], seed=section.seed)
     start = _start(module, recipe, section)
+    _adapt(module, section)
     return _Plan(
         data, recipe, section, scheme, split, module, start, frozen_stages(section.model, section.freeze_before, start),
-        weights, device, resolve_precision(section.precision, device), _notes(fractions, scheme, section),
+        weights, device, resolve_precision(section.precision, device),
+        load_teachers(section.teachers, section.teacher_share, recipe), _notes(fractions, scheme, section),
     )
+
+
+def _refuse_combinations(section: TrainingSection) -> None:
+    if section.mix and section.loss in NEEDS_VOTES:
+        raise UsageError(f"training.loss {section.loss!r} counts votes, which mixed stamps have not",
+                         where="training.mix", hint="choose another loss, or mix = 0")
+    if Path(section.output).resolve() in {Path(one).resolve() for one in section.teachers}:
+        raise UsageError(f"the new checkpoint {section.output} would replace one of its teachers",
+                         where="training.teachers", hint="give --output")
+    if section.batch_norm and (section.start is not None or section.backbone is not None):
+        raise UsageError("fresh batch norms would undo what the weights it starts from do",
+                         where="training.batch_norm", hint="leave out it, or training.start and training.backbone")
+
+
+def _adapt(module: nn.Module, section: TrainingSection) -> None:
+    """Give `module` what it has in training only."""
+    if section.batch_norm:
+        add_batch_norms(module, MODELS.get(section.model).stages[-1])
+    for layer in module.modules():
+        if isinstance(layer, nn.modules.dropout._DropoutNd):
+            layer.p *= section.dropout
 
 
 def _start(module: nn.Module, recipe: Recipe, section: TrainingSection) -> Transfer | None:
@@ -241,9 +276,10 @@ def _train(loop: Any, plan: _Plan, log_dir: Path | None, *, fresh: bool, progres
     fitted = loop.fit(loop.Job(
         plan.module, plan.data, split, section, plan.scheme, device=plan.device, precision=plan.precision,
         progress=progress, keeper=_Keeper(curve, best, plan.card(0, {})), resume=resume, frozen=plan.frozen,
-        weights=plan.weights,
+        weights=plan.weights, teachers=plan.teachers,
     ))
     history = fitted.history
+    fold_batch_norms(plan.module)
     round_weights(plan.module, section.saved_precision)
     logits = fitted.logits(split.test)
     card = plan.card(history.best_epoch, _test(logits, plan.data, split, plan.scheme))

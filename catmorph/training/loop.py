@@ -25,10 +25,12 @@ from catmorph.labels import LabelledStamps, Split
 from catmorph.labels.tables import SHOWN
 from catmorph.recipe import TrainingSection
 from catmorph.schemes import Scheme
-from catmorph.training.augment import perturbations, resample
+from catmorph.training.augment import mixed, mixing_share, perturbations, resample
+from catmorph.training.average import RunningAverage
 from catmorph.training.course import one_cycle, optimiser_for, schedule_for
 from catmorph.training.history import History, Row, accuracy
 from catmorph.training.losses import loss_for, probabilities
+from catmorph.training.teach import Teachers
 
 EVALUATION_BATCH = 128
 FINITE_EVERY = 16
@@ -69,6 +71,7 @@ class Job:
     resume: Path | None
     frozen: tuple[str, ...] = ()
     weights: np.ndarray | None = None
+    teachers: Teachers | None = None
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,7 @@ def fit(job: Job) -> Fitted:
             if job.section.devices > 1 and resume is not None:
                 record.load_state_dict(read_history(resume))
     job.module.load_state_dict(record.history.best_state)
+    task.average = None
     return Fitted(record.history, task, job.device)
 
 
@@ -187,7 +191,11 @@ class _Task(lightning.LightningModule):
         self.votes = None if job.data.votes is None else torch.as_tensor(np.asarray(job.data.votes, np.float64))
         self.names = job.data.called
         self.rows = torch.as_tensor(job.split.training)
+        # A child module, so that Lightning keeps it in the state to go on from.
+        self.average = RunningAverage(job.module, job.section.average) if job.section.average else None
         self.loss = loss_for(job.section, job.scheme, job.weights)
+        # Not child modules: they are not trained, and no part of the state to go on from.
+        self.teachers, self.taught_by = job.teachers, [] if job.teachers is None else job.teachers.networks()
         self.schedule: Any = None
         self.schedule_state: dict[str, Any] | None = None
         self.unseen: list[tuple[int, Tensor, Tensor]] = []
@@ -203,7 +211,9 @@ class _Task(lightning.LightningModule):
         return self
 
     def on_fit_start(self) -> None:
-        """Move the stamps to the GPU where they take up less than half of its free memory."""
+        """Move teachers to the device, and the stamps where they take up less than half of the GPU's free memory."""
+        for teacher in self.taught_by:
+            teacher.to(self.device)
         size = self.inputs.numel() * self.inputs.element_size()
         if self.device.type == "cuda" and size < torch.cuda.mem_get_info(self.device)[0] / 2:
             self.inputs = self.inputs.to(self.device)
@@ -220,8 +230,15 @@ class _Task(lightning.LightningModule):
         matrices = perturbations(section.batch, self.inputs.shape[-2:], section, generator)[rank::parts]
         # Dropout draws from torch's global state.
         torch.manual_seed(int(torch.randint(2**62, (), generator=generator)) + rank)
-        logits = self.module(_channels_last(resample(self._stamps(rows), matrices)))
+        stamps = resample(self._stamps(rows), matrices)
         fractions, votes = self._labels(rows)
+        if section.mix:
+            share = mixing_share(section.mix, generator)
+            stamps, fractions = mixed(stamps, share), mixed(fractions, share)
+        stamps = _channels_last(stamps)
+        if self.teachers is not None:
+            fractions = self.teachers.labels(self.taught_by, stamps, fractions)
+        logits = self.module(stamps)
         loss = self.loss(logits, fractions, votes)
         self.unseen.append((int(number), rows, loss.detach()))
         if self.device.type == "cpu" or len(self.unseen) >= FINITE_EVERY:
@@ -230,6 +247,11 @@ class _Task(lightning.LightningModule):
         for name, value in (("training_loss", loss), ("training_accuracy", right)):
             self.log(name, value, on_step=False, on_epoch=True, batch_size=len(rows), sync_dist=parts > 1)
         return loss
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Let the averaged weights follow those of the step that was taken."""
+        if self.average is not None:
+            self.average.follow(self.module)
 
     def on_train_epoch_end(self) -> None:
         """Look at the last losses."""
@@ -298,9 +320,14 @@ class _Task(lightning.LightningModule):
         """Take up the state of the schedule, which is not there yet."""
         self.schedule_state = checkpoint.get("schedule")
 
+    @property
+    def judged(self) -> nn.Module:
+        """The network whose weights are validated and kept: the averaged one, where there is one."""
+        return self.module if self.average is None else self.average.module
+
     def predict(self, rows: Tensor) -> Tensor:
         """Return the logits of the stamps of `rows`, unperturbed."""
-        return self.module(_channels_last(self._stamps(rows)))
+        return self.judged(_channels_last(self._stamps(rows)))
 
     def _stamps(self, rows: Tensor) -> Tensor:
         device = next(self.module.parameters()).device
@@ -337,10 +364,10 @@ class _Record(Callback):
         }
         pl_module.step_schedule(row)
         if history.add(row, self.section):
-            state = pl_module.module.state_dict()
+            state = pl_module.judged.state_dict()
             history.best_state = {name: value.detach().clone() for name, value in state.items()}
             if trainer.is_global_zero:
-                self.keeper.on_best(history.best_epoch, pl_module.module)
+                self.keeper.on_best(history.best_epoch, pl_module.judged)
         if self.resume is not None:
             self._save(trainer)
         if trainer.is_global_zero:
