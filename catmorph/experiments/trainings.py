@@ -107,7 +107,7 @@ def training_fingerprint(grid: Grid, point: Point, stamps: str, start: str | Non
         "section": section.model_dump(mode="json", exclude=DESCRIPTIVE),
         "start": start,
         **backbone_key(section),
-        **({"teachers": [read_network_digest(one) for one in section.teachers]} if section.teachers else {}),
+        **({"teachers": [read_network_digest(Path(one)) for one in section.teachers]} if section.teachers else {}),
         "code": CODE_VERSION,
         "versions": versions(),
         **({"wants": grid.experiment.wants} if grid.experiment.wants else {}),
