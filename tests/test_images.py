@@ -344,6 +344,25 @@ def test_pictures_are_shown_with_their_top_on_top(pictures):
     assert stamp[20:50].mean() > stamp[70:100].mean() + 50
 
 
+@pytest.mark.parametrize("kind", ["png", "fits"])
+def test_fits_stamps_are_upright(pictures, kind):
+    """Row 1 of a FITS image is its bottom, as ds9 draws it, the first row of a PNG its top."""
+    array = only(pictures, pixels(1))
+    array[:8] //= 4  # neither half is the other turned over
+    if kind == "png":
+        only(pictures, array)
+    else:
+        (pictures.images / "one.png").unlink()
+        fits.writeto(pictures.images / "one.fits", np.moveaxis(array, 2, 0).astype("f4"))
+    whole = ("--set", "stamp.side=32 pixels", "--set", "stamp.pixels=32")
+    for command in (("ingest",), ("cutouts", "--format", "mef")):
+        assert pictures(*command, "-r", pictures.recipe.name, *whole).status == 0
+    (path,) = pictures.run.glob("stamps-mef/rgb/*/one.fits")
+    with fits.open(path) as hdus:
+        found = np.stack([hdus[band].data for band in ("red", "green", "blue")], axis=2)
+    np.testing.assert_array_equal(found, array[::-1] if kind == "png" else array)
+
+
 def test_every_stage_after_takes_sources_without_positions(pictures):
     done = pictures("run", pictures.recipe.name, "--set", 'release.formats=["csv","fits","ecsv","votable","parquet"]')
     assert done.status == 0, done.err

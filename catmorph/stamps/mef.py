@@ -21,7 +21,7 @@ from catmorph.stamps.mef_names import clashing, file_stem
 from catmorph.stamps.store import Shard, open_shard
 from catmorph.workspace import Chunk, RunFolder, read_row_group, safe_name
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 """Raised when the files change; part of their fingerprint."""
 
 FOLDER = "stamps-mef"
@@ -176,7 +176,8 @@ def _contents(
         block = usable[start : start + _READ_AHEAD]
         stamps = shard.read(shard.rows[block])
         for source, planes in zip(block.tolist(), stamps, strict=True):
-            data = _file(task, shard, source, positions[source], planes)
+            # FITS rows go from the bottom up, those of a JPEG from the top down.
+            data = _file(task, shard, source, positions[source], shard.upright(planes))
             name = file_stem(shard.ids[source], marked=shard.ids[source] in task.marked) + ".fits"
             listed[source] = name, len(data), hashlib.sha256(data).hexdigest()
             yield task.list.parent / name, data
