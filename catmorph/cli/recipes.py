@@ -19,18 +19,23 @@ from catmorph.errors import ProblemsError, UsageError
 def init(preset: str, output: Path, force: bool) -> None:
     """Write a commented recipe to start from.
 
-    PRESET is one of the shipped recipes; `catmorph init list` names them.
+    PRESET is one of the shipped recipes; `catmorph init list` names them. What the recipe needs besides, and where to
+    get it, is said in a line.
     """
     from catmorph.files import write_bytes
-    from catmorph.recipe import preset_names, preset_path
+    from catmorph.recipe import load_recipe, preset_names, preset_needs, preset_text
 
     if preset == "list":
         click.echo("\n".join(preset_names()))
         return
     if output.exists() and not force:
         raise UsageError("exists already", where=output, hint="choose another -o/--output, or --force")
-    write_bytes(output, preset_path(preset).read_bytes())
+    text = preset_text(preset, output)
+    write_bytes(output, text.encode())
     click.echo(output)
+    needs = preset_needs(preset, load_recipe(output), text, output)
+    if needs:
+        click.echo("; ".join(needs), err=True)
 
 
 @click.command(epilog="Example: catmorph check -r clash.toml")

@@ -19,15 +19,16 @@ import click
 def simulate(spec: Path, out: Path, seed: int | None, workers: int, no_progress: bool) -> None:
     """Simulate mosaics or image files, catalogs and votes.
 
-    SPEC is a TOML file such as those in configs/simulations. Of fields, the folder gets
+    SPEC is a TOML file such as those in configs/simulations, or the name of one of these. Of fields, the folder gets
     mosaics/{field}_{band}.fits (or .fits.fz), catalogs/{field}.cat, truth.parquet and labels.csv, and GalSim is
     needed: pip install 'catmorph[simulate]'. Of image files (a SPEC with [images]), it gets {survey}.tar or a
     folder {survey}, catalog.csv, truth.parquet and the label tables. The same SPEC and seed give the same bytes,
     whatever the number of workers.
     """
+    from catmorph.recipe import simulation_path
     from catmorph.simulate import ImageSpec, load_spec, simulate_fields, simulate_images
 
-    what = load_spec(spec)
+    what = load_spec(simulation_path(spec))
     if seed is not None:
         what = what.model_copy(update={"seed": seed})
     if isinstance(what, ImageSpec):

@@ -6,9 +6,10 @@ from catmorph.recipe.evaluation import EvaluationSection
 from catmorph.recipe.experiments import ExperimentSection
 from catmorph.recipe.images import ImageSection
 from catmorph.recipe.labels import LabelsSection
-from catmorph.recipe.loading import load_recipe, preset_names, preset_path, write_recipe
+from catmorph.recipe.loading import load_recipe, write_recipe
 from catmorph.recipe.model import Recipe, RunSection
 from catmorph.recipe.pixels import BandColumns, MosaicSection, NormaliseSection, StampSection
+from catmorph.recipe.presets import preset_names, preset_needs, preset_path, preset_text, simulation_path
 from catmorph.recipe.release import ReleaseColumn, ReleaseSection, SummarySection
 from catmorph.recipe.training import TrainingSection
 
@@ -33,6 +34,9 @@ __all__ = [
     "TrainingSection",
     "load_recipe",
     "preset_names",
+    "preset_needs",
     "preset_path",
+    "preset_text",
+    "simulation_path",
     "write_recipe",
 ]

@@ -17,6 +17,7 @@ from catmorph.errors import ProblemsError, RecipeError, UsageError, suggest
 from catmorph.recipe.base import SectionError
 from catmorph.recipe.catalog import CatalogSection
 from catmorph.recipe.model import REQUIRED, Recipe, missing_sources
+from catmorph.recipe.presets import has_data, preset_names, preset_path
 from catmorph.schemes import load_scheme
 
 PATH_KEYS = (
@@ -51,8 +52,8 @@ GLOB_KEYS = ("files", "pattern", "weight", "flag", "stamp_files")
 def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe, with what it extends and the `section.key=value` overrides applied.
 
-    Relative paths are resolved against the folder of the file that gives them (overrides: against the
-    current folder).
+    Relative paths are resolved against the folder of the file that gives them (those of a shipped recipe that another
+    extends: against the folder of that; overrides: against the current folder).
 
     Raises
     ------
@@ -70,44 +71,27 @@ def write_recipe(recipe: Recipe) -> str:
     return tomli_w.dumps(recipe.model_dump(mode="json", exclude_none=True))
 
 
-def preset_folder() -> Path:
-    """Return the folder of the shipped recipes: inside the wheel, or beside the package in a checkout."""
-    package = Path(__file__).resolve().parents[1]
-    inside = package / "configs"
-    return inside if inside.is_dir() else package.parent / "configs"
-
-
-def preset_names() -> list[str]:
-    """Return the names of the shipped recipes, such as ``clash`` and ``samples/clash``."""
-    folder = preset_folder()
-    paths = [*folder.glob("*.toml"), *(folder / "samples").glob("*.toml")]
-    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in paths)
-
-
-def preset_path(name: str) -> Path:
-    """Return the file of preset `name`; an unknown one is an error that lists the valid ones."""
-    if name not in preset_names():
-        raise RecipeError(f"unknown preset {name!r}", hint=suggest(name, preset_names()))
-    return preset_folder() / f"{name}.toml"
-
-
-def _read_with_base(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+def _read_with_base(path: Path, seen: tuple[Path, ...], folder: Path | None = None) -> dict[str, Any]:
+    """Return a recipe with what it extends; its paths are relative to `folder`, or to its own."""
     path = path.expanduser()
     if path.resolve() in seen:
         raise RecipeError("the recipe extends itself", where=path)
     table = _read_toml(path)
     base, left_out = table.pop("extend", None), table.pop("without", [])
-    _absolute_paths(table, path.resolve().parent)
+    folder = folder or path.resolve().parent
+    _absolute_paths(table, folder)
     if base is None:
         if left_out:
             raise RecipeError("`without` is for recipes that `extend` another", where=path)
         return table
     if not isinstance(base, str):
         raise RecipeError("`extend` must be the path or preset name of one recipe", where=path)
-    base_path = path.resolve().parent / base
+    base_path, data = path.resolve().parent / base, None
     if not base_path.is_file():
-        base_path = preset_path(base.removesuffix(".toml"))
-    below = _read_with_base(base_path, (*seen, path.resolve()))
+        name = base.removesuffix(".toml")
+        # No data lie beside a shipped recipe: its paths are meant for the folder of who uses it.
+        base_path, data = preset_path(name), None if has_data(name) else folder
+    below = _read_with_base(base_path, (*seen, path.resolve()), data)
     return _extended(_without(below, left_out, path), table)
 
 
@@ -133,7 +117,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise RecipeError("no such recipe", where=path, hint="`catmorph init PRESET` writes one") from None
+        shipped = f"`catmorph init {path.stem} -o {path.name}` writes it" if path.stem in preset_names() else None
+        raise RecipeError("no such recipe", where=path, hint=shipped or "`catmorph init PRESET` writes one") from None
     except OSError as error:
         raise RecipeError(f"cannot be read: {error.strerror}", where=path) from error
     except UnicodeDecodeError as error:

@@ -47,7 +47,8 @@ The shortest recipe that runs through every stage:
 ```toml
 {MINIMAL}```
 
-- Paths are relative to the recipe that gives them; in `--set` to the current folder.
+- Paths are relative to the recipe that gives them, those of a preset to the recipe that extends it;
+  in `--set` to the current folder.
 - `extend = "clash"` (a preset) or `extend = "base.toml"` (a path) at the top takes another recipe as base:
   the keys of each section replace those of the base one by one, a column, `field` or `[views]` as a whole.
   `without = ["training.backbone"]` beside it leaves keys, or sections, of the base out.
