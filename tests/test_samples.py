@@ -87,7 +87,44 @@ def test_gz2_gallery_shows_the_colours_of_the_images(gz2, tmp_path):
     assert red > blue + 30
 
 
-@pytest.mark.parametrize("name", ["gz2-narrow"])
+# --- des: a network for each of three questions --------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def des(tmp_path_factory):
+    return run_sample("des", tmp_path_factory.mktemp("des"))
+
+
+@pytest.fixture(scope="module")
+def questions(des):
+    return pd.read_csv(des / "release" / "des-morphology.csv", index_col="ID")
+
+
+def test_des_catalog_has_three_questions_and_accounts_for_the_bad_images(des, questions):
+    assert list(questions) == ["RA", "DEC", "R90", "P_disk", "P_edge_on", "P_bar"]
+    truth = pd.read_parquet(SAMPLE / "des" / "truth.parquet").query("survey == 'des'").set_index("id")
+    assert truth["fault"].value_counts().to_dict() == {"": 46, "truncated": 1, "missing": 1}
+    assert set(questions.index) == set(truth.index[truth["fault"] == ""])
+    omitted = pd.read_parquet(des / "omitted.parquet")
+    assert set(omitted["id"].astype(int)) == set(truth.index[truth["fault"] != ""])
+
+
+@pytest.mark.parametrize(
+    ("question", "column", "stamps"), [("disk", "disk", 43), ("edge-on", "edge_on", 32), ("bar", "bar", 25)]
+)
+def test_des_answers_agree_with_people(questions, question, column, stamps):
+    labels = pd.read_csv(SAMPLE / "des" / "labels" / f"des-{question}.csv", index_col="ID")
+    sure = (labels["votes"] >= 5) & ((labels[column] > 0.7) | (labels[column] < 0.3))
+    robust = labels[sure & labels.index.isin(questions.index)]
+    found, human = questions.loc[robust.index, f"P_{column}"], robust[column] > 0.5
+    assert (len(robust), min(human.sum(), (~human).sum()) >= 8) == (stamps, True)
+    # Of those that people say yes to and of the others: one answer for all would be right for one of the two alone.
+    assert (found[human] > 0.5).mean() > 0.8
+    assert (found[~human] < 0.5).mean() > 0.8
+    assert found[human].mean() > found[~human].mean() + 0.5
+
+
+@pytest.mark.parametrize("name", ["gz2-narrow", "des-disk", "des-edge-on", "des-bar"])
 def test_the_cards_say_what_the_checkpoints_are_for(name):
     path = SAMPLE / "checkpoints" / f"{name}-simulated.safetensors"
     card = load_card(path)
@@ -106,7 +143,9 @@ def test_the_cards_say_what_the_checkpoints_are_for(name):
         ("gz2-training", "configs/images_training_rev1.zip: no such images"),
         ("des", "configs/cutouts/des: no such images"),
         ("des-bar", "configs/des.csv: no such catalog file"),
+        ("des-bar", "configs/des-bar.csv: no such file; it is labels.table of des-bar"),
         ("des-bar-sdss", "configs/sdss.csv: no such catalog file"),
+        ("des-bar-sdss", "can be had: sdss.csv: positions and petroR90_r, https://skyserver.sdss.org; cut-outs: http"),
     ],
 )
 def test_check_says_which_files_a_published_recipe_misses(name, missing):
