@@ -9,6 +9,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+SHOWN = 5
+"""Rows or names that an error or report lists."""
+
 
 class CatmorphError(Exception):
     """Work failed; running the same command again goes on where it stopped.
@@ -86,6 +89,12 @@ def one_line(message: str, *, where: object = None, hint: str | None = None) -> 
 def printable(text: str) -> str:
     """Return one line of `text` with what cannot be printed, such as an escape code, as ``?``."""
     return "".join(one if one.isprintable() else "?" for one in text)
+
+
+def listed(names: Iterable[object], total: int | None = None) -> str:
+    """Return the first five of `names`, and dots where there are more: `total`, where `names` are cut already."""
+    texts = [str(name) for name in names]
+    return ", ".join(texts[:SHOWN]) + (" ..." if max(len(texts), total or 0) > SHOWN else "")
 
 
 def suggest(name: object, valid: Iterable[object]) -> str:

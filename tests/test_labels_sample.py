@@ -150,7 +150,7 @@ def test_a_sample_is_read_back(tmp_path_factory, cells):
     write_sample(path, rows)
     assert repr(read_sample(path)) == repr([
         SampleRow(row.stamp, row.field, row.id, row.view, float(number_cell(row.magnitude) or "nan"),
-                  float(number_cell(row.ra) or "nan"), row.dec) for row in rows
+                  float(number_cell(row.ra) or "nan"), row.dec, number) for number, row in enumerate(rows, start=1)
     ])  # fmt: skip
     assert all(float(number_cell(number)) == number for _, number in cells if number == number)
 
@@ -195,10 +195,18 @@ def test_errors_of_subjects(cut, tmp_path):
         return done.err
 
     assert "the sample has no rows" in subjects()
-    assert "the sample names 1 stamps more than once: " in subjects(lines[1], lines[1])
-    missing = subjects("x_1,no,1,F160W,,,")
-    assert "1 stamps of the sample are not in the run folder, or blocked: x_1; draw it again" in missing
-    assert "the sample has views that the recipe has not: F999W" in subjects("x_1,alpha,1,F999W,,,")
+    where, name = tmp_path / "t.csv", lines[1].split(",")[0]
+    assert f"{where}: the sample has no rows" in subjects().replace("error: ", "")
+    assert f"{where}: 2 rows of the sample share their stamps: {name} (row 2), {name} (row 3)\n" in subjects(
+        lines[2], lines[1], lines[1])
+    missing = subjects(lines[1], "x_1,no,1,F160W,,,")
+    assert f"{where}: 1 stamps of the sample are not in the run folder, or blocked: x_1 (row 2); draw it" in missing
+    views = subjects("x_1,alpha,1,F999W,,,")
+    assert f"{where}: 1 rows of the sample have views that the recipe has not (F999W): x_1 (row 1); valid: F4" in views
+    first = lines[2].split(",")[0]
+    other = subjects(lines[1], lines[2].replace(first, "mine"))
+    assert f"{where}: 1 stamps are not called as labels.stamp says, the first {first!r}: mine (row 2); draw" in other
+    assert not (tmp_path / "out").exists()
     (tmp_path / "t.csv").write_text("stamp,field,view\n")
     done = cut("labels", "subjects", "-r", "tiny.toml", tmp_path / "t.csv", "--out", tmp_path / "out")
     assert "t.csv: has no column 'id'" in done.err

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from training_data import section, stamps, train
+from training_data import recipe, section, stamps, train
 
 from catmorph.errors import CatmorphError, UsageError
 from catmorph.labels.split import read_split
@@ -178,15 +178,21 @@ def test_a_loss_that_is_not_finite_names_epoch_step_and_stamps(tmp_path, monkeyp
         with pytest.raises(KeyboardInterrupt):
             train(section(tmp_path), data, log_dir=tmp_path / "log")
     before = (tmp_path / "log" / "best.safetensors").read_bytes()
+    table = tmp_path / "labels.csv"
+    table.write_text("ID,votes\n" + "".join(f"{name},7\n" for name in data.called[::-1]))
+    labels = recipe().labels.model_copy(update={"table": str(table)})
     state = next((tmp_path / "log").glob("resume-*.ckpt"))
     found = torch.load(state, weights_only=True)
     found["state_dict"]["module.dense1.weight"][0, 0] = math.inf
     torch.save(found, state)
     with pytest.raises(CatmorphError) as caught:
-        train(section(tmp_path), data, log_dir=tmp_path / "log")
+        train(section(tmp_path), data, of=recipe().model_copy(update={"labels": labels}), log_dir=tmp_path / "log")
     message = str(caught.value)
-    assert message.startswith("the training loss is nan in epoch 2, step 1 of 2; stamps of the batch: a_f160w_")
-    assert message.split("batch: ")[1].split(" ...")[0].count("a_f160w_") == 5
+    assert message.startswith(f"{table}: the training loss is nan in epoch 2, step 1 of 2; stamps of the batch: a_f16")
+    named = message.split("batch: ")[1].split(" ...")[0].split(", ")
+    assert len(named) == 5
+    # The table names the stamps from the last to the first.
+    assert named == [f"{one.split()[0]} (row {40 - int(one.split()[0].rpartition('_')[2])})" for one in named]
     assert message.endswith(
         f"the best weights so far are in {tmp_path / 'log' / 'best.safetensors'}; lower training.learning_rate, "
         "or look at these stamps"

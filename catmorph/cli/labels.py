@@ -75,7 +75,7 @@ def subjects(session: Session, sample_path: Path, folder: Path, side: int) -> No
     from catmorph.labels.subjects import write_subjects
 
     result = write_subjects(session.run, read_sample(sample_path), folder, side_pixels=side,
-                            shown=session.shows_progress)
+                            shown=session.shows_progress, where=sample_path)
     if session.json:
         click.echo(json.dumps({"manifest": str(result.manifest), "made": result.made, "kept": result.kept}, indent=2))
     else:

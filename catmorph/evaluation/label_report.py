@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from catmorph.errors import UsageError
+from catmorph.errors import SHOWN, UsageError, listed
 from catmorph.evaluation.metrics import authors_rmse, mean_label, rmse, vote_noise
 from catmorph.labels.chosen import mode
-from catmorph.labels.tables import SHOWN, SUM_TOLERANCE, LabelTable
+from catmorph.labels.tables import SUM_TOLERANCE, LabelTable
 from catmorph.release.text import text_table
 from catmorph.schemes import Scheme
 from catmorph.schemes.tree import Reweight
@@ -164,9 +164,8 @@ def report_lines(found: Mapping[str, Any], scheme: Scheme) -> list[str]:
     sources = "" if found["sources"] is None else f" of {found['sources']:,} sources"
     lines = [f"{found['stamps']:,} stamps{sources}, {len(found['fields'])} fields, {len(found['views'])} views"]
     if found["names_not_read"]:
-        more = " ..." if found["names_not_read"] > SHOWN else ""
         lines.append(f"{found['names_not_read']} names do not follow the pattern: "
-                     f"{', '.join(found['names_not_read_first'])}{more}")
+                     f"{listed(found['names_not_read_first'], found['names_not_read'])}")
     lines += ["", *text_table(("class", "mean", "majority", "unanimous"), [
         (one.title, f"{values['mean']:.4f}", values["majority"], values["unanimous"])
         for one, values in zip(scheme.classes, found["classes"].values(), strict=True)

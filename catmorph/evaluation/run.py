@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from catmorph.errors import CatalogError, CatmorphError, UsageError
+from catmorph.errors import CatalogError, CatmorphError, UsageError, listed
 from catmorph.evaluation.calibration import fit_temperature
 from catmorph.evaluation.folds import folded
 from catmorph.evaluation.groups import groupings, survey_columns
@@ -33,7 +33,6 @@ CHOICES = ("test", "validation", "training", "all")
 """Subsets that can be evaluated."""
 
 _STAMPS_AT_ONCE = 256
-_SHOWN = 5
 _COMPARED = ("rmse", "rmse_authors", "cross_entropy", "ece")
 
 
@@ -209,7 +208,7 @@ def _logits(checkpoint: Path, data: LabelledStamps, rows: np.ndarray, device: st
         logits[blocks[number]] = found
     bad = rows[~np.isfinite(logits[rows]).all(axis=1)]
     if len(bad):
-        names = ", ".join(stamp_names(data)[row] for row in bad[:_SHOWN]) + (" ..." if len(bad) > _SHOWN else "")
+        names = listed(np.asarray(stamp_names(data))[bad])
         raise CatmorphError(f"the network's output is not finite for {len(bad)} of {len(rows)} stamps: {names}",
                             where=checkpoint, hint="the weights or the stamps hold NaN; train it again")
     return logits

@@ -9,10 +9,9 @@ from typing import Literal
 
 import numpy as np
 
-from catmorph.errors import UsageError
+from catmorph.errors import UsageError, listed
 from catmorph.labels.ballots import LeftOut, Vote, Votes
 from catmorph.labels.cells import number_cell, text_cell, write_table
-from catmorph.labels.tables import SHOWN
 from catmorph.schemes import Scheme
 
 Ties = Literal["first", "refuse"]
@@ -178,11 +177,11 @@ def account(labels: Labels) -> list[str]:
     """Return what became of the rows, a line each: rows = votes used + rows left out by reason."""
     lines = [f"{labels.rows} rows read = {len(labels.votes)} votes used + {len(labels.left_out)} left out"]
     for reason, rows in labels.reasons().items():
-        listed = ", ".join(str(one.row) for one in rows[:SHOWN]) + (" ..." if len(rows) > SHOWN else "")
         answers = Counter(one.answer for one in rows if one.answer)
         few = ", ".join(f"{text[:40]!r} {count}" for text, count in answers.most_common(3))
-        lines.append(f"{len(rows)} left out, {reason}: row {listed}" + (f" ({few})" if few else ""))
+        numbers = listed(one.row for one in rows)
+        lines.append(f"{len(rows)} left out, {reason}: row {numbers}" + (f" ({few})" if few else ""))
     if labels.refused:
         names = [name for name, _, _ in labels.refused]
-        lines.append(f"{len(names)} stamps refused: {', '.join(names[:SHOWN])}{' ...' if len(names) > SHOWN else ''}")
+        lines.append(f"{len(names)} stamps refused: {listed(names)}")
     return lines

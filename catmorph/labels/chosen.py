@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from catmorph.errors import SHOWN, listed
 from catmorph.labels.classes import Labelled
 from catmorph.recipe import LabelsSection
 from catmorph.schemes import Scheme
@@ -26,8 +27,7 @@ class LeftOutRows:
 
     def line(self) -> str:
         """Return them as a line for the user."""
-        more = " ..." if self.count > len(self.first) else ""
-        return f"{self.count} rows of the labels left out, {self.reason}: {', '.join(self.first)}{more}"
+        return f"{self.count} rows of the labels left out, {self.reason}: {listed(self.first, self.count)}"
 
 
 def choose(rows: Labelled, scheme: Scheme, section: LabelsSection) -> Labelled:
@@ -73,11 +73,11 @@ def mode(fractions: np.ndarray, scheme: Scheme) -> np.ndarray:
     return np.eye(fractions.shape[1])[(fractions >= fractions.max(axis=1, keepdims=True) - ROUNDING).argmax(axis=1)]
 
 
-def left_out(reasons: np.ndarray, names: np.ndarray, shown: int = 5) -> tuple[LeftOutRows, ...]:
+def left_out(reasons: np.ndarray, names: np.ndarray) -> tuple[LeftOutRows, ...]:
     """Return the rows that have a reason, by reason, the most frequent first."""
     texts = sorted({reason for reason in reasons if reason is not None})
     found = []
     for text in texts:
         rows = np.flatnonzero(reasons == text)
-        found.append(LeftOutRows(text, len(rows), tuple(names[row] for row in rows[:shown])))
+        found.append(LeftOutRows(text, len(rows), tuple(names[row] for row in rows[:SHOWN])))
     return tuple(sorted(found, key=lambda one: (-one.count, one.reason)))

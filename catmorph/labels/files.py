@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from catmorph.errors import CatalogError, MosaicError, UsageError
+from catmorph.errors import CatalogError, MosaicError, UsageError, listed
 from catmorph.labels.stamps import LabelledStamps
-from catmorph.labels.tables import SHOWN, LabelMatch, LabelTable, match_labels
+from catmorph.labels.tables import LabelMatch, LabelTable, match_labels
 from catmorph.recipe import Recipe, StampSection
 from catmorph.stamps.cut import Placement, cut_stamp
 from catmorph.stamps.normalise import normalise
@@ -105,9 +105,9 @@ def _parsed(names: Sequence[str], recipe: Recipe, where: Path) -> list[_StampNam
     parsed = [_parse(name, views) for name in names]
     wrong = [name for name, one in zip(names, parsed, strict=True) if one is None]
     if wrong:
-        listed = ", ".join(wrong[:SHOWN]) + (" ..." if len(wrong) > SHOWN else "")
         raise CatalogError(
-            f"{len(wrong)} names do not follow the pattern {recipe.labels.stamp!r} with a view of the recipe: {listed}",
+            f"{len(wrong)} names do not follow the pattern {recipe.labels.stamp!r} with a view of the recipe: "
+            f"{listed(wrong)}",
             where=where, hint="set labels.stamp and bands.names",
         )
     return [one for one in parsed if one is not None]
@@ -133,8 +133,7 @@ def _cut_all(paths: Sequence[Path], section: StampSection) -> tuple[list[np.ndar
             reasons.setdefault(error.message, []).append(path.name)
     lines = []
     for reason, names in reasons.items():
-        listed = ", ".join(names[:SHOWN]) + (" ..." if len(names) > SHOWN else "")
-        lines.append(f"{len(names)} stamp files left out ({reason}): {listed}")
+        lines.append(f"{len(names)} stamp files left out ({reason}): {listed(names)}")
     return stamps, lines
 
 

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from catmorph.errors import UsageError
+from catmorph.errors import UsageError, listed
 from catmorph.labels.files import labelled_stamp_files
 from catmorph.labels.positions import positioned_labels
 from catmorph.labels.shards import labelled_shards
 from catmorph.labels.sources import column_labels, rule_labels
 from catmorph.labels.stamps import LabelledStamps
-from catmorph.labels.tables import SHOWN, SUM_TOLERANCE, LabelTable, read_labels
+from catmorph.labels.tables import SUM_TOLERANCE, LabelTable, read_labels
 from catmorph.schemes import Scheme, load_scheme
 from catmorph.workspace import RunFolder
 
@@ -64,6 +64,6 @@ def _off_tree(data: LabelledStamps, scheme: Scheme) -> list[str]:
     rows = np.flatnonzero(off.any(axis=1))
     if not len(rows):
         return []
-    names = ", ".join(map(str, data.called[rows[:SHOWN]])) + (" ..." if len(rows) > SHOWN else "")
+    names = listed(data.called[rows])
     return [f"{len(rows)} labels do not obey the tree of scheme {scheme.name!r} within {SUM_TOLERANCE}: {names}; "
             "`catmorph labels report` tells the questions"]

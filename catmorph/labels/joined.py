@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from catmorph.errors import CatalogError
-from catmorph.labels.tables import SHOWN, LabelTable, match_labels, stamp_names
+from catmorph.errors import CatalogError, listed
+from catmorph.labels.tables import LabelTable, match_labels, stamp_names
 
 DIFFERENT = 0.5
 """Two labels of which one class differs by more contradict each other."""
@@ -87,5 +87,4 @@ def _joined(
 
 
 def _line(what: str, names: list[str]) -> list[str]:
-    more = " ..." if len(names) > SHOWN else ""
-    return [f"{len(names)} {what}: {', '.join(names[:SHOWN])}{more}"] if names else []
+    return [f"{len(names)} {what}: {listed(names)}"] if names else []

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from catmorph.errors import CatmorphError, UsageError
-from catmorph.labels.tables import SHOWN, stamp_names
+from catmorph.errors import CatmorphError, UsageError, listed
+from catmorph.labels.tables import stamp_names
 from catmorph.quality import blocked
 from catmorph.stamps.store import open_shard
 from catmorph.workspace import Chunk, RunFolder
@@ -68,6 +68,6 @@ def refuse_shared_names(names: list[str], pattern: str) -> None:
     """Raise `UsageError` where stamps share a name: their votes could not be told apart."""
     shared = sorted(name for name, count in Counter(names).items() if count > 1)
     if shared:
-        listed = ", ".join(shared[:SHOWN]) + (" ..." if len(shared) > SHOWN else "")
-        raise UsageError(f"labels.stamp = {pattern!r} gives {len(shared)} names to several stamps each: {listed}",
+        raise UsageError(f"labels.stamp = {pattern!r} gives {len(shared)} names to several stamps each: "
+                         f"{listed(shared)}",
                          hint="use {field}, {view} and {id} in it")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from catmorph.errors import CatalogError
+from catmorph.errors import CatalogError, listed
 from catmorph.labels.cells import find_column, refuse_no_file
 from catmorph.recipe import CatalogSection, LabelsSection
 from catmorph.sources.columns import texts
@@ -113,13 +113,9 @@ def _read_csv(path: Path) -> tuple[list[str], pd.DataFrame]:
     return header.iloc[0].tolist(), table
 
 
-def refuse(wrong: Any, what: str, path: Path, shown: int = 5) -> None:
+def refuse(wrong: Any, what: str, path: Path) -> None:
     """Raise a CatalogError that names the first rows where `wrong` (row,) holds; the first after the header is 1."""
     bad = np.asarray(wrong, dtype=bool)
     rows = np.flatnonzero(bad)
     if len(rows):
-        raise CatalogError(f"{what} in {len(rows)} of {len(bad)} rows: row {_listed(rows + 1, shown)}", where=path)
-
-
-def _listed(rows: Sequence[int] | np.ndarray, shown: int) -> str:
-    return ", ".join(map(str, rows[:shown])) + (" ..." if len(rows) > shown else "")
+        raise CatalogError(f"{what} in {len(rows)} of {len(bad)} rows: row {listed(rows + 1)}", where=path)

@@ -20,7 +20,7 @@ SAMPLE_COLUMNS = ("stamp", "field", "id", "view", "magnitude", "ra", "dec")
 
 @dataclass(frozen=True)
 class SampleRow:
-    """One stamp of a sample file; numbers are NaN where unknown."""
+    """One stamp of a sample file; numbers are NaN where unknown. `number` is its row there, 1 after the header."""
 
     stamp: str
     field: str
@@ -29,6 +29,7 @@ class SampleRow:
     magnitude: float
     ra: float
     dec: float
+    number: int = 0
 
 
 @dataclass(frozen=True)
@@ -114,11 +115,11 @@ def read_sample(path: Path) -> list[SampleRow]:
     texts = [find_column(header, name, path) for name in SAMPLE_COLUMNS[:4]]
     numbers = [header.index(name) if name in header else None for name in SAMPLE_COLUMNS[4:]]
     rows = []
-    for line in lines:
+    for number, line in enumerate(lines, start=1):
         cells = [*line, *[""] * (len(header) - len(line))]
         stamp, field, identifier, view = (plain_cell(cells[column]) for column in texts)
         magnitude, ra, dec = (_number(cells[column]) if column is not None else np.nan for column in numbers)
-        rows.append(SampleRow(stamp, field, identifier, view, magnitude, ra, dec))
+        rows.append(SampleRow(stamp, field, identifier, view, magnitude, ra, dec, number))
     return rows
 
 

@@ -14,10 +14,9 @@ from astropy.coordinates import SkyCoord, search_around_sky
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from catmorph.errors import CatalogError, UsageError
+from catmorph.errors import CatalogError, UsageError, listed
 from catmorph.files import write_bytes
 from catmorph.labels.stamps import LabelledStamps
-from catmorph.labels.tables import SHOWN
 from catmorph.recipe import TrainingSection
 from catmorph.release.cells import guarded
 
@@ -168,7 +167,7 @@ def read_split(path: Path, data: LabelledStamps) -> Split:
     used = table[table["subset"] != UNUSED].groupby(["field", "id"])["subset"].nunique()
     torn = used[used > 1].index
     if len(torn):
-        first = ", ".join(map(" ".join, torn[:SHOWN]))
+        first = listed(map(" ".join, torn))
         raise CatalogError(f"has {len(torn)} sources in two subsets: {first}", where=path,
                            hint="train again: such a test says nothing")
     found = np.array([subset.get((guarded(a), guarded(b), guarded(c)), "") for a, b, c in _keys(data)])

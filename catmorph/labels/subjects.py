@@ -13,12 +13,11 @@ import numpy as np
 from astropy.visualization import PercentileInterval
 from PIL import Image
 
-from catmorph.errors import CatalogError, UsageError
+from catmorph.errors import CatalogError, UsageError, listed
 from catmorph.files import TEMPORARY_PREFIX, cannot_write, write_bytes
 from catmorph.labels.cells import number_cell, text_cell, write_table
 from catmorph.labels.places import StampPlace, stamp_places
 from catmorph.labels.sample import SampleRow
-from catmorph.labels.tables import SHOWN
 from catmorph.progress import progress
 from catmorph.stamps.store import open_shard
 from catmorph.workspace import RunFolder, safe_name
@@ -47,22 +46,29 @@ class SubjectsResult:
 
 
 def write_subjects(
-    run: RunFolder, sample: Sequence[SampleRow], folder: Path, *, side_pixels: int = 400, shown: bool = False
-) -> SubjectsResult:
+    run: RunFolder, sample: Sequence[SampleRow], folder: Path, *, side_pixels: int = 400, shown: bool = False,
+    where: Path | None = None,
+) -> SubjectsResult:  # fmt: skip
     """Write one PNG for each stamp of `sample` into `folder`, and then its manifest.
 
     Each picture is made, compared with the file of its name, and written where that is missing or different: the
     same stamps give the same bytes, and an interrupted command goes on. The manifest comes last, so that where
     it is, all pictures are.
 
+    Parameters
+    ----------
+    where : Path, optional
+        The file of the sample, for messages.
+
     Raises
     ------
     CatalogError
-        When the sample is empty or names a stamp twice, or a stamp that the run folder does not have.
+        When the sample is empty or names a stamp twice, or a stamp that the run folder does not have, or calls one
+        otherwise than the recipe: its votes would find no stamp.
     CatmorphError
         When a shard is missing or damaged, or the disk is full.
     """
-    places = _find(run, sample)
+    places = _find(run, sample, where)
     names = file_names([row.stamp for row in sample])
     _make(folder)
     for partial in folder.glob(TEMPORARY_PREFIX + "*"):
@@ -114,28 +120,41 @@ def file_names(stamps: Sequence[str]) -> list[str]:
     return names
 
 
-def _find(run: RunFolder, sample: Sequence[SampleRow]) -> list[StampPlace]:
+def _find(run: RunFolder, sample: Sequence[SampleRow], where: Path | None) -> list[StampPlace]:
     """Return where each stamp of the sample lies, in its order."""
     if not sample:
-        raise CatalogError("the sample has no rows")
-    twice = [name for name, count in Counter(row.stamp for row in sample).items() if count > 1]
+        raise CatalogError("the sample has no rows", where=where)
+    counts = Counter(row.stamp for row in sample)
+    twice = [row for row in sample if counts[row.stamp] > 1]
     if twice:
-        raise CatalogError(f"the sample names {len(twice)} stamps more than once: {_listed(twice)}")
+        raise CatalogError(f"{len(twice)} rows of the sample share their stamps: {_told(twice)}", where=where)
     views = dict.fromkeys(row.view for row in sample)
-    unknown = [view for view in views if view not in run.recipe.all_views]
+    unknown = [row for row in sample if row.view not in run.recipe.all_views]
     if unknown:
-        raise UsageError(f"the sample has views that the recipe has not: {_listed(unknown)}")
+        names = listed(dict.fromkeys(row.view for row in unknown))
+        raise UsageError(f"{len(unknown)} rows of the sample have views that the recipe has not ({names}): "
+                         f"{_told(unknown)}", where=where, hint=f"valid: {', '.join(run.recipe.all_views)}")
     wanted = {(row.view, row.field, row.id) for row in sample}
     found = {
         (place.view, place.field, place.id): place
         for view in views for places in stamp_places(run, view) for place in places
         if (place.view, place.field, place.id) in wanted
     }  # fmt: skip
-    missing = [row.stamp for row in sample if (row.view, row.field, row.id) not in found]
+    missing = [row for row in sample if (row.view, row.field, row.id) not in found]
     if missing:
         raise CatalogError(f"{len(missing)} stamps of the sample are not in the run folder, or blocked: "
-                           f"{_listed(missing)}", hint="draw it again with `catmorph labels sample`")
-    return [found[(row.view, row.field, row.id)] for row in sample]
+                           f"{_told(missing)}", where=where, hint="draw it again with `catmorph labels sample`")
+    places = [found[(row.view, row.field, row.id)] for row in sample]
+    other = [row for row, place in zip(sample, places, strict=True) if row.stamp != place.name]
+    if other:
+        name = found[(other[0].view, other[0].field, other[0].id)].name
+        raise CatalogError(f"{len(other)} stamps are not called as labels.stamp says, the first {name!r}: "
+                           f"{_told(other)}", where=where, hint="draw it again with `catmorph labels sample`")
+    return places
+
+
+def _told(rows: Sequence[SampleRow]) -> str:
+    return listed(f"{row.stamp} (row {row.number})" if row.number else row.stamp for row in rows)
 
 
 def _stamps(places: Sequence[StampPlace]) -> Iterator[tuple[int, np.ndarray]]:
@@ -195,7 +214,3 @@ def _make(folder: Path) -> None:
 def _manifest_row(name: str, row: SampleRow, place: StampPlace) -> list[str]:
     numbers = [number_cell(value) or UNKNOWN for value in (place.magnitude, place.ra, place.dec)]
     return [text_cell(name), *map(text_cell, (row.stamp, place.field, place.id, place.view)), *numbers]
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (" ..." if len(names) > SHOWN else "")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from catmorph.errors import CatalogError, suggest
+from catmorph.errors import SHOWN, CatalogError, listed, suggest
 from catmorph.labels.cells import plain_cell
 from catmorph.labels.chosen import LeftOutRows, choose, left_out
 from catmorph.labels.classes import UNKNOWN, Labelled, class_numbers, folded, from_classes
@@ -21,8 +22,6 @@ from catmorph.templates import fill
 
 SUM_TOLERANCE = 0.01
 """Fractions printed with two decimals miss 1 by up to this."""
-SHOWN = 5
-"""Rows or names an error or report lists."""
 SOURCE_NAME = "{field}/{id}"
 """What a label of a source is called, which counts for all of its stamps."""
 
@@ -86,7 +85,7 @@ class LabelMatch:
             (self.stamps_without_label, "stamps have no label", self.first_stamps),
         )
         return [
-            f"{count} {what}: {', '.join(names)}{' ...' if count > len(names) else ''}"
+            f"{count} {what}: {listed(names, count)}"
             for count, what, names in kinds
             if count
         ]
@@ -134,6 +133,19 @@ def _stamps_named(cells: Cells, section: LabelsSection) -> np.ndarray:
     return names
 
 
+def with_rows(section: LabelsSection | None, names: Sequence[str]) -> list[str]:
+    """Return names of stamps with their rows in the label table, such as ``a_r_7 (row 12)``, for messages.
+
+    Names that the table has not, or whose table cannot be read any more, stay as they are.
+    """
+    rows: dict[str | None, int] = {}
+    if section is not None and section.table is not None and section.ra is None:
+        with suppress(CatalogError):
+            named = read_cells(Path(section.table), section).text(section.id_column, "labels.id_column")
+            rows = {name and plain_cell(name): row for row, name in enumerate(named, start=1)}
+    return [f"{name} (row {rows[name]})" if name in rows else str(name) for name in names]
+
+
 def row_names(count: int) -> np.ndarray:
     """Return names for rows without one: row 1, row 2 ..., objects (row,)."""
     return np.array([f"row {number}" for number in range(1, count + 1)], dtype=object)
@@ -147,7 +159,7 @@ def label_table(
     kept = chosen.kept
     table = LabelTable(
         path, tuple(names[kept]), chosen.fractions[kept].astype(np.float32),
-        None if chosen.votes is None else chosen.votes[kept], left_out(chosen.reasons, names, SHOWN), pattern,
+        None if chosen.votes is None else chosen.votes[kept], left_out(chosen.reasons, names), pattern,
     )  # fmt: skip
     if not len(table) and len(names):
         reasons = "; ".join(f"{one.count} {one.reason}" for one in table.left_out)

@@ -8,8 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-SHOWN = 5
-"""Names in a line; the others are counted."""
+from catmorph.errors import listed
 
 
 @dataclass(frozen=True)
@@ -56,12 +55,6 @@ def by_layer(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     for name, value in state.items():
         layers.setdefault(name.rpartition(".")[0], {})[name] = value
     return layers
-
-
-def listed(names: tuple[str, ...] | list[str]) -> str:
-    """Return the first names of a list, and how many more there are."""
-    more = f" ... {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
 
 
 def shape_in_words(value: Tensor) -> str:

@@ -16,10 +16,10 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from catmorph.errors import CatmorphError, CheckpointError, UsageError
+from catmorph.errors import CatmorphError, CheckpointError, UsageError, listed
 from catmorph.files import digest
 from catmorph.models import ModelSpec
-from catmorph.models.account import Transfer, by_layer, listed, shape_in_words
+from catmorph.models.account import Transfer, by_layer, shape_in_words
 from catmorph.models.header import kind_of_file, open_checkpoint, read_header
 
 IMAGENET = "imagenet"

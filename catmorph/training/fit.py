@@ -11,12 +11,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from catmorph.errors import UsageError
+from catmorph.errors import UsageError, listed
 from catmorph.evaluation.metrics import summary
 from catmorph.files import digest_json, refuse_unwritable, write_bytes
 from catmorph.labels import LabelledStamps, Split, split_sources
 from catmorph.labels.split import split_path, write_split
-from catmorph.labels.tables import SHOWN
 from catmorph.models import MODELS, build
 from catmorph.models.account import Transfer
 from catmorph.models.card import Card, card_for
@@ -276,7 +275,7 @@ def _train(loop: Any, plan: _Plan, log_dir: Path | None, *, fresh: bool, progres
     fitted = loop.fit(loop.Job(
         plan.module, plan.data, split, section, plan.scheme, device=plan.device, precision=plan.precision,
         progress=progress, keeper=_Keeper(curve, best, plan.card(0, {})), resume=resume, frozen=plan.frozen,
-        weights=plan.weights, teachers=plan.teachers,
+        weights=plan.weights, teachers=plan.teachers, labels=plan.recipe.labels,
     ))
     history = fitted.history
     fold_batch_norms(plan.module)
@@ -366,7 +365,7 @@ def _check(data: LabelledStamps, recipe: Recipe, section: TrainingSection, class
 
 
 def _first(data: LabelledStamps, rows: np.ndarray) -> str:
-    return ", ".join(map(str, data.called[rows[:SHOWN]])) + (" ..." if len(rows) > SHOWN else "")
+    return listed(data.called[rows])
 
 
 def _as_csv(rows: list[dict[str, float]]) -> bytes:

@@ -19,11 +19,11 @@ from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from catmorph.errors import CatmorphError
+from catmorph.errors import SHOWN, CatmorphError, listed
 from catmorph.files import atomic
 from catmorph.labels import LabelledStamps, Split
-from catmorph.labels.tables import SHOWN
-from catmorph.recipe import TrainingSection
+from catmorph.labels.tables import with_rows
+from catmorph.recipe import LabelsSection, TrainingSection
 from catmorph.schemes import Scheme
 from catmorph.training.augment import mixed, mixing_share, perturbations, resample
 from catmorph.training.average import RunningAverage
@@ -56,7 +56,7 @@ class Job:
 
     `frozen` names the stages whose parameters and running statistics stay as they are; `weights` are those of the
     classes, None for equal ones. `resume` is where the state after each epoch is kept; where the file is there
-    already, the training goes on from it, to the same weights.
+    already, the training goes on from it, to the same weights. `labels` says which table named the stamps.
     """
 
     module: nn.Module
@@ -72,6 +72,7 @@ class Job:
     frozen: tuple[str, ...] = ()
     weights: np.ndarray | None = None
     teachers: Teachers | None = None
+    labels: LabelsSection | None = None
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,7 @@ class _Task(lightning.LightningModule):
         self.keeper, self.frozen = job.keeper, [getattr(job.module, name) for name in job.frozen]
         self.inputs, self.fractions = torch.as_tensor(job.data.inputs), torch.as_tensor(job.data.fractions)
         self.votes = None if job.data.votes is None else torch.as_tensor(np.asarray(job.data.votes, np.float64))
-        self.names = job.data.called
+        self.names, self.labels = job.data.called, job.labels
         self.rows = torch.as_tensor(job.split.training)
         # A child module, so that Lightning keeps it in the state to go on from.
         self.average = RunningAverage(job.module, job.section.average) if job.section.average else None
@@ -265,10 +266,11 @@ class _Task(lightning.LightningModule):
         for good, (number, rows, loss) in zip(finite, unseen, strict=True):
             if not good:
                 names = self.names[rows.numpy()]
-                shown = ", ".join(names[:SHOWN]) + (" ..." if len(names) > SHOWN else "")
+                shown = listed(with_rows(self.labels, names[:SHOWN]), len(names))
                 raise CatmorphError(
                     f"the training loss is {float(loss)} in epoch {self.current_epoch + 1}, step {number + 1} of "
                     f"{self.section.batches_per_epoch}; stamps of the batch: {shown}; {self.keeper.where()}",
+                    where=self.labels.table if self.labels else None,
                     hint="lower training.learning_rate, or look at these stamps",
                 )
 

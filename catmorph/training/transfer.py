@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from catmorph.errors import CheckpointError, UsageError, suggest
+from catmorph.errors import CheckpointError, UsageError, listed, suggest
 from catmorph.models import MODELS
-from catmorph.models.account import Transfer, by_layer, listed, shape_in_words
+from catmorph.models.account import Transfer, by_layer, shape_in_words
 from catmorph.models.card import Card, transfer_differences
 from catmorph.models.checkpoint import Checkpoint, load_checkpoint
 from catmorph.recipe import Recipe
