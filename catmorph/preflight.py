@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from catmorph.errors import CatmorphError, ProblemsError
-from catmorph.inference.classify import load_predictor
-from catmorph.inference.members import Member, members, temperatures
+from catmorph.inference.classify import check_member, load_predictor
+from catmorph.inference.members import Member, members, network_of, temperatures
 from catmorph.labels.rules import check_rules
+from catmorph.models.header import load_card
 from catmorph.recipe import Recipe, load_recipe
 from catmorph.recipe.loading import WORDS
 from catmorph.release.bundle import check_release
@@ -142,8 +143,16 @@ def _missing_files(recipe: Recipe, *, starts: bool) -> list[str]:
     return problems
 
 
-def quick_findings(run: RunFolder, *, device: str = "auto", precision: str | None = None) -> Findings:
-    """Check what can be seen without reading the catalog: files, columns, cuts, release, checkpoints, run folder."""
+def quick_findings(
+    run: RunFolder, *, device: str = "auto", precision: str | None = None, weights: bool = True
+) -> Findings:
+    """Check what can be seen without reading the catalog: files, columns, cuts, release, checkpoints, run folder.
+
+    Parameters
+    ----------
+    weights : bool
+        Make the networks of the checkpoints on `device`; else only their cards are looked at, without torch.
+    """
     found, recipe = Findings(), run.recipe
     _check_tables(run, found)
     found.attempt(check_rules, recipe.labels, load_scheme(recipe.scheme))
@@ -154,7 +163,10 @@ def quick_findings(run: RunFolder, *, device: str = "auto", precision: str | Non
         found.problems.append("the recipe names no classifier; add [classifiers.NAME] with a checkpoint")
     found.attempt(all_rules, recipe)
     for name in recipe.classifiers:
-        _check_networks(run, name, found, device=device, precision=precision)
+        if weights:
+            _check_networks(run, name, found, device=device, precision=precision)
+        else:
+            _check_cards(run, name, found)
     found.attempt(_check_writable, run)
     return found
 
@@ -178,16 +190,34 @@ def _check_networks(run: RunFolder, name: str, found: Findings, *, device: str, 
     known: dict[str, Member] = {}
     for member in members(run.recipe, name):
         predictor = found.attempt(load_predictor, run, member, device=device, precision=precision)
-        twin = known.setdefault(predictor.network, member) if predictor else member
-        if twin is not member:
-            found.problems.append(f"{member.checkpoint}: holds the same network as {twin.checkpoint}; "
-                                  f"name it once in classifiers.{name}.checkpoint")
+        if predictor:
+            _refuse_twin(known.setdefault(predictor.network, member), member, found)
     found.attempt(temperatures, run.recipe, name)
 
 
-def refuse_problems(run: RunFolder, *, device: str = "auto", precision: str | None = None) -> None:
+def _check_cards(run: RunFolder, name: str, found: Findings) -> None:
+    """Read the card and the bytes of every member of classifier `name`; it must fit, and be another network."""
+    known: dict[str, Member] = {}
+    for member in members(run.recipe, name):
+        card = found.attempt(load_card, member.checkpoint)
+        network = card and found.attempt(network_of, run, member)
+        if card and network:
+            found.attempt(check_member, card, run, member)
+            _refuse_twin(known.setdefault(network, member), member, found)
+    found.attempt(temperatures, run.recipe, name)
+
+
+def _refuse_twin(twin: Member, member: Member, found: Findings) -> None:
+    if twin is not member:
+        found.problems.append(f"{member.checkpoint}: holds the same network as {twin.checkpoint}; "
+                              f"name it once in classifiers.{member.classifier}.checkpoint")
+
+
+def refuse_problems(
+    run: RunFolder, *, device: str = "auto", precision: str | None = None, weights: bool = True
+) -> None:
     """Raise a `ProblemsError` with everything that `quick_findings` finds."""
-    problems = quick_findings(run, device=device, precision=precision).problems
+    problems = quick_findings(run, device=device, precision=precision, weights=weights).problems
     if problems:
         raise ProblemsError(problems)
 

@@ -265,12 +265,39 @@ def test_stale_logits_are_not_released(finished, release_bytes):
     assert release_bytes(finished) == before
 
 
-def test_export_and_status_leave_torch_alone(finished_survey):
+def test_export_status_and_a_dry_run_leave_torch_alone(finished_survey):
     code = "import atexit, sys; atexit.register(lambda: print('torch' in sys.modules))"
-    for command in ("status", "export"):
-        done = start(finished_survey, command, "-r", "tiny.toml", "-q", code=code)
+    for command in (("status", "-r", "tiny.toml"), ("export", "-r", "tiny.toml"), ("run", "tiny.toml", "--dry-run")):
+        done = start(finished_survey, *command, "-q", code=code)
         out, err = done.communicate(timeout=60)
         assert (done.returncode, out.splitlines()[-1]) == (0, "False"), err
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda path: path.unlink(), "no such checkpoint"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-100]), "untrained.safetensors: "),
+        (lambda path: path.write_bytes(b"x" * 64), "untrained.safetensors: "),
+    ],
+)
+def test_a_dry_run_tells_of_checkpoints_that_cannot_be_used(survey, damage, told):
+    path = survey.folder / "untrained.safetensors"
+    content = path.read_bytes()
+    path.unlink()  # a link to that of all tests
+    path.write_bytes(content)
+    damage(path)
+    done = survey("run", "tiny.toml", "--dry-run")
+    assert (done.status, len(done.lines)) == (2, 1)
+    assert told in done.err
+    whole = survey("check", "-r", "tiny.toml")
+    assert done.lines[0] in whole.lines
+
+
+def test_a_dry_run_tells_of_a_card_that_does_not_fit(survey):
+    done = survey("run", "tiny.toml", "--dry-run", "--set", "stamp.pixels=40")
+    assert done.status == 2
+    assert "untrained.safetensors" in done.err
 
 
 # --- export, summarize, gallery ---------------------------------------------------------------------------

@@ -42,7 +42,8 @@ def run(session: Session, dry_run: bool, after: str | None, **options: Any) -> i
     from catmorph.record import RunRecord, call_after, parse_after
 
     command = parse_after(after)
-    refuse_problems(session.run, device=options["device"], precision=options["precision"])
+    # Torch takes seconds to import: what is only told does without the weights.
+    refuse_problems(session.run, device=options["device"], precision=options["precision"], weights=not dry_run)
     if dry_run:
         return _say_forecast(session)
     with session.run.lock():
