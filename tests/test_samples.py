@@ -11,6 +11,7 @@ from PIL import Image
 
 from catmorph.cli import cli
 from catmorph.models.header import load_card
+from catmorph.report.sheet import draw_sheet
 from catmorph.schemes import load_scheme
 
 ROOT = Path(__file__).parents[1]
@@ -122,6 +123,28 @@ def test_des_answers_agree_with_people(questions, question, column, stamps):
     assert (found[human] > 0.5).mean() > 0.8
     assert (found[~human] < 0.5).mean() > 0.8
     assert found[human].mean() > found[~human].mean() + 0.5
+
+
+def test_des_gallery_has_the_answer_of_each_network(des, questions, tmp_path, monkeypatch):
+    drawn = []
+
+    def draw(path, grid, headings, **more):
+        drawn.extend(cell for row in grid for cell in row)
+        draw_sheet(path, grid, headings, **more)
+
+    monkeypatch.setattr("catmorph.report.gallery.draw_sheet", draw)
+    picture = tmp_path / "gallery.png"
+    recipe = ROOT / "configs" / "samples" / "des.toml"
+    catmorph("gallery", "-r", recipe, "-w", des, "-o", picture, "--per-page", 20, "-q")
+    with Image.open(picture) as image:
+        assert image.size == (10 * 126 + 6, 22 + 2 * (120 + 4 * 11 + 4 + 6))
+    for cell in drawn:
+        lines = dict(line.split() for line in cell.label.split("\n"))
+        found = questions.loc[int(cell.name.removeprefix("des "))]
+        assert {f"P_{name}": float(chance) for name, chance in lines.items()} == pytest.approx(
+            found[["P_disk", "P_edge_on", "P_bar"]].to_dict(), abs=0.00501
+        )
+    assert len(drawn) == 20
 
 
 @pytest.mark.parametrize("name", ["gz2-narrow", "des-disk", "des-edge-on", "des-bar"])

@@ -105,8 +105,8 @@ def gallery(
 ) -> int:
     """Draw stamps with their labels.
 
-    A PNG of stamps with id, most probable class and its probability. With several bands a row is a source and a
-    column a band; with one band a row holds many sources.
+    A PNG of stamps with id, most probable class and its probability, of each classifier. With several bands a row is
+    a source and a column a band; with one band a row holds many sources. The first classifier decides the order.
     """
     from catmorph.report.gallery import gallery as draw
 

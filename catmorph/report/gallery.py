@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -52,7 +52,7 @@ def gallery(
     order: Order = "magnitude",
     page: int = 1,
 ) -> GalleryResult:
-    """Draw stamps with id, most probable class and probability.
+    """Draw stamps with id, most probable class and probability; of several classifiers, what each of them says.
 
     With several views a row is a source and a column a view; with one view a row holds `per_row` sources. Views of
     three bands or more are drawn in colour.
@@ -112,10 +112,14 @@ def _keys(recipe: Recipe, views: Sequence[str]) -> list[Key]:
 
 
 def _first_key(recipe: Recipe, view: str) -> Key:
-    for name in recipe.classifiers:
-        if view in recipe.classifier_views(name):
-            return Key(name, view)
-    raise UsageError(f"no classifier of the recipe looks at view {view!r}")
+    keys = _who_look(recipe, view)
+    if not keys:
+        raise UsageError(f"no classifier of the recipe looks at view {view!r}")
+    return keys[0]
+
+
+def _who_look(recipe: Recipe, view: str) -> list[Key]:
+    return [Key(name, view) for name in recipe.classifiers if view in recipe.classifier_views(name)]
 
 
 def _best(run: RunFolder, keys: Sequence[Key], order: Order, wanted: int) -> tuple[list[_Candidate], int]:
@@ -163,7 +167,8 @@ def _candidates(run: RunFolder, keys: Sequence[Key], order: Order) -> Iterator[l
         views = [result.views[key] for key in keys]
         names = [answer_names(scheme, view.probabilities).to_pylist()
                  for scheme, view in zip(schemes, views, strict=True)]
-        surest = [np.nanmax(np.nan_to_num(view.probabilities, nan=-1.0), axis=1) for view in views]
+        surest = [_surest(view) for view in views]
+        captions = [_captions(run.recipe, key.view, result.views) for key in keys]
         magnitudes = result.sources["magnitude"].to_pylist()
         ids = result.sources["id"].to_pylist()
         found = []
@@ -171,14 +176,32 @@ def _candidates(run: RunFolder, keys: Sequence[Key], order: Order) -> Iterator[l
             first = next(n for n, view in enumerate(views) if view.classified[row])
             magnitude = magnitudes[row]
             value = -float(surest[first][row]) if order == "class" else np.inf if magnitude is None else magnitude
-            labels = tuple(_label(view, name, sure, row) for view, name, sure in zip(views, names, surest, strict=True))
+            labels = tuple(texts[row] for texts in captions)
             rank = (value, result.chunk.field, str(ids[row]))
             found.append(_Candidate(rank, names[first][row], result.chunk, int(row), ids[row], labels))
         yield found
 
 
-def _label(view: ViewResult, names: list[str | None], surest: np.ndarray, row: np.integer) -> str:
-    return f"{names[row] or 'none'} {surest[row]:.2f}" if view.classified[row] else ""
+def _captions(recipe: Recipe, view: str, views: Mapping[Key, ViewResult]) -> list[str]:
+    """Return what every source is called in `view`: a line for each classifier that looks at it."""
+    keys = _who_look(recipe, view)
+    lines = [_lines(scheme, key.classifier if len(keys) > 1 else "", views[key])
+             for key, scheme in zip(keys, _schemes(recipe, keys), strict=True)]  # fmt: skip
+    return ["\n".join(parts) for parts in zip(*lines, strict=True)]
+
+
+def _lines(scheme: Scheme, classifier: str, view: ViewResult) -> list[str]:
+    """Return each source's answer and its probability; with `classifier`, one of several, so that it tells whose."""
+    names = answer_names(scheme, view.probabilities).to_pylist()
+    if classifier:
+        alone = scheme.class_names[0] if len(scheme.class_names) == 1 else None
+        names = [alone or f"{classifier}: {name or 'none'}" for name in names]
+    return [f"{name or 'none'} {sure:.2f}" if done else ""
+            for name, sure, done in zip(names, _surest(view), view.classified, strict=True)]  # fmt: skip
+
+
+def _surest(view: ViewResult) -> np.ndarray:
+    return np.nanmax(np.nan_to_num(view.probabilities, nan=-1.0), axis=1)
 
 
 def _read_stamps(run: RunFolder, keys: Sequence[Key], shown: Sequence[_Candidate]) -> np.ndarray:

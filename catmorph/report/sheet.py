@@ -18,13 +18,13 @@ from catmorph.report.colour import GREY, MISSING, Palette, picture
 SIDE = 120
 """Pixels of a stamp on the sheet, whatever its own size."""
 
-_GAP, _CAPTION, _TOP, _DPI = 6, 26, 22, 100
+_GAP, _CAPTION, _LINE, _TOP, _DPI = 6, 26, 11, 22, 100
 _LONGEST = 22
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A stamp (channel, y, x), None where there is none, its two lines of text, and how it is drawn."""
+    """A stamp (channel, y, x), None where there is none, the lines of text below it, and how it is drawn."""
 
     stamp: np.ndarray | None
     name: str
@@ -36,7 +36,9 @@ def draw_sheet(path: Path, grid: Sequence[Sequence[Cell]], headings: Sequence[st
     """Write a PNG with a grid of stamps; `headings` stand over the columns, or `title` over the sheet."""
     columns = max(len(row) for row in grid)
     width = columns * (SIDE + _GAP) + _GAP
-    height = _TOP + len(grid) * (SIDE + _CAPTION + _GAP)
+    lines = max(cell.label.count("\n") for row in grid for cell in row)
+    step = SIDE + _CAPTION + _LINE * lines + _GAP
+    height = _TOP + len(grid) * step
     with mpl.rc_context():
         mpl.rcdefaults()
         figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
@@ -46,7 +48,7 @@ def draw_sheet(path: Path, grid: Sequence[Sequence[Cell]], headings: Sequence[st
         if title:
             _write(figure, _GAP, height - 15, title, "bold")
         for number, row in enumerate(grid):
-            top = height - _TOP - number * (SIDE + _CAPTION + _GAP)
+            top = height - _TOP - number * step
             for index, cell in enumerate(row):
                 _draw_cell(figure, cell, _GAP + index * (SIDE + _GAP), top)
         with atomic(path) as temporary:
@@ -57,8 +59,8 @@ def draw_sheet(path: Path, grid: Sequence[Sequence[Cell]], headings: Sequence[st
 def _draw_cell(figure: Figure, cell: Cell, left: int, top: int) -> None:
     image = np.full((SIDE, SIDE, 3), MISSING) if cell.stamp is None else _enlarged(picture(cell.stamp, cell.palette))
     figure.figimage(image, xo=left, yo=top - SIDE, origin="lower")
-    _write(figure, left, top - SIDE - 11, cell.name, "normal")
-    _write(figure, left, top - SIDE - 22, cell.label, "normal")
+    for number, line in enumerate((cell.name, *cell.label.split("\n")), start=1):
+        _write(figure, left, top - SIDE - number * _LINE, line, "normal")
 
 
 def _write(figure: Figure, left: int, bottom: int, text: str, weight: str) -> None:
