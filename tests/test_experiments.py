@@ -24,6 +24,7 @@ from catmorph.experiments.run import (
 )
 from catmorph.experiments.summary import write_all
 from catmorph.files import read_sealed
+from catmorph.models.checkpoint import load_checkpoint
 from catmorph.recipe import load_recipe
 
 CPU = Settings(device="cpu")
@@ -446,6 +447,38 @@ def test_random_crops_are_trained_and_told(data, tmp_path):
     assert report["points"][2]["minus"] == {"side": 4}
     errors = [point["measures"]["rmse"]["mean"] for point in report["points"]]
     assert errors[0] == errors[1] != errors[2]  # the same stamps, perturbed in another way
+
+
+def test_crops_start_from_a_checkpoint(data, start, tmp_path):
+    """`--from`: with steps of next to nothing the weights at every side are those of the checkpoint."""
+    sides = "experiments.crop_sizes=[2, 4]"
+    recipe = recipe_in(tmp_path, sides, "experiments.splits=1", "training.learning_rate=1e-12")
+    grid = plan("crop-size", recipe, start=start)
+    cut, keep = dict.fromkeys(grid.sides, data), Settings(device="cpu", keep=True)
+    folder = grid_folder(grid)
+    tasks = grid_tasks(grid, cut, folder, keep)
+    assert run_grid(grid, cut, folder, keep).failures == {}
+    layer = "inception3.reduce3.conv.weight"
+    wanted = load_checkpoint(start).state[layer]
+    assert [task.point.side for task in tasks] == list(grid.sides)
+    for task in tasks:
+        np.testing.assert_allclose(load_checkpoint(task.checkpoint).state[layer], wanted, atol=1e-6)
+    other = grid_tasks(plan("crop-size", recipe), cut, folder, keep)
+    assert {task.fingerprint for task in tasks}.isdisjoint(task.fingerprint for task in other)
+
+
+def test_a_result_is_of_the_code_that_trains_not_of_a_release(data, tmp_path, monkeypatch):
+    grid = plan("repeat", recipe_in(tmp_path))
+    cut = {None: small(data)}
+
+    def fingerprints():
+        return [task.fingerprint for task in grid_tasks(grid, cut, tmp_path, CPU)]
+
+    before = fingerprints()
+    monkeypatch.setattr("catmorph.experiments.trainings.own_version", lambda: "9.9")
+    assert fingerprints() == before
+    monkeypatch.setattr("catmorph.training.CODE_VERSION", 99)
+    assert set(fingerprints()).isdisjoint(before)
 
 
 def test_the_time_left():

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from catmorph import training
 from catmorph.errors import CatmorphError, CheckpointError
 from catmorph.evaluation.run import choose_subset
 from catmorph.experiments.measures import (
@@ -108,8 +109,7 @@ def training_fingerprint(grid: Grid, point: Point, stamps: str, start: str | Non
         "start": start,
         **backbone_key(section),
         **({"teachers": [read_network_digest(Path(one)) for one in section.teachers]} if section.teachers else {}),
-        "code": CODE_VERSION,
-        "versions": versions(),
+        **code_key(),
         **({"wants": grid.experiment.wants} if grid.experiment.wants else {}),
         **({"given": True} if grid.given else {}),
     })
@@ -123,8 +123,16 @@ def backbone_key(section: TrainingSection) -> dict[str, str]:
     return {"backbone": digest(path) if path.is_file() else section.backbone}
 
 
+def code_key() -> dict[str, Any]:
+    """Return what a training's fingerprint says of the code: what trains and what measures, and torch.
+
+    A new version of catmorph that trains and measures as the last one leaves the results of grids valid.
+    """
+    return {"code": {"measures": CODE_VERSION, "training": training.CODE_VERSION}, "torch": version("torch")}
+
+
 def versions() -> dict[str, str]:
-    """Return the versions of what computes."""
+    """Return the versions of what computes, for reports."""
     return {"catmorph": own_version(), "torch": version("torch")}
 
 

@@ -15,7 +15,7 @@ from catmorph.errors import CatmorphError, UsageError
 from catmorph.experiments.plan import TRANSFER_TABLE, Point
 from catmorph.experiments.prepared import fingerprint, keep_only, prepare
 from catmorph.experiments.run import Settings, do_tasks
-from catmorph.experiments.trainings import CHECKPOINT, CODE_VERSION, DESCRIPTIVE, Task, backbone_key, versions
+from catmorph.experiments.trainings import CHECKPOINT, DESCRIPTIVE, Task, backbone_key, code_key
 from catmorph.experiments.transfer import ALL_LAYERS, APPLIED, DENSE, FIRST, NETWORKS, SOURCE, Question
 from catmorph.files import digest, digest_json, read_sealed, remove_partial_files
 from catmorph.labels import LabelledStamps, split_sources
@@ -100,7 +100,7 @@ def _task(asked: Question, network: str, keys: dict[str, str], settings: Setting
         "start": start if network in (APPLIED, ALL_LAYERS, DENSE) else None,
         "pretrained": digest(Path(section.start)) if network == SOURCE and section.start else None,
         **({} if given else backbone_key(section)),
-        "positive": asked.positive, "code": CODE_VERSION, "versions": versions(),
+        "positive": asked.positive, **code_key(),
     })  # fmt: skip
     return Task(
         point=point, stamps=folder / "stamps" / keys[survey][:16], recipe=recipe, section=section, fingerprint=key,

@@ -25,6 +25,7 @@ from catmorph.models.device import resolve_device, resolve_precision
 from catmorph.models.pretrained import load_backbone, refuse_bad_source
 from catmorph.recipe import Recipe, TrainingSection
 from catmorph.schemes import Scheme, load_scheme
+from catmorph.training import CODE_VERSION
 from catmorph.training.losses import NEEDS_VOTES, class_weights, loss_for
 from catmorph.training.normed import add_batch_norms, fold_batch_norms, folded_copy
 from catmorph.training.teach import Teachers, load_teachers
@@ -112,7 +113,7 @@ class _Plan:
             "start": None if self.start is None else self.start.sha256,
             "teachers": [] if self.teachers is None else self.teachers.to_card(),
             "scheme": self.recipe.scheme,
-            "torch": torch.__version__,
+            "torch": torch.__version__, "code": CODE_VERSION,
         })
 
 
