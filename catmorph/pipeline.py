@@ -416,13 +416,13 @@ def run_release(run: RunFolder, formats: Iterable[str] = ()) -> ExportResult:
 
 
 def run_summary(run: RunFolder) -> Summary:
-    """Write the summaries, and the figures of colours that the recipe asks for.
+    """Write the summaries, and the figures that the recipe asks for.
 
     See `catmorph.release.summary.summarize` and `catmorph.report.release_figures.draw_release`.
     """
     refuse_outdated(run)
     figures: list[Path] = []
-    if run.recipe.evaluation.colour_magnitude or run.recipe.evaluation.pairs:
+    if run.recipe.evaluation.of_release:
         # Matplotlib takes half a second to import.
         from catmorph.report.release_figures import draw_release
 

@@ -30,6 +30,7 @@ from catmorph.report.drawing import (
     new_figure,
     new_panels,
 )
+from catmorph.report.entropy import Entropies, draw_entropies
 from catmorph.schemes import Form, load_scheme
 from catmorph.schemes.tree import Tree
 
@@ -40,7 +41,7 @@ class Shown:
 
     `metrics` is the document of `catmorph.evaluation.run.evaluate`; probabilities and fractions are (n, class);
     `points` are the stamps with their sources' columns, where the recipe asks for diagrams of them; `examples` what
-    galleries show; `blocks` the questions and their answers.
+    galleries show; `blocks` the questions and their answers; `entropies` those of the probabilities.
     """
 
     metrics: dict[str, Any]
@@ -53,6 +54,7 @@ class Shown:
     points: Points | None = None
     examples: Examples | None = None
     blocks: Blocks = ()
+    entropies: Entropies | None = None
 
     @property
     def overall(self) -> dict[str, Any]:
@@ -99,6 +101,8 @@ def draw_all(shown: Shown) -> Iterator[Drawing]:
                    "sources; in brackets: number of stamps. Grey line: all stamps. Dotted: the RMSE of always "
                    "answering the mean label, and the ECE that the noise of the votes alone gives a calibrated "
                    "network.", lambda: _groups(shown))
+    if shown.entropies is not None:
+        yield draw_entropies(shown.entropies, "stamps")
     if shown.metrics.get("labels_described"):
         yield from draw_labels(shown.metrics["labels_described"], shown.titles, shown.blocks)
     if shown.examples is not None:

@@ -50,13 +50,15 @@ def write_all(
     """
     from catmorph.evaluation.figures import Shown, draw_all
     from catmorph.evaluation.page import html_page, markdown_page
+    from catmorph.report.entropy import entropies_of
 
     scheme, part = load_scheme(recipe.scheme), data.take(chosen.rows)
     probabilities = scheme.probabilities(logits[chosen.rows])
     titles = tuple(one.title for one in scheme.classes)
     shown = Shown(document, probabilities, part.fractions, scheme.class_names, titles, scheme.form,
                   recipe.evaluation, _points(part, probabilities, recipe, scheme),
-                  _examples(part, probabilities, recipe, scheme), _blocks(scheme))
+                  _examples(part, probabilities, recipe, scheme), _blocks(scheme),
+                  entropies_of(scheme, probabilities, recipe.evaluation.threshold))
     columns = {"probability": probabilities}
     if document["calibration"]:
         columns["calibrated"] = scheme.probabilities(logits[chosen.rows] / document["calibration"]["temperature"])

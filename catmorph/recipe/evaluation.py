@@ -42,6 +42,8 @@ class EvaluationSection(Section):
         (), description="two to six expressions, such as [\"u - g\", \"g - r\"]: draw a scatter matrix of them with "
         "the predicted classes, in `evaluate` and `summarize`"
     )
+    entropy: bool = Field(False, description="draw the entropy of the class probabilities of the released sources as a "
+                          "histogram, in `summarize`; `evaluate` always does, of its stamps")
     prototypes: Strings = Field(
         (), description="classes whose best stamps are shown, by vote fraction and by probability; default: one "
         "stamp of each class, for schemes whose classes do not exclude each other"
@@ -56,6 +58,11 @@ class EvaluationSection(Section):
     def needs_columns(self) -> bool:
         """Whether an expression on the sources' columns is given."""
         return bool(self.groups or self.colour_magnitude or self.pairs)
+
+    @property
+    def of_release(self) -> bool:
+        """Whether a figure of the release is asked for."""
+        return bool(self.colour_magnitude or self.pairs or self.entropy)
 
     @field_validator("pairs")
     @classmethod
