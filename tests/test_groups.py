@@ -129,7 +129,7 @@ def test_stamps_are_grouped_with_their_columns():
     assert [one.rows.tolist() for one in later.groups] == [[0], [1], []]
     assert (later.left_out, later.overlapping) == (0, 0)
     assert [one.key for one in groupings(data, EvaluationSection())] == ["by_band", "by_magnitude", "by_size"]
-    with pytest.raises(UsageError, match=r"labels\.stamp_files have not"):
+    with pytest.raises(UsageError, match=r"which is not read in; run `catmorph ingest`, or"):
         by_expression(stamps(), SECTION)
 
 

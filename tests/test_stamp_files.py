@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from astropy.io import fits
+from click.testing import CliRunner
 from PIL import Image as PillowImage
 
+from catmorph.cli import cli
 from catmorph.errors import CatalogError, CatmorphError, UsageError
-from catmorph.labels import labelled_stamps
-from catmorph.recipe import Recipe
+from catmorph.evaluation.groups import by_expression
+from catmorph.labels import LabelledStamps, labelled_stamps
+from catmorph.labels.surveyed import with_survey
+from catmorph.models.create import create_untrained
+from catmorph.recipe import Recipe, write_recipe
+from catmorph.sources.ingest import ingest
 from catmorph.stamps.normalise import normalise
 from catmorph.workspace import RunFolder
 
@@ -46,6 +53,73 @@ def columns() -> list[str]:
 
 def gather(made: Recipe, folder: Path):
     return labelled_stamps(RunFolder(folder / "run", made))
+
+
+def with_columns(folder, columns, rows, **labels):
+    """Return a recipe with groups, three stamp files and a survey table of `rows`."""
+    for name in ("a_f475w_1", "a_f475w_2", "b_f475w_1"):
+        write(folder, f"{name}.fits", np.random.default_rng(1).normal(size=(80, 80)))
+    write_labels(folder, ["a_f475w_1", "a_f475w_2", "b_f475w_1"], columns)
+    pd.DataFrame(rows, columns=["field", "ID", "RA", "DEC", "mag", "g"]).to_csv(folder / "cat.csv", index=False)
+    made = recipe(folder, **labels).model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+    made["catalog"] = {"files": str(folder / "cat.csv"), "field": {"column": "field"}, "id": "ID", "ra": "RA",
+                       "dec": "DEC", "magnitude": "mag", "keep": ["g"]}  # fmt: skip
+    made["evaluation"] = {"groups": {"red": "g > 1", "blue": "g <= 1"}}
+    return Recipe.model_validate(made)
+
+
+ROWS = [("a", 2, 1.0, 2.0, 20.5, 2.0), ("a", 1, 1.0, 2.0, 19.5, 0.5), ("c", 1, 1.0, 2.0, 18.0, 3.0)]
+
+
+def test_stamp_files_have_the_columns_of_their_sources(tmp_path, columns):
+    made = with_columns(tmp_path, columns, ROWS)
+    before, _ = gather(made, tmp_path)
+    with pytest.raises(UsageError, match=r"the survey table, which is not read in; run `catmorph ingest`"):
+        by_expression(before, made.evaluation)
+    ingest(RunFolder(tmp_path / "run", made))
+    data, left_over = gather(made, tmp_path)
+    assert left_over == ["1 stamp files are of no source of the survey table: b_f475w_1"]
+    np.testing.assert_array_equal(data.magnitude, [19.5, 20.5, np.nan])
+    found = by_expression(data, made.evaluation)
+    assert {one.name: data.names[one.rows].tolist() for one in found.groups} == {
+        "red": ["a_f475w_2"], "blue": ["a_f475w_1"]}  # fmt: skip
+    assert found.left_out == 1
+
+
+def test_evaluate_reads_the_survey_table_for_stamp_files(tmp_path, columns, monkeypatch):
+    monkeypatch.setattr("catmorph.evaluation.figures.draw_all", lambda shown: iter(()))  # seconds each
+    made = with_columns(tmp_path, columns, ROWS)
+    create_untrained("clash-inception-narrow", made, tmp_path / "net.safetensors")
+    (tmp_path / "r.toml").write_text(write_recipe(made))
+
+    def evaluate(*more):
+        command = ["evaluate", tmp_path / "net.safetensors", "-r", tmp_path / "r.toml", "-w", tmp_path / "run", *more]
+        return CliRunner().invoke(cli, [str(one) for one in command], prog_name="catmorph")
+
+    done = evaluate("--json", "--device", "cpu")
+    assert done.exit_code == 0, done.stderr
+    assert "1 stamp files are of no source of the survey table: b_f475w_1" in done.stderr
+    groups = json.loads(done.stdout)["groups"][-1]
+    assert [(one["name"], one["stamps"]) for one in groups["groups"]] == [("red", 1), ("blue", 1)]
+    (tmp_path / "cat.csv").unlink()
+    done = evaluate()
+    assert done.exit_code == 2
+    told = "evaluation.groups, colour_magnitude and pairs need the survey table: no such catalog file; give it in"
+    assert done.stderr == f"catmorph: error: {tmp_path}/cat.csv: {told} [catalog], or leave them out of the recipe\n"
+
+
+def test_without_a_field_in_their_names_the_id_tells_the_source(tmp_path, columns):
+    made = with_columns(tmp_path, columns, ROWS, stamp="{id}")
+    data = LabelledStamps(np.zeros((3, 1, 4, 4), np.float32), np.full((3, 5), 0.2, np.float32), np.full(3, ""),
+                          np.array(["1", "2", "7"]), np.full(3, "F475W"))  # fmt: skip
+    run = RunFolder(tmp_path / "run", made)
+    ingest(run)
+    found, left_over = with_survey(run, data)
+    # Two fields have an id 1.
+    np.testing.assert_array_equal(found.survey["g"], [np.nan, 2.0, np.nan])
+    assert left_over == ["2 stamp files are of no source of the survey table: _F475W_1, _F475W_7"]
+    with pytest.raises(UsageError, match=r"is of a source of the survey table: files say '_F475W_7', the table a/1"):
+        with_survey(run, data.take(np.array([2])))
 
 
 def test_whole_images_become_stamps(tmp_path, columns):

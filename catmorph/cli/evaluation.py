@@ -53,7 +53,7 @@ def evaluate(
         changed = session.recipe.labels.model_copy(update={"table": str(labels.absolute())})
         session.recipe = session.recipe.model_copy(update={"labels": changed})
     with session.run.lock():
-        data = gather(session, workers=workers, scheduler=scheduler)
+        data = gather(session, workers=workers, scheduler=scheduler, columns=True)
         result = evaluate_checkpoint(
             checkpoint, data, session.recipe, subset=subset, calibrate=calibrate, out=out, update_card=not no_card,
             device=device, shown=session.shows_progress,

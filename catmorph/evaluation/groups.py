@@ -73,11 +73,11 @@ def survey_columns(data: LabelledStamps) -> Columns:
     Raises
     ------
     UsageError
-        When they have none: stamps that are files have no survey table.
+        When they have none: stamps that are files, whose survey table was not read in.
     """
     if data.survey is None:
         raise UsageError("evaluation.groups, colour_magnitude and pairs need the columns of the survey table, which "
-                         "stamps of labels.stamp_files have not", hint="leave them out of the recipe")
+                         "is not read in", hint="run `catmorph ingest`, or leave them out of the recipe")
     return data.survey
 
 

@@ -12,6 +12,7 @@ from catmorph.labels.positions import positioned_labels
 from catmorph.labels.shards import labelled_shards
 from catmorph.labels.sources import column_labels, rule_labels
 from catmorph.labels.stamps import LabelledStamps
+from catmorph.labels.surveyed import with_survey
 from catmorph.labels.tables import SUM_TOLERANCE, LabelTable, read_labels
 from catmorph.schemes import Scheme, load_scheme
 from catmorph.workspace import RunFolder
@@ -38,6 +39,9 @@ def labelled_stamps(run: RunFolder) -> tuple[LabelledStamps, list[str]]:
             raise UsageError("labels.stamp_files needs a label table that names them", hint="set labels.table")
         table = read_labels(section.table, scheme, section)
         data, left_over = labelled_stamp_files(run.recipe, table)
+        if run.recipe.evaluation.needs_columns and run.sources_path().exists():
+            data, lost = with_survey(run, data)
+            left_over += lost
         tables = [table]
     else:
         tables = list(label_tables(run, scheme))
