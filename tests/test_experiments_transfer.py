@@ -21,7 +21,7 @@ from catmorph.errors import CatmorphError, RecipeError, UsageError
 from catmorph.experiments.measures import positives
 from catmorph.experiments.run import Settings
 from catmorph.experiments.transfer import NETWORKS, question
-from catmorph.experiments.transfer_figures import draw_false_positives
+from catmorph.experiments.transfer_figures import draw_false_positives, draw_roc
 from catmorph.experiments.transfer_run import answer, apart, question_tasks, refuse_failures, refuse_impossible
 from catmorph.experiments.transfer_summary import write_transfer
 from catmorph.experiments.transfer_table import Counts, networks_of
@@ -311,6 +311,17 @@ def test_without_positives_in_the_test_cells_are_blank(done, asked, tmp_path):
     assert table["accuracy"].notna().all()
     assert "|  | 0." in (tmp_path / "table.md").read_text()
     assert len(networks_of([blank])[0].false_positives) == report["rows"][0]["FP"]
+
+
+@pytest.mark.parametrize("questions", [1, 2, 3])
+def test_no_label_of_the_roc_figure_is_cut_off(done, tmp_path, questions):
+    """Each question has a panel of its own; nothing is drawn up to the edge."""
+    copies = [replace(done[0]) for _ in range(questions)]
+    picture, _ = draw_roc(networks_of(copies), tmp_path / "roc")
+    image = imread(picture)[..., :3]
+    for edge in (image[:3], image[-3:], image[:, :3], image[:, -3:]):
+        assert (edge == 1).all()
+    assert (image < 1).any()
 
 
 def test_stamps_of_several_bands_are_shown_in_colour(done, tmp_path):

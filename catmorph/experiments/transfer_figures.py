@@ -32,7 +32,7 @@ def draw_roc(networks: Sequence[Tested], path: Path) -> list[Path]:
     questions = _by_question(networks)
     with mpl.rc_context():
         _style()
-        figure = Figure(figsize=(0.6 + 4.2 * len(questions), 4.7), layout="constrained")
+        figure = Figure(figsize=(0.6 + 4.2 * len(questions), 4.9), layout="constrained")
         panels = np.atleast_1d(figure.subplots(1, len(questions), sharey=True))
         for axes, part in zip(panels, questions, strict=True):
             _roc_panel(axes, part)
@@ -59,7 +59,7 @@ def _roc_panel(axes: Axes, networks: Sequence[Tested]) -> None:
                   color=colour, marker=marker, clip_on=False, zorder=3)  # fmt: skip
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1.01)
-    axes.set_aspect("equal")
+    axes.set_box_aspect(1)
     axes.set_xlabel("false positive rate")
     axes.set_title(_short(networks[0].answered.question.title, 40), fontsize=10)
     axes.legend(fontsize=6.5, loc="lower right", alignment="left", title_fontsize=6.5, frameon=True, edgecolor="none",
