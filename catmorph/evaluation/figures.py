@@ -97,12 +97,12 @@ def draw_all(shown: Shown) -> Iterator[Drawing]:
                    "class) pairs a bin.", lambda: _reliability(shown))
     yield drawing("reliability_classes", "Reliability of each class", "As before, each class alone; areas of the "
                    "marks grow with the number of stamps.", lambda: _class_reliability(shown))
+    if shown.entropies is not None:
+        yield draw_entropies(shown.entropies, "stamps")
     yield drawing("groups", "By band, magnitude and size", f"Bars: {_level(shown)} intervals by bootstrap of "
                    "sources; in brackets: number of stamps. Grey line: all stamps. Dotted: the RMSE of always "
                    "answering the mean label, and the ECE that the noise of the votes alone gives a calibrated "
                    "network.", lambda: _groups(shown))
-    if shown.entropies is not None:
-        yield draw_entropies(shown.entropies, "stamps")
     if shown.metrics.get("labels_described"):
         yield from draw_labels(shown.metrics["labels_described"], shown.titles, shown.blocks)
     if shown.examples is not None:

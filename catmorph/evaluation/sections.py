@@ -63,7 +63,7 @@ def page_sections(shown: Shown, drawings: Sequence[Drawing]) -> list[Section]:
     found += [
         Section("Curves", drawings=drawn("roc", "precision_recall")),
         Section("Predicted and human probability", drawings=drawn("predicted_human", "reliability",
-                                                                  "reliability_classes")),
+                                                                  "reliability_classes", "entropy")),
     ]
     examples = drawn("prototypes", *(f"prototypes_{name}" for name in shown.section.prototypes), "mergers")
     parts = (("Labels", drawn("label_histograms", "correlation", "correlation_questions")), ("Examples", examples))
