@@ -210,6 +210,12 @@ def test_what_the_five_networks_are_trained_on(asked):
     assert asked.describe("0") == "network of sdss on sdss"
 
 
+def test_the_time_left_is_told_by_a_training(done, asked):
+    """(a) trains nothing: done first, it would promise that the others take as little."""
+    written = {name: (asked.folder / "results" / f"{name}-00.json").stat().st_mtime_ns for name in "abc"}
+    assert written["a"] > max(written["b"], written["c"])
+
+
 def test_the_table_has_the_published_columns(done, asked):
     _, report = done
     table = pd.read_csv(asked.folder / "table.csv", keep_default_na=False)

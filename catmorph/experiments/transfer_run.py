@@ -136,7 +136,8 @@ def answer(
         todo = [task for task in tasks if task.done() is None and not _failed(task)]
         if todo:
             say(f"{TRANSFER_TABLE}: {len(todo)} networks to do")
-            do_tasks(todo, settings, say)
+            # The first tells how long the rest takes: not one that trains nothing.
+            do_tasks(sorted(todo, key=lambda task: task.given is not None), settings, say)
     return [_answered(one, both, settings) for one, both in zip(asked, surveys, strict=True)]
 
 
