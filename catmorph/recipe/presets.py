@@ -50,10 +50,10 @@ def simulation_path(spec: Path) -> Path:
     Raises
     ------
     UsageError
-        When there is neither.
+        When it is neither the name of a file nor a shipped one.
     """
     folder = preset_folder() / "simulations"
-    if spec.exists():
+    if spec.exists() or spec.suffix:
         return spec
     shipped = sorted(path.stem for path in folder.glob("*.toml"))
     if str(spec) in shipped:
