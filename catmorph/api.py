@@ -15,7 +15,6 @@ from catmorph.errors import CatmorphError, CheckpointError, UsageError
 from catmorph.inference.combine import combine
 from catmorph.recipe import load_recipe
 from catmorph.schemes import load_scheme
-from catmorph.stamps.build import chosen_views
 from catmorph.stamps.normalise import normalise
 from catmorph.stamps.store import open_shard
 from catmorph.workspace import Chunk, RunFolder
@@ -101,7 +100,7 @@ def open_stamps(run: RunFolder, view: str) -> Iterator[Stamps]:
     UsageError
         When there is no such view.
     """
-    (name,) = chosen_views(run, [view])
+    (name,) = run.chosen_views([view])
     yield Stamps(run, name)
 
 

@@ -12,9 +12,6 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
-import dask
-from dask.callbacks import Callback
-
 from catmorph.errors import CatmorphError, UsageError
 
 Task = TypeVar("Task")
@@ -124,6 +121,10 @@ def _end_with(parent: Any) -> None:
 
 
 def _compute(graph: dict[int, Any], pool: ProcessPoolExecutor, done: queue.SimpleQueue[tuple[Any, Any]]) -> None:
+    # A quarter of a second to import, which work in this process does without.
+    import dask
+    from dask.callbacks import Callback
+
     def posttask(key: Any, result: Any, *_: Any) -> None:
         done.put((key, result))
 

@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import xxhash
+
 from catmorph.errors import CatmorphError
 
 TEMPORARY_PREFIX = ".partial-"
@@ -143,6 +145,19 @@ def digest(path: str | os.PathLike[str]) -> str:
     """Return the sha256 of a file's bytes, as hexadecimal text."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def checksum(path: str | os.PathLike[str]) -> str:
+    """Return a checksum of a file's bytes, as text: what tells files apart and damage from sound bytes, fast.
+
+    XXH3 of 128 bits reads as fast as memory does, where sha256 (`digest`) makes 0.4 to 2 GB/s: it would take a third of
+    the time of cutting. Nothing is kept secret or proven with it: what is released has its sha256.
+    """
+    state, buffer = xxhash.xxh3_128(), bytearray(1 << 20)
+    with open(path, "rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            state.update(memoryview(buffer)[:count])
+    return f"xxh3:{state.hexdigest()}"
 
 
 def digest_json(value: Any) -> str:

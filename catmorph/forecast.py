@@ -12,7 +12,8 @@ from catmorph.inference import classify as inference
 from catmorph.inference.identity import PASSES
 from catmorph.inference.members import all_members
 from catmorph.record import manifest_path
-from catmorph.sources.ingest import ingest_state, planned_chunks
+from catmorph.sources.ingest import planned_chunks
+from catmorph.sources.inputs import ingest_state
 from catmorph.stamps import build
 from catmorph.workspace import Chunk, RunFolder
 

@@ -1,7 +1,7 @@
 """What has been made, from what: one marker a product, holding the fingerprint of its inputs.
 
 A product is done when its marker names the same fingerprint and the file is there with the stored size
-(and, when asked, digest). The product is written first, its marker after, both whole or not at all, so
+(and, when asked, checksum). The product is written first, its marker after, both whole or not at all, so
 that an interruption leaves at worst a product without marker, which is made again.
 """
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from catmorph.files import digest, digest_json, read_sealed, write_sealed
+from catmorph.files import checksum, digest_json, read_sealed, write_sealed
 from catmorph.patience import patiently
 
 
@@ -68,7 +68,7 @@ class Ledger:
                 "fingerprint": parts.fingerprint,
                 "parts": dict(parts.values),
                 "size": product.stat().st_size,
-                "sha256": digest(product),
+                "checksum": checksum(product),
                 **facts,
             },
         )
@@ -88,7 +88,7 @@ class Ledger:
             return State("stale", _difference(marker.get("parts", {}), parts.values), marker)
         if product.stat().st_size != marker["size"]:
             return State("stale", "damaged: its size is not what was written", marker)
-        if deep and digest(product) != marker["sha256"]:
+        if deep and checksum(product) != marker.get("checksum"):
             return State("stale", "damaged: its bytes are not what was written", marker)
         return State("done", "", marker)
 
@@ -97,7 +97,7 @@ class Ledger:
         markers = sorted((self.folder / "ledger").rglob("*.json"))
         products = [self.folder / path.relative_to(self.folder / "ledger").with_suffix("") for path in markers]
         return [product for product in products
-                if product.is_file() and (marker := self.read(product)) and digest(product) != marker["sha256"]]
+                if product.is_file() and (marker := self.read(product)) and checksum(product) != marker.get("checksum")]
 
     def forget(self, product: Path) -> None:
         """Remove the marker of `product`, so that it is made again."""
@@ -128,7 +128,7 @@ def stamp_of(path: str | os.PathLike[str]) -> list[int]:
 
 
 class Identities:
-    """The sha256 of input files, remembered by path, size, modification time and inode.
+    """The checksums of input files, remembered by path, size, modification time and inode.
 
     Parameters
     ----------
@@ -160,7 +160,7 @@ class Identities:
         known = self._known.get(str(path))
         if known and known[:3] == stamp:
             return known[3]
-        value = digest(path)
+        value = checksum(path)
         # A file that changed while it was read, or may change once more within the clock's tick, is read again
         # the next time.
         if stamp == stamp_of(path) and abs(time.time_ns() - stamp[1]) > _TICK_NANOSECONDS:
@@ -169,7 +169,7 @@ class Identities:
         return value
 
     def derived(self, path: Path, name: str, compute: Callable[[Path], str]) -> str:
-        """Return what `compute` makes of the bytes of `path`, remembered as `name` of their sha256.
+        """Return what `compute` makes of the bytes of `path`, remembered as `name` of their checksum.
 
         ``unreadable: ...`` where the file cannot be read; what `compute` raises goes on its way.
         """
@@ -179,7 +179,7 @@ class Identities:
         key = f"{name} of {whole}"
         if key not in self._derived:
             value = compute(path)
-            # Only what was made of the very bytes whose sha256 is known may be remembered.
+            # Only what was made of the very bytes whose checksum is known may be remembered.
             if str(path) not in self._known or stamp_of(path) != self._known[str(path)][:3]:
                 return value
             self._derived[key] = value
@@ -189,7 +189,7 @@ class Identities:
     def changed_unseen(self) -> list[str]:
         """Hash every remembered file again; return those of other bytes, but the same size, time and inode."""
         return [path for path, (*stamp, value) in self._known.items()
-                if os.path.isfile(path) and stamp_of(Path(path)) == stamp and digest(Path(path)) != value]
+                if os.path.isfile(path) and stamp_of(Path(path)) == stamp and checksum(path) != value]
 
     def save(self) -> None:
         """Write what was learnt since the last time."""

@@ -18,12 +18,12 @@ from catmorph.release.bundle import check_release
 from catmorph.release.tally import all_rules
 from catmorph.schemes import load_scheme
 from catmorph.sources.expressions import Expression
-from catmorph.sources.ingest import chunks_of, divide, listed_images
+from catmorph.sources.ingest import chunks_of, divide
+from catmorph.sources.inputs import catalog_files, listed_images, match_files
 from catmorph.sources.mapping import map_catalog
-from catmorph.sources.match import match_files, match_lines
+from catmorph.sources.match import match_lines
 from catmorph.sources.names import check_names
 from catmorph.sources.regions import check_expressions
-from catmorph.sources.tables import catalog_files
 from catmorph.stamps.images_check import check_images
 from catmorph.stamps.mef import damaged_files
 from catmorph.stamps.mosaics import describe_unmatched, find_mosaics

@@ -10,9 +10,9 @@ from catmorph.errors import CatmorphError, printable
 from catmorph.inference import classify as inference
 from catmorph.inference.members import all_members
 from catmorph.ledger import State
-from catmorph.sources.ingest import ingest_state
+from catmorph.sources.inputs import ingest_state
 from catmorph.stamps import build, mef
-from catmorph.stamps.images_check import by_reason
+from catmorph.stamps.reasons import by_reason
 from catmorph.workspace import RunFolder
 
 _MOST_REASONS = 100

@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from dataclasses import field as with_default
@@ -19,7 +19,7 @@ from urllib.parse import quote
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from catmorph.errors import CatmorphError, HeldError, UsageError
+from catmorph.errors import CatmorphError, HeldError, UsageError, suggest
 from catmorph.files import read_json, write_bytes, write_json
 from catmorph.ledger import Identities, Ledger
 from catmorph.recipe import Recipe, write_recipe
@@ -166,6 +166,20 @@ class RunFolder:
         if marker is None:
             raise UsageError("the survey table is not read in yet", where=self.path, hint="run `catmorph ingest`")
         return marker["counts"]
+
+    def chosen_views(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return the views called `names`, in the recipe's order; of none, all.
+
+        Raises
+        ------
+        UsageError
+            For a name that is no view; the message lists the valid ones.
+        """
+        views, wanted = self.recipe.all_views, tuple(names)
+        for name in wanted:
+            if name not in views:
+                raise UsageError(f"unknown band or view {name!r}", hint=suggest(name, views))
+        return tuple(view for view in views if not wanted or view in wanted)
 
     def prepare(self) -> None:
         """Make the folder, mark its format and write the resolved recipe into it."""

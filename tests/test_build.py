@@ -17,7 +17,7 @@ from catmorph.errors import CatmorphError, RecipeError, UsageError
 from catmorph.quality import describe
 from catmorph.recipe import load_recipe
 from catmorph.sources.ingest import ingest
-from catmorph.stamps.build import chosen_views, cut_chunk, cut_tasks, task_state
+from catmorph.stamps.build import cut_chunk, cut_tasks, task_state
 from catmorph.stamps.mosaics import find_mosaics
 from catmorph.stamps.store import ShardContent, open_shard, write_shard
 from catmorph.workspace import RunFolder
@@ -71,7 +71,7 @@ def start(recipe: Path, workdir: Path, *overrides: str) -> RunFolder:
 
 
 def cut_all(run: RunFolder, **settings: object) -> dict[str, bytes]:
-    tasks = cut_tasks(run, chosen_views(run, ()))
+    tasks = cut_tasks(run, run.chosen_views(()))
     tasks = tasks[::-1] if settings.pop("backwards", False) else tasks
     list(run_tasks(cut_chunk, tasks, **{"workers": 1, "estimated_seconds": 0.0, **settings}))
     return {str(task.shard.relative_to(run.path)): task.shard.read_bytes() for task in tasks}
@@ -80,7 +80,7 @@ def cut_all(run: RunFolder, **settings: object) -> dict[str, bytes]:
 def rows_of(run: RunFolder) -> dict[tuple[str, str, str], tuple[str, bytes | None]]:
     """Return (view, field, id) -> flags and the stamp's bytes."""
     result = {}
-    for task in cut_tasks(run, chosen_views(run, ())):
+    for task in cut_tasks(run, run.chosen_views(())):
         with open_shard(task.shard) as shard:
             stamps = shard.read(slice(None))
             for identifier, flags, row in zip(shard.ids, shard.flags, shard.rows, strict=True):
@@ -194,8 +194,8 @@ def test_a_field_without_a_band(recipe, tmp_path):
 
 def test_unknown_views(made):
     with pytest.raises(UsageError, match=r"^unknown band or view 'RII'; did you mean 'RI'\?$"):
-        chosen_views(made[0], ["RII"])
-    assert chosen_views(made[0], ["RI"]) == ("RI",)
+        made[0].chosen_views(["RII"])
+    assert made[0].chosen_views(["RI"]) == ("RI",)
 
 
 def test_shards_say_what_they_hold(made):

@@ -11,7 +11,8 @@ from PIL import Image
 from scipy.ndimage import map_coordinates
 
 from catmorph.stamps import cut
-from catmorph.stamps.cut import Placement, axis_weights, cut_stamp
+from catmorph.stamps.cut import Placement, cut_stamp
+from catmorph.stamps.separable import axis_weights
 
 METHODS = ("bilinear", "area")
 

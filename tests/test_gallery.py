@@ -117,7 +117,7 @@ def test_stretch_shows_invalid_pixels_apart_and_keeps_colours():
 @pytest.fixture(autouse=True)
 def _made_up_logits_are_current(monkeypatch):
     """The run folders here have no ledger of logits, which the commands would refuse as outdated."""
-    monkeypatch.setattr("catmorph.pipeline.refuse_outdated", lambda *_, **__: None, raising=False)
+    monkeypatch.setattr("catmorph.pipeline.release.refuse_outdated", lambda *_, **__: None, raising=False)
 
 
 def _invoke(run, command, *arguments):

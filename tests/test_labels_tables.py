@@ -17,7 +17,7 @@ from catmorph.errors import CatalogError, CatmorphError, UsageError
 from catmorph.labels import read_labels
 from catmorph.labels.gather import label_tables, labelled_stamps
 from catmorph.labels.joined import stamp_labels
-from catmorph.pipeline import run_ingest
+from catmorph.pipeline.ingest import run_ingest
 from catmorph.recipe import LabelsSection, load_recipe
 from catmorph.schemes import load_scheme
 from catmorph.workspace import RunFolder

@@ -19,13 +19,13 @@ from hypothesis import strategies as st
 from catmorph.cli import cli
 from catmorph.errors import CatmorphError
 from catmorph.labels.gather import label_tables
-from catmorph.pipeline import run_ingest
+from catmorph.pipeline.ingest import run_ingest
 from catmorph.preflight import check_run
 from catmorph.recipe import load_recipe, write_recipe
 from catmorph.release.bundle import recipe_without_paths
 from catmorph.release.layout import check_layout
 from catmorph.schemes import load_scheme
-from catmorph.sources.ingest import ingest_parts, ingest_state
+from catmorph.sources.inputs import ingest_parts, ingest_state
 from catmorph.sources.sky_match import match_sky
 from catmorph.workspace import RunFolder
 

@@ -271,7 +271,7 @@ def test_templates():
 
 
 def test_a_folder_with_brackets_is_no_glob(tmp_path):
-    from catmorph.sources.tables import catalog_files
+    from catmorph.sources.inputs import catalog_files
     from catmorph.stamps.mosaics import find_mosaics
 
     folder = tmp_path / "night[1]"

@@ -15,7 +15,8 @@ from catalogs import section
 
 from catmorph.errors import CatalogError
 from catmorph.sources.columns import masked, numbers, texts
-from catmorph.sources.tables import catalog_files, column, guess_format, read_table
+from catmorph.sources.inputs import catalog_files
+from catmorph.sources.tables import column, guess_format, read_table
 
 BIG = 9007199254740993  # 2**53 + 1: a float64 cannot hold it
 

@@ -18,17 +18,18 @@ def gather(session: Session, *, workers: int, scheduler: str | None, columns: bo
     The run folder's lock must be held. Stamp files (``labels.stamp_files``) need no cutting, and no survey table but
     with `columns`, where the recipe's [evaluation] has expressions on its columns.
     """
-    from catmorph import pipeline
     from catmorph.labels import labelled_stamps
+    from catmorph.pipeline.cutouts import run_cutouts
+    from catmorph.pipeline.ingest import prepare, run_ingest
     from catmorph.sources.names import check_names
 
     folder = session.run
     if session.recipe.labels.stamp_files is None:
         check_names(session.recipe)
-    pipeline.prepare(folder)
+    prepare(folder)
     if session.recipe.labels.stamp_files is None:
-        tell(session, pipeline.run_ingest(folder))
-        tell(session, pipeline.run_cutouts(folder, workers=workers, scheduler=scheduler,
+        tell(session, run_ingest(folder))
+        tell(session, run_cutouts(folder, workers=workers, scheduler=scheduler,
                                            shown=session.shows_progress))  # fmt: skip
     elif columns and session.recipe.evaluation.needs_columns:
         _read_survey(session)

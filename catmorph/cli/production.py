@@ -12,7 +12,7 @@ from catmorph.cli.common import Session, device_options, run_options, worker_opt
 from catmorph.errors import CatmorphError, printable
 
 if TYPE_CHECKING:
-    from catmorph.pipeline import StageReport
+    from catmorph.pipeline.report import StageReport
     from catmorph.record import RunRecord
     from catmorph.release.summary import Summary
 
@@ -81,22 +81,25 @@ def _produce(
     session: Session, record: RunRecord, *, workers: int, scheduler: str | None, device: str, precision: str | None,
     fail_fast: bool,
 ) -> Summary:
-    from catmorph import pipeline
+    from catmorph.pipeline.classify import run_classify
+    from catmorph.pipeline.cutouts import run_cutouts
+    from catmorph.pipeline.ingest import prepare, run_ingest
+    from catmorph.pipeline.release import run_release, run_summary
 
     folder, shown = session.run, session.shows_progress
-    pipeline.prepare(folder)
+    prepare(folder)
     with record.stage("ingest") as facts:
-        tell(session, pipeline.run_ingest(folder), facts)
+        tell(session, run_ingest(folder), facts)
     with record.stage("cutouts") as facts:
-        tell(session, pipeline.run_cutouts(folder, workers=workers, scheduler=scheduler, shown=shown,
+        tell(session, run_cutouts(folder, workers=workers, scheduler=scheduler, shown=shown,
                                            fail_fast=fail_fast), facts)
     with record.stage("classify") as facts:
-        tell(session, pipeline.run_classify(folder, device=device, precision=precision, shown=shown), facts)
+        tell(session, run_classify(folder, device=device, precision=precision, shown=shown), facts)
     with record.stage("export") as facts:
-        result = pipeline.run_release(folder)
+        result = run_release(folder)
         facts["counts"] = result.account.counts()
     with record.stage("summarize"):
-        summary = pipeline.run_summary(folder)
+        summary = run_summary(folder)
     if session.json:
         click.echo(json.dumps(summary.to_json(), indent=2))
     else:
@@ -125,11 +128,11 @@ def ingest(session: Session) -> None:
 
     Writes sources.parquet, rejected.parquet (row, id and reason) and the chunk plan, plan.parquet.
     """
-    from catmorph import pipeline
+    from catmorph.pipeline.ingest import prepare, run_ingest
 
     with session.run.lock():
-        pipeline.prepare(session.run)
-        tell(session, pipeline.run_ingest(session.run))
+        prepare(session.run)
+        tell(session, run_ingest(session.run))
 
 
 @click.command(epilog="Example: catmorph cutouts -r clash.toml --band F160W --workers 2")
@@ -147,16 +150,19 @@ def cutouts(
     Writes stamps/<view>/<field>-<cell>.h5, one shard a view and chunk; with --format mef also
     stamps-mef/<view>/<field>/<id>.fits, with an image a band and its coordinates on the sky.
     """
-    from catmorph import pipeline
+    from catmorph.pipeline.cutouts import run_cutouts
+    from catmorph.pipeline.ingest import prepare, refuse_before_work
 
-    pipeline.refuse_before_work(session.run, bands)
+    refuse_before_work(session.run, bands)
     with session.run.lock():
-        pipeline.prepare(session.run)
+        prepare(session.run)
         warn_of_changes(session)
-        tell(session, pipeline.run_cutouts(session.run, bands, workers=workers, scheduler=scheduler,
+        tell(session, run_cutouts(session.run, bands, workers=workers, scheduler=scheduler,
                                            shown=session.shows_progress))
         if "mef" in formats:
-            tell(session, pipeline.run_mef(session.run, bands, workers=workers, scheduler=scheduler,
+            from catmorph.pipeline.mef import run_mef
+
+            tell(session, run_mef(session.run, bands, workers=workers, scheduler=scheduler,
                                            shown=session.shows_progress))
 
 
@@ -169,13 +175,14 @@ def classify(session: Session, bands: tuple[str, ...], device: str, precision: s
 
     Writes logits/<classifier>/<view>/<field>-<cell>.parquet, one row a source of the chunk.
     """
-    from catmorph import pipeline
+    from catmorph.pipeline.classify import run_classify
+    from catmorph.pipeline.ingest import prepare, refuse_before_work
 
-    pipeline.refuse_before_work(session.run, bands)
+    refuse_before_work(session.run, bands)
     with session.run.lock():
-        pipeline.prepare(session.run)
+        prepare(session.run)
         warn_of_changes(session)
-        tell(session, pipeline.run_classify(session.run, bands, device=device, precision=precision,
+        tell(session, run_classify(session.run, bands, device=device, precision=precision,
                                             shown=session.shows_progress))
 
 
@@ -248,8 +255,8 @@ def _outcome_text(session: Session, summary: Summary) -> str:
 
 def warn_of_changes(session: Session) -> None:
     """Warn where the catalog is no more the one that was read in."""
-    from catmorph import pipeline
+    from catmorph.pipeline.ingest import catalog_changes
 
-    why = pipeline.catalog_changes(session.run)
+    why = catalog_changes(session.run)
     if why:
         session.warn(f"the sources are those of the last `catmorph ingest`, but {why}")

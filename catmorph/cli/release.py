@@ -32,12 +32,12 @@ def export(session: Session, formats: tuple[str, ...]) -> int:
     Writes release/<release.name>.<format> with columns.md (the data dictionary) and provenance.json, and
     omitted.parquet, and prints the files.
     """
-    from catmorph import pipeline
+    from catmorph.pipeline.release import run_release
 
     session.run.ingest_counts()  # refuses a folder without sources before the lock would make it
     with session.run.lock():
         warn_of_changes(session)
-        result = pipeline.run_release(session.run, formats)
+        result = run_release(session.run, formats)
     counts = result.account.counts()
     if session.json:
         files = {name: str(path) for name, path in result.files.items()}
@@ -57,12 +57,12 @@ def summarize(session: Session) -> int:
     Writes release/summary.json and release/summary.md, and prints a table. Exit status 3 when more rows have a
     fault than run.tolerance allows.
     """
-    from catmorph import pipeline
+    from catmorph.pipeline.release import run_summary
 
     session.run.ingest_counts()  # refuses a folder without sources before the lock would make it
     with session.run.lock():
         warn_of_changes(session)
-        summary = pipeline.run_summary(session.run)
+        summary = run_summary(session.run)
     if session.json:
         click.echo(json.dumps(summary.to_json(), indent=2, sort_keys=True))
     elif not session.quiet:

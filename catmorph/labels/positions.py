@@ -15,8 +15,8 @@ from catmorph.labels.tables import SOURCE_NAME, LabelTable, label_table, read_ro
 from catmorph.recipe import LabelsSection
 from catmorph.schemes import Scheme
 from catmorph.sources import columns as cells_to
+from catmorph.sources.inputs import told_of
 from catmorph.sources.sky_match import match_sky
-from catmorph.sources.tables import told_of
 from catmorph.workspace import RunFolder
 
 NEARER = "another label is nearer to its source"

@@ -14,7 +14,8 @@ from catmorph.errors import CatalogError, listed
 from catmorph.labels.cells import find_column, refuse_no_file
 from catmorph.recipe import CatalogSection, LabelsSection
 from catmorph.sources.columns import texts
-from catmorph.sources.tables import SUFFIX_FORMATS, column, read_table, told_of
+from catmorph.sources.inputs import told_of
+from catmorph.sources.tables import SUFFIX_FORMATS, column, read_table
 
 
 @dataclass(frozen=True)

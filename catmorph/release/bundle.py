@@ -198,7 +198,7 @@ def _classifier(run: RunFolder, name: str, used: Sequence[float]) -> dict[str, A
 
 def _member(run: RunFolder, member: Member) -> dict[str, Any]:
     """Return the digests of a checkpoint and its logits, and the fingerprints under which those were made."""
-    identity = run.identities.of(member.checkpoint)
+    identity = run.identities.derived(member.checkpoint, "sha256", digest)
     readable = not identity.startswith("unreadable")
     views, chunks = run.recipe.classifier_views(member.classifier), run.chunks()
     markers = [run.ledger.read(member_logits(run, member, view, chunk)) or {} for view in views for chunk in chunks]
@@ -208,7 +208,7 @@ def _member(run: RunFolder, member: Member) -> dict[str, Any]:
         "checkpoint_sha256": identity if readable else None,
         "network_sha256": network_of(run, member) if readable else None,
         "fingerprints": sorted(one for one in made_by if one),
-        "logits_sha256": digest_json([marker.get("sha256") for marker in markers]),
+        "logits_sha256": digest_json([marker.get("checksum") for marker in markers]),
     }
 
 

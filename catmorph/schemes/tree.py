@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
-from scipy.special import entr, log_expit, log_softmax, logsumexp
+import scipy  # its special functions are loaded where first used: half a second, which most commands do without
 
 Reweight = Literal["cumulative", "parent"]
 
@@ -91,12 +91,12 @@ class Tree:
 
     def log_conditional(self, logits: np.ndarray) -> np.ndarray:
         """Return ln c (..., answer) of each answer within its question, float64."""
-        score = log_expit(np.asarray(logits, dtype=np.float64))
+        score = scipy.special.log_expit(np.asarray(logits, dtype=np.float64))
         rest = np.log(self.epsilon) if self.epsilon else -np.inf
         # Epsilon is one more answer. Sums of logarithms would lose the ratio of answers that are all next to 0.
         padded = np.where(self.members >= 0, score[..., self.members], -np.inf)
         padded = np.concatenate([padded, np.full((*padded.shape[:-1], 1), rest)], axis=-1)
-        return log_softmax(padded, axis=-1)[..., self.question_of, self.place_of]
+        return scipy.special.log_softmax(padded, axis=-1)[..., self.question_of, self.place_of]
 
     def averaged(self, logits: np.ndarray) -> np.ndarray:
         """Return logits (n, answer) of the mean of the probabilities that `logits` (pass, n, answer) give.
@@ -106,11 +106,11 @@ class Tree:
         """
         logs = self.log_conditional(logits)
         chained = sum(np.where(step >= 0, logs[..., step], 0.0) for step in self.paths.T)
-        mean = logsumexp(chained, axis=0)
+        mean = scipy.special.logsumexp(chained, axis=0)
         padded = np.where(self.members >= 0, mean[..., self.members], -np.inf)[..., self.question_of, :]
         itself = self.members[self.question_of] == np.arange(self.size)[:, None]
         # The log-odds of a share is its logarithm less that of the others together.
-        return mean - logsumexp(np.where(itself, -np.inf, padded), axis=-1)
+        return mean - scipy.special.logsumexp(np.where(itself, -np.inf, padded), axis=-1)
 
     def chained(self, conditional: np.ndarray) -> np.ndarray:
         """Multiply each answer's probability within its question (..., answer) by those of the answers before it."""
@@ -164,6 +164,7 @@ class Tree:
         sum_q [sum_{a in q} -p_a ln p_a + P_q ln P_q] with P_q the sum of its answers.
         """
         values = np.asarray(values, dtype=np.float64)
+        entr = scipy.special.entr
         return np.maximum(entr(values).sum(axis=-1) - entr(self.sums(values)).sum(axis=-1), 0.0)
 
     def cross_entropies(self, values: np.ndarray, fractions: np.ndarray, smallest: float) -> np.ndarray:

@@ -16,17 +16,11 @@ import pyarrow.parquet as pq
 
 from catmorph.errors import CatalogError, CatmorphError
 from catmorph.files import atomic
-from catmorph.ledger import Parts, State
 from catmorph.recipe import CatalogSection, Recipe
 from catmorph.sources.cells import groups, natural_rank, split, split_identifiers
-from catmorph.sources.images import ImageList, list_images
+from catmorph.sources.inputs import ingest_parts, listed_images
 from catmorph.sources.mapping import CANONICAL, MappedRows, catalog_paths, map_catalog
-from catmorph.sources.match import match_files
-from catmorph.sources.tables import catalog_files
 from catmorph.workspace import Chunk, RunFolder
-
-CODE_VERSION = 3
-"""Raised when this stage's results change; part of its fingerprint."""
 
 REJECTED = pa.schema(
     [("file", pa.string()), ("row", pa.int64()), ("id", pa.string()), ("field", pa.string()),
@@ -36,41 +30,6 @@ PLAN = pa.schema([("field", pa.string()), ("cell", pa.string()), ("count", pa.in
 _KINDS = {"float64": pa.float64(), "float32": pa.float32(), "int64": pa.int64(), "bool": pa.bool_(),
           "boolean": pa.bool_()}
 """Types of kept columns by their type in pandas (nullable or not); the others are text."""
-
-
-def ingest_parts(run: RunFolder) -> Parts:
-    """Return the inputs that decide the sources: catalog files or names of images, catalog section, chunk size."""
-    section = run.recipe.catalog
-    files: dict[str, str] = {} if section.files else {"list of images": listed_images(run).digest}
-    seen: Counter[str] = Counter()
-    for path in catalog_files(section):
-        # Files of different folders may share a name; where the folders are does not matter.
-        seen[path.name] += 1
-        ordinal = f" ({seen[path.name]})" if seen[path.name] > 1 else ""
-        files[f"catalog {path.name}{ordinal}"] = run.identities.of(path)
-    for number, one in enumerate(section.match, start=1):
-        files |= {f"match {number} {place} {path.name}": run.identities.of(path)
-                  for place, path in enumerate(match_files(one), start=1)}
-    # A recipe without a match has the fingerprint that it had before there were any.
-    settings = section.model_dump(mode="json", exclude={"files"} if section.match else {"files", "match"})
-    for one in settings.get("match", ()):
-        del one["files"]
-    return Parts({**files, "[catalog]": settings, "run.chunk_rows": run.recipe.run.chunk_rows, "code": CODE_VERSION})
-
-
-def listed_images(run: RunFolder) -> ImageList:
-    """Return the images of the recipe, listed once for a command."""
-    if "images" not in run.memory:
-        run.memory["images"] = list_images(run.recipe)
-    return run.memory["images"]
-
-
-def ingest_state(run: RunFolder) -> State:
-    """Return whether the sources are there and still valid."""
-    for product in (run.plan_path(), run.rejected_path()):
-        if not product.exists():
-            return State("missing", f"{product.name} is missing")
-    return run.ledger.state(run.sources_path(), ingest_parts(run))
 
 
 def ingest(run: RunFolder) -> dict[str, int]:

@@ -16,8 +16,9 @@ from catmorph.recipe import CatalogSection, Recipe
 from catmorph.sources import columns as cells_to
 from catmorph.sources.expressions import Expression
 from catmorph.sources.images import ImageList, list_images
+from catmorph.sources.inputs import catalog_files
 from catmorph.sources.match import MatchReport, add_matched
-from catmorph.sources.tables import catalog_files, column, read_table
+from catmorph.sources.tables import column, read_table
 from catmorph.templates import matcher
 from catmorph.workspace import field_problem
 

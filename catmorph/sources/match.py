@@ -15,8 +15,9 @@ from catmorph.errors import CatalogError
 from catmorph.recipe import CatalogSection, MatchSection
 from catmorph.recipe.catalog import ColumnTable, FieldRule
 from catmorph.sources import columns as cells_to
+from catmorph.sources.inputs import match_files, told_of
 from catmorph.sources.sky_match import SkyMatch, match_sky
-from catmorph.sources.tables import catalog_files, column, read_table, told_of
+from catmorph.sources.tables import column, read_table
 
 
 @dataclass(frozen=True)
@@ -52,18 +53,6 @@ def match_lines(facts: dict[str, Any]) -> list[str]:
         "without_position": "rows have no position",
     }
     return [f"match with {facts['name']}: {facts[key]:,} {text}" for key, text in named.items() if facts[key]]
-
-
-def match_files(section: MatchSection) -> list[Path]:
-    """Return the files of the other catalog, globs expanded and sorted.
-
-    Raises
-    ------
-    CatalogError
-        When a pattern matches nothing.
-    """
-    with told_of("catalog.match"):
-        return catalog_files(reading(section))
 
 
 def add_matched(frames: Sequence[pd.DataFrame], section: CatalogSection) -> tuple[list[MatchReport], dict[str, str]]:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import codecs
 import csv
-import glob
 import lzma
 import mmap
-import os
 import re
 import warnings
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -46,37 +43,6 @@ READ_ERRORS = (
     RecursionError, IORegistryError, pa.ArrowException, csv.Error, zipfile.BadZipFile, lzma.LZMAError,
 )
 """What astropy's readers raise over broken files (seen by feeding each of them every kind of broken file)."""
-
-
-def catalog_files(section: CatalogSection) -> list[Path]:
-    """Return the catalog files that the recipe names, globs expanded and sorted.
-
-    Raises
-    ------
-    CatalogError
-        When a pattern matches nothing.
-    """
-    found: list[Path] = []
-    for pattern in section.files:
-        matches = [pattern] if os.path.isfile(pattern) else sorted(glob.glob(pattern))
-        # A dangling link of a glob is kept, and fails when it is read: its rows must not just be missing.
-        files = [Path(match) for match in matches if not os.path.isdir(match)]
-        if not files:
-            if os.path.isdir(pattern):
-                raise CatalogError("is a folder", where=pattern, hint="name its files in catalog.files, such as *.cat")
-            raise CatalogError("no such catalog file", where=pattern, hint="check catalog.files in the recipe")
-        found += [file for file in files if file not in found]
-    return found
-
-
-@contextmanager
-def told_of(section: str) -> Iterator[None]:
-    """Let errors of reading a table speak of recipe section `section` where they would of ``catalog``."""
-    try:
-        yield
-    except CatalogError as error:
-        message, hint = (text and text.replace("catalog.", f"{section}.") for text in (error.message, error.hint))
-        raise CatalogError(message or "", where=error.where, hint=hint) from error
 
 
 def read_table(path: Path, section: CatalogSection) -> Table:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import suppress
 
 import numpy as np
 
@@ -12,6 +14,7 @@ from catmorph.quality import Flag
 from catmorph.stamps.cut import Cut, Placement, cut_stamp
 from catmorph.stamps.pixels import ImageFiles, Mosaic
 from catmorph.stamps.sky import LocalGrid, locate
+from catmorph.stamps.whole import ParallelStamps, cut_whole
 
 
 class Band:
@@ -64,6 +67,14 @@ class Band:
         self._given_up.discard(tile)
         return result
 
+    def cut_whole(self, tile: int, stamps: ParallelStamps, resample: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield what can be cut from a tile at once, see `catmorph.stamps.whole`; none, or no more, after an error."""
+        mosaic = self._mosaics[tile]
+        if mosaic is not None:
+            # What fails here is tried again source by source, where errors are waited for, noted and told.
+            with suppress(MosaicError):
+                yield from cut_whole(mosaic, stamps, resample)
+
     def _attempt(self, tile: int, placement: Placement, resample: str) -> Cut:
         mosaic = self._mosaics[tile] = self._mosaics[tile] or Mosaic(self.files[tile])
         try:
@@ -79,6 +90,13 @@ class Band:
         margin = self._margin[:, source]
         order = np.argsort(-margin, kind="stable")
         return [int(tile) for tile in order if margin[tile] >= 0]
+
+    @property
+    def first_tiles(self) -> np.ndarray:
+        """The first of `tiles_of` for every source (source,); -1 where none holds it."""
+        if not self.files:
+            return np.full(self._margin.shape[1], -1)
+        return np.where(self._margin.max(axis=0) >= 0, self._margin.argmax(axis=0), -1)
 
     def grid(self, tile: int) -> LocalGrid:
         """Return the place of the sources on a tile that could be opened."""

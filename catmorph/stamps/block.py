@@ -11,9 +11,12 @@ from catmorph.errors import MosaicError
 from catmorph.quality import BLOCKING, Flag
 from catmorph.recipe import StampSection
 from catmorph.stamps.band import Band
+from catmorph.stamps.block_whole import keep_whole
 from catmorph.stamps.cut import Cut, Placement
 from catmorph.stamps.judge import judge
 from catmorph.stamps.pixels import ImageFiles
+from catmorph.stamps.placing import NORTH_UP, area, frame_of, stamp_matrix
+from catmorph.stamps.rows import Rows
 from catmorph.stamps.signal import signal_to_noise
 from catmorph.stamps.store import ShardContent
 
@@ -64,34 +67,43 @@ def cut_block(plan: BlockPlan, sources: Mapping[str, np.ndarray]) -> tuple[Shard
     ra, dec = np.asarray(sources["ra"], float), np.asarray(sources["dec"], float)
     bands = [Band(tiles, ra, dec) for tiles in plan.mosaics]
     reference = None if plan.reference is None else Band(plan.reference, ra, dec)
+    used = [*bands, *([reference] if reference else [])]
+    rows = Rows(plan.stamp, bands, len(ra))
     try:
-        cutter = _Cutter(plan, bands, reference, np.asarray(sources["size_arcsec"], float))
-        for source in range(len(ra)):
+        cutter = _Cutter(plan.stamp, bands, reference, np.asarray(sources["size_arcsec"], float), rows)
+        keep_whole(rows, plan.stamp, bands, cutter.plain_sides())
+        for source in np.flatnonzero(~rows.kept).tolist():
             cutter.cut(source)
     finally:
-        for band in [*bands, *([reference] if reference else [])]:
+        for band in used:
             band.close()
-    failures = [failure for band in [*bands, *([reference] if reference else [])] for failure in band.failures]
-    return cutter.content([str(identifier) for identifier in sources["id"]]), failures
+    failures = [failure for band in used for failure in band.failures]
+    return rows.content([str(identifier) for identifier in sources["id"]]), failures
 
 
+@dataclass(frozen=True)
 class _Cutter:
-    """Cuts source by source and collects the rows of the shard."""
+    """Cuts source by source."""
 
-    def __init__(self, plan: BlockPlan, bands: list[Band], reference: Band | None, size_arcsec: np.ndarray):
-        self.stamp, self.bands, self.reference, self.size_arcsec = plan.stamp, bands, reference, size_arcsec
-        count, channels = len(size_arcsec), len(bands)
-        self.flags = np.zeros(count, np.uint32)
-        self.rows = np.full(count, -1, np.int32)
-        self.bad_fraction = np.full(count, np.nan, np.float32)
-        self.signal = np.full(count, np.nan, np.float32)
-        self.centre = np.full((count, channels, 2), np.nan)
-        self.pixel_scale = np.full((count, channels), np.nan, np.float32)
-        self.mosaic = np.full((count, channels), -1, np.int16)
-        self.axes = np.full((count, 2, 2), np.nan)
-        self.mosaics = [tile.name for band in bands for tile in band.files]
-        self.stamps = np.empty((count, channels, plan.stamp.pixels, plan.stamp.pixels), np.float32)
-        self.used = 0
+    stamp: StampSection
+    bands: list[Band]
+    reference: Band | None
+    size_arcsec: np.ndarray
+    rows: Rows
+
+    def plain_sides(self) -> np.ndarray:
+        """Return the sides of all stamps in arcsec; NaN where a side in pixels needs another band to be looked at."""
+        value, unit = self.stamp.side_value, self.stamp.side_unit
+        if unit == "arcsec":
+            return np.full(len(self.size_arcsec), float(value))
+        if unit == "radii":
+            return value * self.size_arcsec
+        band = self.reference or self.bands[0]
+        scale, tiles = np.full(len(self.size_arcsec), np.nan), band.first_tiles
+        for tile in np.unique(tiles[tiles >= 0]).tolist():
+            there = tiles == tile
+            scale[there] = band.grid(tile).pixel_scale[there]
+        return value * scale
 
     def cut(self, source: int) -> None:
         """Cut one source in every band; keep the stamp unless a blocking flag comes up."""
@@ -99,14 +111,14 @@ class _Cutter:
         missing: dict[int, Flag] = {}
         for channel, (band, found) in enumerate(zip(self.bands, tiles, strict=True)):
             if found:
-                self._note_place(source, channel, found[0])
+                self.rows.note_place(source, channel, found[0])
             else:
                 missing[channel] = band.absence()
         if not self._can_do_without(source, missing):
             return
         side = self._side_arcsec(source, tiles)
         if not side > 0:
-            self.flags[source] |= Flag.BAD_SIZE if self.reference is None else self._no_side(source)
+            self.rows.flags[source] |= Flag.BAD_SIZE if self.reference is None else self._no_side(source)
             return
         cuts: dict[int, Cut] = {}
         frame = None
@@ -117,18 +129,18 @@ class _Cutter:
             if cut is None:
                 self._can_do_without(source, missing)
                 return
-            frame = self._frame(source, channel, tile) if frame is None else frame
+            frame = frame_of(self.bands[channel].grid(tile), source) if frame is None else frame
             verdict = judge(cut, self.stamp)
             if verdict & Flag.NO_DATA:
                 missing[channel] = verdict
             else:
-                self.flags[source] |= verdict
+                self.rows.flags[source] |= verdict
                 cuts[channel] = cut
-        if self._can_do_without(source, missing) and not self.flags[source] & BLOCKING:
+        if self._can_do_without(source, missing) and not self.rows.flags[source] & BLOCKING:
             assert frame is not None
             self._keep(source, cuts)
-            turned = np.diag([-1.0, 1.0]) if self.stamp.orientation == "north" else frame
-            self.axes[source] = turned * (side / self.stamp.pixels)
+            turned = NORTH_UP if self.stamp.orientation == "north" else frame
+            self.rows.axes[source] = turned * (side / self.stamp.pixels)
 
     def _can_do_without(self, source: int, missing: dict[int, Flag]) -> bool:
         """Tell whether the stamp is cut without the bands that are `missing`; where not, note the reasons."""
@@ -137,7 +149,7 @@ class _Cutter:
             reasons |= reason
         # A mosaic that cannot be read now may be read tomorrow: that is a fault, not a band that was not observed.
         if len(missing) > may_be_missing(self.stamp, len(self.bands)) or reasons & Flag.UNREADABLE:
-            self.flags[source] |= reasons
+            self.rows.flags[source] |= reasons
             return False
         return True
 
@@ -178,7 +190,7 @@ class _Cutter:
         for tile in tiles:
             native = side / float(band.grid(tile).pixel_scale[source])
             if not self.stamp.min_side_pixels <= native <= self.stamp.max_side_pixels:
-                self.flags[source] |= Flag.BAD_SIZE
+                self.rows.flags[source] |= Flag.BAD_SIZE
                 return -1, None
             cut = self._read(band, tile, self._placement(source, channel, tile, frame, side))
             if cut is not None and (best is None or _badness(cut) < _badness(best)):
@@ -186,9 +198,9 @@ class _Cutter:
             if best is not None and best.bad_fraction == 0:
                 break
         if best is None:
-            self.flags[source] |= Flag.UNREADABLE
+            self.rows.flags[source] |= Flag.UNREADABLE
             return -1, None
-        self._note_place(source, channel, best_tile)
+        self.rows.note_place(source, channel, best_tile)
         return best_tile, best
 
     def _read(self, band: Band, tile: int, placement: Placement) -> Cut | None:
@@ -198,57 +210,27 @@ class _Cutter:
             band.fail(band.files[tile], error)
             return None
         if self.stamp.values == "flux":
-            area = np.float32(abs(np.linalg.det(placement.matrix)))
-            cut = Cut(cut.pixels * area, cut.bad_fraction, cut.off_fraction, cut.centre_valid)
+            cut = Cut(cut.pixels * area(placement.matrix), cut.bad_fraction, cut.off_fraction, cut.centre_valid)
         return cut
-
-    def _frame(self, source: int, channel: int, tile: int) -> np.ndarray:
-        """Return the arcsec to (east, north) (2, 2) a step of 1 arcsec along x, y of a tile."""
-        grid = self.bands[channel].grid(tile)
-        return grid.axes[source] / grid.axis_scale[source]
 
     def _placement(self, source: int, channel: int, tile: int, frame: np.ndarray | None, side: float) -> Placement:
         """Return where the stamp lies on a tile; the first band that is there, which has no `frame` yet, sets it."""
-        grid, step = self.bands[channel].grid(tile), side / self.stamp.pixels
-        jacobian = grid.jacobian[source]
-        if self.stamp.orientation == "north":
-            matrix = jacobian @ np.diag([-step, step])
-        elif frame is None:
-            matrix = np.diag(step / grid.axis_scale[source])
-        else:
-            matrix = jacobian @ frame * step
+        grid = self.bands[channel].grid(tile)
         x, y = grid.centre[source]
+        matrix = stamp_matrix(self.stamp, grid, source, frame, side / self.stamp.pixels)
         return Placement((float(x), float(y)), matrix, self.stamp.pixels)
 
-    def _note_place(self, source: int, channel: int, tile: int) -> None:
-        before = sum(len(band.files) for band in self.bands[:channel])
-        grid = self.bands[channel].grid(tile)
-        self.centre[source, channel] = grid.centre[source]
-        self.pixel_scale[source, channel] = grid.pixel_scale[source]
-        self.mosaic[source, channel] = before + tile
-
     def _keep(self, source: int, cuts: dict[int, Cut]) -> None:
-        block = self.stamps[self.used]
+        block = self.rows.stamps[source]
         if len(cuts) < len(block):
             block[:] = np.nan
-            self.flags[source] |= Flag.MISSING_BAND
+            self.rows.flags[source] |= Flag.MISSING_BAND
         for channel, cut in cuts.items():
             block[channel] = cut.pixels
-        self.rows[source] = self.used
-        self.used += 1
-        self.bad_fraction[source] = max(cut.bad_fraction for cut in cuts.values())
+        self.rows.kept[source] = True
+        self.rows.bad_fraction[source] = max(cut.bad_fraction for cut in cuts.values())
         signals = [signal_to_noise(cut.pixels) for cut in cuts.values()]
-        self.signal[source] = max((value for value in signals if not np.isnan(value)), default=np.nan)
-        if self.stamp.min_signal is not None and not self.signal[source] >= self.stamp.min_signal:
-            self.flags[source] |= Flag.LOW_SIGNAL
-
-    def content(self, ids: list[str]) -> ShardContent:
-        """Return the shard's content."""
-        return ShardContent(
-            ids=ids, flags=self.flags, rows=self.rows, bad_fraction=self.bad_fraction, signal=self.signal,
-            centre=self.centre, pixel_scale=self.pixel_scale, mosaic=self.mosaic,
-            stamps=self.stamps[: self.used], mosaics=self.mosaics, axes=self.axes,
-        )
+        self.rows.signal[source] = max((value for value in signals if not np.isnan(value)), default=np.nan)
 
 
 def _badness(cut: Cut) -> tuple[bool, float]:

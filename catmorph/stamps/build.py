@@ -5,24 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from catmorph.errors import UsageError, suggest
 from catmorph.ledger import Ledger, Parts, State, stamp_of
 from catmorph.quality import Flag, blocked, count_flags
 from catmorph.recipe import Recipe, StampSection
 from catmorph.stamps.block import BlockPlan, cut_block
-from catmorph.stamps.images_block import ImagePlan, cut_images
-from catmorph.stamps.images_plan import ChunkImages
 from catmorph.stamps.mosaics import find_mosaics
 from catmorph.stamps.pixels import ImageFiles
 from catmorph.stamps.store import TOP_FIRST, ShardContent, write_shard
 from catmorph.workspace import Chunk, RunFolder, read_row_group
 
-CODE_VERSION = 4
+if TYPE_CHECKING:
+    from catmorph.stamps.images_block import ImagePlan
+    from catmorph.stamps.images_plan import ChunkImages
+
+CODE_VERSION = 5
 """Raised when this stage's results change; part of its fingerprint."""
 
 _Failed = list[tuple[str, str]]
@@ -59,26 +60,13 @@ class CutReport:
     bad_images: tuple[tuple[str, str], ...] = field(default=())
 
 
-def chosen_views(run: RunFolder, bands: Iterable[str]) -> tuple[str, ...]:
-    """Return the views to work on: those called `bands`, or all.
-
-    Raises
-    ------
-    UsageError
-        For a name that is no view; the message lists the valid ones.
-    """
-    views = run.recipe.all_views
-    wanted = tuple(bands)
-    for name in wanted:
-        if name not in views:
-            raise UsageError(f"unknown band or view {name!r}", hint=suggest(name, views))
-    return tuple(view for view in views if not wanted or view in wanted)
-
-
 def cut_tasks(run: RunFolder, views: Iterable[str], chunks: Sequence[Chunk] | None = None) -> list[CutTask]:
     """Return a task for every (view, chunk), whether its shard is there or not; `chunks`: default all."""
     chunks = run.chunks() if chunks is None else chunks
     if run.recipe.images is not None:
+        # Recipes of mosaics do without pandas and pillow, half a second to import; so below.
+        from catmorph.stamps.images_plan import ChunkImages
+
         images = ChunkImages(run, chunks)
         return [_image_task(run, images, view, chunk) for view in views for chunk in chunks]
     tiles = _Tiles(run)
@@ -143,6 +131,8 @@ def _cut(task: CutTask, sources: Mapping[str, np.ndarray]) -> tuple[ShardContent
     if task.images is None:
         content, failures = cut_block(BlockPlan(task.mosaics, task.reference, task.stamp), sources)
         return content, failures, []
+    from catmorph.stamps.images_block import cut_images
+
     content, failed = cut_images(task.images, sources)
     return content, sorted(failed.passing), sorted(failed.lasting)
 
@@ -221,6 +211,8 @@ def _task(run: RunFolder, tiles: _Tiles, view: str, chunk: Chunk) -> CutTask:
 
 def image_warnings(run: RunFolder) -> list[str]:
     """Say what of the images that the recipe names is not used; see `ChunkImages.warnings`."""
+    from catmorph.stamps.images_plan import ChunkImages
+
     return ChunkImages(run, run.chunks()).warnings()
 
 

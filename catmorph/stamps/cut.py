@@ -8,7 +8,8 @@ from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
-from scipy.ndimage import map_coordinates
+
+from catmorph.stamps.separable import axis_span, axis_start, axis_weights
 
 _PARALLEL = 1e-6
 """Axes count as parallel when they turn by less than this: 4e-5 stamp pixels at the edge of 80."""
@@ -33,6 +34,12 @@ class Pixels(Protocol):
         ...
 
 
+def are_parallel(matrix: np.ndarray) -> np.ndarray:
+    """Return whether the axes of stamps with such matrices (..., 2, 2) run along the mosaic's (...)."""
+    size = np.abs(matrix)
+    return np.maximum(size[..., 0, 1], size[..., 1, 0]) <= _PARALLEL * np.minimum(size[..., 0, 0], size[..., 1, 1])
+
+
 @dataclass(frozen=True)
 class Placement:
     """Where a stamp's pixel grid lies on a mosaic.
@@ -54,11 +61,14 @@ class Placement:
     @property
     def is_parallel(self) -> bool:
         """Whether the stamp's axes run along the mosaic's."""
-        off = max(abs(self.matrix[0, 1]), abs(self.matrix[1, 0]))
-        return bool(off <= _PARALLEL * min(abs(self.matrix[0, 0]), abs(self.matrix[1, 1])))
+        return bool(are_parallel(self.matrix))
 
     def reach(self) -> tuple[int, int, int, int]:
         """Return first and past-last row and column of the mosaic pixels the stamp may need."""
+        if self.is_parallel:
+            span = axis_span(np.diag(self.matrix), self.pixels)
+            x, y = axis_start(np.array(self.centre), span).tolist()
+            return y, y + int(span[1]), x, x + int(span[0])
         half = np.abs(self.matrix) @ np.full(2, self.pixels / 2)
         margin = np.maximum(np.abs(self.matrix).sum(axis=1), 1.0) + 1.0
         low = np.floor(np.array(self.centre) - half - margin).astype(int)
@@ -150,41 +160,14 @@ def _parallel_average(
     return average
 
 
-def axis_weights(pixels: int, centre: float, step: float, length: int, resample: str) -> np.ndarray:
-    """Return weights (pixels, length), rows summing to 1, of window pixels for stamp pixels along one axis.
-
-    Parameters
-    ----------
-    pixels : int
-        Stamp pixels.
-    centre : float
-        Window pixel (0-based centre) under the stamp's centre.
-    step : float
-        Window pixels a stamp pixel; negative where the axis runs backwards.
-    length : int
-        Window pixels.
-    resample : {"bilinear", "area"}
-    """
-    positions = centre + step * (np.arange(pixels) - (pixels - 1) / 2)
-    distance = np.abs(np.arange(float(length)) - positions[:, None])
-    width = max(abs(step), 1.0)
-    if resample == "area":
-        # Overlap of the unit pixel with the stamp pixel's interval; an interval is at least a point wide.
-        half = max(abs(step), 1e-9) / 2
-        weights = np.clip(np.minimum(distance + 0.5, half) - np.maximum(distance - 0.5, -half), 0.0, None)
-    else:
-        distance /= -width
-        distance += 1.0
-        weights = np.maximum(distance, 0.0, out=distance)
-    total = weights.sum(axis=1, keepdims=True)
-    return (weights / np.where(total > 0, total, 1.0)).astype(np.float32)
-
-
 _kept_weights = lru_cache(_WEIGHTS_KEPT)(axis_weights)
 
 
 def _turned_average(placement: Placement, shape: tuple[int, ...], origin: tuple[int, int], resample: str) -> Average:
     """Sample finely along the stamp's own axes (bilinear), then weigh those samples as parallel ones."""
+    # A third of a second to import, for mosaics whose axes are not those of the stamps.
+    from scipy.ndimage import map_coordinates
+
     pixels = placement.pixels
     # At most a mosaic pixel from sample to sample; 1e-9 for steps that are whole numbers but for rounding.
     over = max(1, int(np.ceil(np.linalg.norm(placement.matrix, axis=0).max() - 1e-9)))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 
 import numpy as np
 
-from catmorph.errors import printable
 from catmorph.stamps.images import ImageError, decode, shape_of
 from catmorph.stamps.images_block import ImagePlan, ImageReader
 from catmorph.stamps.images_plan import ChunkImages
+from catmorph.stamps.reasons import by_reason
 from catmorph.workspace import Chunk, RunFolder
 
 _MOST_REASONS = 100
@@ -58,20 +58,3 @@ def _faults(plan: ImagePlan, deep: bool) -> Iterator[tuple[str, str]]:
                 yield str(entry.file), fault.reason
             except OSError as error:
                 yield str(entry.file), f"cannot be opened: {error.strerror or error}"
-
-
-def by_reason(faults: Mapping[str, Sequence[str]], most: int) -> Iterator[tuple[str, str]]:
-    """Yield, for each of the `most` commonest reasons, the first image and how many others, and the reason.
-
-    Parameters
-    ----------
-    faults : mapping
-        Why images cannot be used -> the images.
-    """
-    ordered = sorted(faults.items(), key=lambda item: (-len(set(item[1])), item[0]))
-    for reason, names in ordered[:most]:
-        others = len(set(names)) - 1
-        first = f"{min(names)} and {others:,} other image{'s' if others > 1 else ''}" if others else min(names)
-        yield printable(first), reason
-    if len(ordered) > most:
-        yield "images", f"cannot be used for {len(ordered) - most} other reasons"

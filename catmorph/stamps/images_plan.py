@@ -12,7 +12,7 @@ import pyarrow as pa
 from catmorph.errors import CatalogError, UsageError
 from catmorph.recipe import Recipe
 from catmorph.sources.images import ImageList
-from catmorph.sources.ingest import listed_images
+from catmorph.sources.inputs import listed_images
 from catmorph.stamps.images_block import ImagePlan
 from catmorph.workspace import Chunk, RunFolder
 

@@ -12,6 +12,13 @@ _FLAT = 1e-6
 """Values that differ by less than this share are the same: float32 weights sum to 1 within 3e-7."""
 
 
+def are_flat(stamps: np.ndarray) -> np.ndarray:
+    """Return which stamps (n, y, x) have the same value in all pixels, or a value that is not finite (n,)."""
+    low, high = (extreme(axis=(1, 2)).astype(np.float64) for extreme in (stamps.min, stamps.max))
+    with np.errstate(invalid="ignore"):
+        return ~(high - low > _FLAT * np.maximum(np.abs(low), np.abs(high)))
+
+
 def judge(cut: Cut, stamp: StampSection) -> Flag:
     """Return the flags of one channel of a stamp."""
     flags = Flag(0)

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from catmorph.errors import CatmorphError
-from catmorph.files import atomic, digest, write_many
+from catmorph.files import atomic, checksum, digest, write_many
 from catmorph.ledger import Ledger, Parts, State
 from catmorph.quality import describe
 from catmorph.stamps.fits_bytes import Card, header_text, image, primary
@@ -136,7 +136,7 @@ def damaged_files(run: RunFolder) -> list[Path]:
     for path in sorted((run.path / FOLDER).rglob("*.parquet")):
         marker = run.ledger.read(path)
         # A list that is damaged itself is told as every other product.
-        if marker and digest(path) == marker["sha256"]:
+        if marker and checksum(path) == marker.get("checksum"):
             files = ((path.parent / name, sha256) for name, _, sha256 in _files(path))
             found += [file for file, sha256 in files if not file.is_file() or digest(file) != sha256]
     return found

@@ -94,10 +94,11 @@ def run(request: dict[str, Any]) -> None:
     if request["pool"]:
         from launcher import slow_cut_chunk as worker  # not __main__'s, which workers cannot import
 
-        from catmorph import engine, pipeline
+        from catmorph import engine
+        from catmorph.pipeline import cutouts
 
         engine.WORTH_A_POOL_SECONDS = 0.0
-        pipeline.build = _Replaced(pipeline.build, cut_chunk=worker)  # type: ignore[assignment]
+        cutouts.build = _Replaced(cutouts.build, cut_chunk=worker)  # type: ignore[assignment]
     if request["step"]:
         watch_writes(kill_at(request["step"]))
     sys.argv = ["catmorph", *request["arguments"]]
@@ -120,7 +121,9 @@ def serve() -> None:
     import catmorph.cli.production
     import catmorph.inference.predict
     import catmorph.models.checkpoint
-    import catmorph.pipeline
+    import catmorph.pipeline.classify
+    import catmorph.pipeline.cutouts
+    import catmorph.pipeline.release
     import catmorph.preflight  # noqa: F401
 
     for line in iter(sys.stdin.readline, ""):

@@ -9,7 +9,7 @@ import pytest
 from launcher import watch_writes
 
 from catmorph.api import open_run
-from catmorph.pipeline import run_release
+from catmorph.pipeline.release import run_release
 
 OLD = ('release.formats=["csv", "fits"]',)
 NEW = ("release.name=Renamed",)

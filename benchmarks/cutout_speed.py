@@ -1,0 +1,208 @@
+"""Cutting stamps: whole commands, from the shell to their end, beside other tools on the same mosaic.
+
+    python benchmarks/cutout_speed.py --out cutouts.json
+    python benchmarks/cutout_speed.py --sources 40000 --peers peers/bin/python --out cutouts-large.json
+    python benchmarks/cutout_speed.py --compress --out cutouts-rice.json
+
+One 5000 x 5000 float32 mosaic a band (0.065"/pixel, TAN), sources anywhere on it, stamps of 32 to 120 pixels resampled to
+80 x 80. catmorph reads the catalog in and cuts (`catmorph ingest`, `catmorph cutouts`); the others start from the same
+positions. Everything alternates in one run; seconds are medians of the rounds.
+
+* h5py: the array of stamps, ready in memory, written to one HDF5 file in the same blocks (the limit of the disk).
+* fitsio sections: the square of each source is read by a section, as scripts do, without resampling or writing (of some,
+  scaled to all).
+* cutana: Cutana in an environment of its own (--peers PYTHON: a Python that has cutana and pandas installed).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import fitsio
+import h5py
+import numpy as np
+import pandas as pd
+from astropy.io import fits
+from astropy.wcs import WCS
+
+SCALE = 0.065
+RECIPE = """\
+name = "cutout-speed"
+scheme = "clash"
+[catalog]
+files = "sources.csv"
+field = {{ value = "F" }}
+id = "id"
+ra = {{ column = "ra", unit = "deg" }}
+dec = {{ column = "dec", unit = "deg" }}
+size = {{ column = "radius_arcsec", unit = "arcsec" }}
+[bands]
+names = {bands}
+[mosaics]
+pattern = "{{band}}.{suffix}"
+[stamp]
+side = "4 radii"
+pixels = 80
+"""
+CUTANA = """\
+import json, shutil, sys
+import pandas as pd
+from cutana import Orchestrator, get_default_config
+folder, workers = sys.argv[1], int(sys.argv[2])
+rows = pd.read_csv(f"{folder}/sources.csv")
+mosaic = json.dumps([f"{folder}/B0.fits"])
+pd.DataFrame({"SourceID": rows.id, "RA": rows.ra, "Dec": rows.dec, "fits_file_paths": mosaic,
+              "diameter_pixel": (4 * rows.radius_arcsec / 0.065).round().astype(int)}).to_csv(f"{folder}/cutana.csv", index=False)
+c = get_default_config()
+c.source_catalogue, c.output_dir, c.output_format = f"{folder}/cutana.csv", f"{folder}/cutana", "zarr"
+c.target_resolution, c.normalisation_method, c.apply_flux_conversion, c.max_workers = 80, "none", False, workers
+c.selected_extensions, c.channel_weights = [{"name": "PRIMARY", "ext": "PrimaryHDU"}], {"PRIMARY": [1.0]}
+result = Orchestrator(c).run()
+assert result["status"] == "completed", result
+"""
+
+
+def make(folder: Path, args: argparse.Namespace) -> None:
+    """Write the mosaics, the catalog and the recipe."""
+    random, wcs = np.random.default_rng(0), WCS(naxis=2)
+    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
+    wcs.wcs.crval, wcs.wcs.crpix = [64.0, -24.0], [args.side / 2] * 2
+    wcs.wcs.cdelt = [-SCALE / 3600, SCALE / 3600]
+    header, names = wcs.to_header(), [f"B{band}" for band in range(args.bands)]
+    for name in names:
+        pixels = random.normal(0, 1, (args.side, args.side)).astype(np.float32)
+        if args.compress:
+            unit = fits.CompImageHDU(pixels, header, compression_type="RICE_1", quantize_level=4)
+            unit.writeto(folder / f"{name}.fits.fz", overwrite=True)
+        else:
+            fits.writeto(folder / f"{name}.fits", pixels, header, overwrite=True)
+    x, y = random.uniform(100, args.side - 100, (2, args.sources))
+    ra, dec = wcs.pixel_to_world_values(x, y)
+    radius = random.uniform(8, 30, args.sources)
+    pd.DataFrame({"id": [f"s{row}" for row in range(args.sources)], "ra": ra, "dec": dec,
+                  "radius_arcsec": radius * SCALE}).to_csv(folder / "sources.csv", index=False)  # fmt: skip
+    np.save(folder / "places.npy", np.column_stack([x, y, 4 * radius]))
+    (folder / "recipe.toml").write_text(
+        RECIPE.format(bands=json.dumps(names), suffix="fits.fz" if args.compress else "fits"))
+
+
+class Contest:
+    """Runs the ways to cut in turns and keeps their seconds."""
+
+    def __init__(self, folder: Path, args: argparse.Namespace):
+        self.folder, self.args = folder, args
+        self.seconds: dict[str, list[float]] = {}
+
+    def command(self, name: str, *command: str) -> None:
+        """Time a command, with and without what its children wait for."""
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        start = time.perf_counter()
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
+        self._note(name, time.perf_counter() - start)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        self._note(f"{name} (processor)", after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        if done.returncode:
+            sys.exit(f"{' '.join(command[:4])}: {done.stderr or done.stdout}")
+
+    def catmorph(self, workers: int, bands: int) -> None:
+        """Read in and cut in a new run folder."""
+        run, name = self.folder / "run", f"catmorph, {workers} workers" + (f", {bands} bands" if bands > 1 else "")
+        shutil.rmtree(run, ignore_errors=True)
+        chosen = [part for band in range(bands) for part in ("--band", f"B{band}")]
+        base = [sys.executable, "-m", "catmorph"]
+        self.command(f"{name}: ingest", *base, "ingest", "-r", "recipe.toml", "-w", "run", "-q")
+        self.command(name, *base, "cutouts", "-r", "recipe.toml", "-w", "run", "-q", "--workers", str(workers), *chosen)
+
+    def h5py(self) -> None:
+        """Write the array of stamps and nothing else."""
+        stamps = np.zeros((self.args.sources, 1, 80, 80), np.float32)
+        stamps[:] = np.random.default_rng(0).normal(size=(1, 1, 80, 80))
+        start = time.perf_counter()
+        with h5py.File(self.folder / "alone.h5", "w") as file:
+            file.create_dataset("stamps", data=stamps, chunks=(32, 1, 80, 80))
+        with open(self.folder / "alone.h5", "rb") as file:
+            os.fsync(file.fileno())
+        self._note("h5py alone", time.perf_counter() - start)
+
+    def sections(self) -> None:
+        """Read the square of each source by a fitsio section."""
+        places = np.load(self.folder / "places.npy")[: self.args.sections]
+        path = next(self.folder.glob("B0.fits*"))
+        start = time.perf_counter()
+        with fitsio.FITS(str(path)) as file:
+            image = file[-1]
+            for x, y, side in places:
+                image[int(y - side / 2) : int(y + side / 2), int(x - side / 2) : int(x + side / 2)]
+        self._note("fitsio sections", (time.perf_counter() - start) * self.args.sources / len(places))
+
+    def _note(self, name: str, seconds: float) -> None:
+        self.seconds.setdefault(name, []).append(seconds)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for name, value in (("sources", 8000), ("side", 5000), ("bands", 1), ("rounds", 5), ("sections", 2000)):
+        parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--workers", type=int, nargs="+", default=[2])
+    parser.add_argument("--compress", action="store_true", help="RICE-compressed mosaics")
+    parser.add_argument("--peers", type=Path, help="a Python that has cutana installed")
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make(folder, args)
+        contest = Contest(folder, args)
+        for _ in range(args.rounds):
+            for workers in args.workers:
+                contest.catmorph(workers, args.bands)
+                if args.bands > 1:
+                    contest.catmorph(workers, 1)
+            contest.h5py()
+            contest.sections()
+            if args.peers and not args.compress:
+                shutil.rmtree(folder / "cutana", ignore_errors=True)
+                contest.command("cutana", str(args.peers), "-c", CUTANA, name, str(max(args.workers)))
+    median = {key: statistics.median(values) for key, values in contest.seconds.items()}
+    ours = f"catmorph, {max(args.workers)} workers" + (f", {args.bands} bands" if args.bands > 1 else "")
+    whole = median[ours] + median[f"{ours}: ingest"]
+    result = {
+        "command": "python " + " ".join(sys.argv), "sources": args.sources, "bands": args.bands, "rounds": args.rounds,
+        "seconds": {key: round(value, 3) for key, value in median.items()},
+        "all_seconds": {key: [round(one, 3) for one in values] for key, values in contest.seconds.items()},
+        "stamps_a_second": {key: round(args.sources * (args.bands if key == ours else 1) / value)
+                            for key, value in median.items() if "(" not in key and ":" not in key},
+        "ratio_to_catmorph_cutouts": {key: round(value / median[ours], 2) for key, value in median.items()},
+        "ratio_to_catmorph_ingest_and_cutouts": {key: round(value / whole, 2) for key, value in median.items()},
+        "machine": {"processor": processor(), "cores": os.cpu_count(), "system": platform.platform(),
+                    "load_at_the_end": os.getloadavg()},
+        "versions": {"python": platform.python_version(), **{
+            package: version(package) for package in ("catmorph", "numpy", "astropy", "fitsio", "h5py")}},
+    }  # fmt: skip
+    text = json.dumps(result, indent=2) + "\n"
+    print(text, end="")
+    if args.out:
+        args.out.write_text(text)
+
+
+def processor() -> str:
+    """Return the processor's name: Linux keeps it here, elsewhere Python knows."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")),
+                platform.processor())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""The `cutouts` stage: the shards that are not there, or not valid any more."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import closing, suppress
+
+from catmorph.engine import run_tasks
+from catmorph.errors import CatmorphError, UsageError
+from catmorph.failures import write_failures
+from catmorph.pipeline.report import StageReport
+from catmorph.progress import progress
+from catmorph.quality import Flag
+from catmorph.stamps import build
+from catmorph.stamps.block import may_be_missing
+from catmorph.stamps.mosaics import describe_unmatched
+from catmorph.workspace import RunFolder
+
+STAMPS_A_SECOND = 8000
+"""Rough rate of one core, to tell whether worker processes pay."""
+
+IMAGES_A_SECOND = 200
+"""The same of JPEGs of 424 x 424 pixels, which are decoded whole."""
+
+
+def run_cutouts(
+    run: RunFolder, bands: Iterable[str] = (), *, workers: int = 1, scheduler: str | None = None, shown: bool = False,
+    fail_fast: bool = False,
+) -> StageReport:
+    """Cut the stamps of the views called `bands` (default: all) that are not there or not valid any more.
+
+    Raises
+    ------
+    CatmorphError
+        With `fail_fast`, at the first mosaic that cannot be read; else its sources are flagged.
+    """
+    report = StageReport("cutouts")
+    tasks = build.cut_tasks(run, run.chosen_views(bands))
+    report.warnings += _unmatched_bands(run, tasks)
+    run.identities.save()
+    todo = []
+    for task in tasks:
+        state = build.task_state(run, task)
+        if state.done:
+            report.kept += 1
+            _count_stamps(report, state.marker["sources"], state.marker["stamps"], state.marker["flags"])
+            report.note_bad_images(state.marker.get("bad_images", []))
+        else:
+            todo.append(task)
+            report.note_why(task.shard, state.why)
+            report.warnings += _given_up(task, state.marker.get("stamps", 0))
+    report.warn_of_damage()
+    rate = IMAGES_A_SECOND if run.recipe.images else STAMPS_A_SECOND
+    seconds = sum(task.chunk.count for task in todo) / rate
+    results = run_tasks(build.cut_chunk, todo, workers=workers, estimated_seconds=seconds, scheduler=scheduler)
+    try:
+        # Closing the generator ends its worker processes, also where this loop is left early.
+        with closing(progress(results, total=len(todo), label="cutouts", shown=shown)) as shown_results:
+            for result in shown_results:
+                _add(report, result, fail_fast)
+    finally:
+        results.close()
+        # A disk that is full is told by the error that is on its way.
+        with suppress(CatmorphError):
+            write_failures(run)
+    report.warn_of_bad_images()
+    report.warnings += _blank_fields(run, tasks)
+    return report
+
+
+def _given_up(task: build.CutTask, stamps: int) -> list[str]:
+    """Warn where what `stamps` were cut from is not there any more."""
+    if task.images is not None:
+        lacking = (task.images.index < 0).sum(axis=0)
+        there = int((lacking <= may_be_missing(task.stamp, len(task.images.index))).sum())
+        return [f"{task.view}, field {task.chunk.field}: images have gone; {stamps - there} stamps are given up"
+                ] if there < stamps else []
+    gone = sum(not tiles for tiles in task.mosaics)
+    if stamps and gone > may_be_missing(task.stamp, len(task.mosaics)):
+        return [f"{task.view}, field {task.chunk.field}: the mosaic has gone; its {stamps} stamps are given up"]
+    return []
+
+
+def _add(report: StageReport, result: build.CutReport, fail_fast: bool) -> None:
+    report.made += 1
+    report.worked += result.sources
+    _count_stamps(report, result.sources, result.stamps, result.flags)
+    report.note_bad_images(result.bad_images)
+    if fail_fast and result.bad_images:
+        image, reason = result.bad_images[0]
+        raise CatmorphError(reason, where=image, hint="repair or remove it and run again, or leave --fail-fast out")
+    for mosaic, reason in result.failures:
+        report.failures[f"{mosaic} (field {result.chunk.field})"] = reason
+        if fail_fast:
+            raise CatmorphError(reason, where=mosaic, hint="repair it and run again, or leave --fail-fast out")
+
+
+def _blank_fields(run: RunFolder, tasks: list[build.CutTask]) -> list[str]:
+    """Warn of fields that a view's mosaics cover without one valid pixel at a source."""
+    stamps: Counter[tuple[str, str]] = Counter()
+    blank: Counter[tuple[str, str]] = Counter()
+    for task in tasks:
+        marker, key = run.ledger.read(task.shard) or {}, (task.view, task.chunk.field)
+        stamps[key] += marker.get("stamps", 0)
+        blank[key] += marker.get("flags", {}).get(Flag.NO_DATA.name, 0)
+    return [
+        f"{view}, field {field}: its mosaics hold no valid pixel at any source ({count} NO_DATA); are they blank?"
+        for (view, field), count in blank.items() if count and not stamps[view, field]
+    ]
+
+
+def _count_stamps(report: StageReport, sources: int, stamps: int, flags: dict[str, int]) -> None:
+    report.counts.update({"(source, view)s": sources, "stamps": stamps})
+    report.flags.update(flags)
+
+
+def _unmatched_bands(run: RunFolder, tasks: list[build.CutTask]) -> list[str]:
+    """Warn of bands without any mosaic; without one in all bands there is nothing to cut. The same of images."""
+    if run.recipe.images is not None:
+        return build.image_warnings(run)
+    found = {band: False for task in tasks for band in task.bands}
+    for task in tasks:
+        for band, tiles in zip(task.bands, task.mosaics, strict=True):
+            found[band] |= bool(tiles)
+    unmatched = [band for band, matched in found.items() if not matched]
+    if not unmatched:
+        return []
+    text = describe_unmatched(run.recipe, unmatched)
+    if len(unmatched) == len(found):
+        raise UsageError(text)
+    return [text]

@@ -1,0 +1,127 @@
+"""Cutting many stamps of one mosaic at once: those that lie whole on it, along its axes, without an invalid pixel.
+
+Most stamps of a survey are such. What comes out is what `cut_stamp` gives for each, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from catmorph.stamps.cut import Pixels
+from catmorph.stamps.separable import axis_span, axis_start, axis_weights
+
+_STRIP_PIXELS = 1 << 23
+"""Mosaic pixels read at once: 32 MB, and as much again while they are converted."""
+
+_BATCH_PIXELS = 1 << 19
+"""Window pixels resampled at once: 2 MB, which with their weights stay in a core's cache."""
+
+
+class Readable(Pixels, Protocol):
+    """Pixels that tell what a window costs, so that many windows can be read as one where that is less."""
+
+    def cost(self, rows: slice, columns: slice) -> float:
+        """Return the work of reading a window, in pixels read one after another."""
+        ...
+
+
+@dataclass(frozen=True)
+class ParallelStamps:
+    """Where the pixel grids of n stamps lie on a mosaic whose axes are theirs.
+
+    Attributes
+    ----------
+    centre : array (n, 2)
+        Mosaic pixel x, y (0-based pixel centres) under the stamp's centre.
+    step : array (n, 2)
+        Mosaic pixels a stamp pixel along x and y; negative where an axis runs backwards.
+    pixels : int
+        Side of the stamps.
+    """
+
+    centre: np.ndarray
+    step: np.ndarray
+    pixels: int
+
+
+def cut_whole(mosaic: Readable, stamps: ParallelStamps, resample: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield batches of stamps: which of the n (m,), and their pixels (m, y, x) float32.
+
+    Left out are those whose window goes beyond the mosaic. Those with an invalid pixel in theirs are NaN all over.
+
+    Raises
+    ------
+    MosaicError
+        When the mosaic cannot be read.
+    """
+    span = axis_span(stamps.step, stamps.pixels)
+    first = axis_start(stamps.centre, span)
+    inside = ((first >= 0) & (first + span <= mosaic.shape[::-1])).all(axis=1)
+    for group in _strips(np.flatnonzero(inside), first, first + span):
+        pixels = _Strip(mosaic, first[group], first[group] + span[group])
+        for rows in _batches(group, span):
+            windows = pixels.windows(first[rows], span[rows[0]])
+            x, y = (
+                axis_weights(stamps.pixels, stamps.centre[rows, axis] - first[rows, axis], stamps.step[rows, axis],
+                             int(span[rows[0], axis]), resample)
+                for axis in (0, 1)
+            )
+            # A NaN anywhere in a window makes all of its stamp NaN, since 0 x NaN is NaN.
+            yield rows, y @ windows @ x.transpose(0, 2, 1)
+
+
+def _strips(candidates: np.ndarray, first: np.ndarray, past: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the `candidates` in groups whose windows, from the bottom up, fill an area that may be read at once."""
+    order = candidates[np.argsort(first[candidates, 1], kind="stable")]
+    if not order.size:
+        return
+    begin, left, right, bottom, top = 0, *_box(first[order[0]], past[order[0]])
+    for place, (x0, y0, x1, y1) in enumerate(np.hstack([first[order], past[order]]).tolist()):
+        wider = min(left, x0), max(right, x1), bottom, max(top, y1)
+        if place > begin and (wider[1] - wider[0]) * (wider[3] - wider[2]) > _STRIP_PIXELS:
+            yield order[begin:place]
+            begin, wider = place, (x0, x1, y0, y1)
+        left, right, bottom, top = wider
+    yield order[begin:]
+
+
+def _box(first: np.ndarray, past: np.ndarray) -> tuple[int, int, int, int]:
+    return int(first[0]), int(past[0]), int(first[1]), int(past[1])
+
+
+def _batches(group: np.ndarray, span: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the stamps of a group in batches of one window shape."""
+    shapes, which = np.unique(span[group], axis=0, return_inverse=True)
+    for number, shape in enumerate(shapes):
+        alike = group[which.reshape(-1) == number]
+        size = max(1, int(_BATCH_PIXELS // shape.prod()))
+        for begin in range(0, len(alike), size):
+            yield alike[begin : begin + size]
+
+
+class _Strip:
+    """The part of a mosaic under a group of windows, read as one where that is less work than one by one."""
+
+    def __init__(self, mosaic: Readable, first: np.ndarray, past: np.ndarray):
+        self._mosaic = mosaic
+        self._origin = first.min(axis=0)
+        box = _window(self._origin, past.max(axis=0))
+        each = sum(mosaic.cost(*_window(low, high)) for low, high in zip(first, past, strict=True))
+        self._pixels = mosaic.window(*box) if mosaic.cost(*box) <= each else None
+
+    def windows(self, first: np.ndarray, span: np.ndarray) -> np.ndarray:
+        """Return the windows (m, y, x) that begin at `first` (m, 2) x, y and are `span` (2,) long."""
+        if self._pixels is None:
+            return np.stack([self._mosaic.window(*_window(at, at + span)) for at in first])
+        views = np.lib.stride_tricks.sliding_window_view(self._pixels, (int(span[1]), int(span[0])))
+        x, y = (first - self._origin).T
+        return views[y, x]
+
+
+def _window(first: np.ndarray, past: np.ndarray) -> tuple[slice, slice]:
+    """Return rows and columns from `first` to `past` (x, y)."""
+    return slice(int(first[1]), int(past[1])), slice(int(first[0]), int(past[0]))
