@@ -250,12 +250,13 @@ def test_shards_of_nothing_and_of_very_many_tiles(tmp_path):
             assert (len(shard.ids), shard.stamp_count, len(shard.mosaics)) == (count, count, mosaics)
 
 
-def test_a_full_disk_leaves_no_shard(tmp_path):
+@pytest.mark.parametrize("bytes_left", [0, 100, 3000, 100_000, 800_000, 1_000_000])
+def test_a_full_disk_leaves_no_shard(tmp_path, bytes_left):
     resource = pytest.importorskip("resource")
     import signal
 
     before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_left, before[1]))
     try:
         with pytest.raises(CatmorphError, match=r"a\.h5: cannot be written: .*; free space or choose another place"):
             write_shard(tmp_path / "a.h5", content(4000), {"view": "R"})

@@ -24,7 +24,7 @@ from catmorph.release.results import ChunkResult, Temperatures, read_results
 from catmorph.release.summary_text import summary_markdown, summary_table
 from catmorph.release.tally import Rules, Tally, all_rules, count_view, fraction
 from catmorph.sources.regions import Regions
-from catmorph.workspace import RunFolder
+from catmorph.workspace import RunFolder, read_columns
 
 FAULTY_KINDS = ("bad_cell", "duplicate")
 """Kinds of rejected rows that are faults of the catalog (a cut is not)."""
@@ -233,7 +233,7 @@ def _failures(run: RunFolder) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     try:
-        rows = pq.read_table(path).select(["view", "field", "file", "reason", "sources"]).to_pylist()
+        rows = read_columns(path, ["view", "field", "file", "reason", "sources"]).to_pylist()
     except (pa.ArrowException, OSError) as error:
         raise CatmorphError(f"cannot be read: {error}", where=path, hint="run `catmorph cutouts`") from error
     return rows if len(rows) <= _MOST_FAILURES else _grouped_failures(rows)

@@ -19,7 +19,7 @@ from catmorph.quality import describe
 from catmorph.stamps.fits_bytes import Card, header_text, image, primary
 from catmorph.stamps.mef_names import clashing, file_stem
 from catmorph.stamps.store import Shard, open_shard
-from catmorph.workspace import Chunk, RunFolder, read_row_group, safe_name
+from catmorph.workspace import Chunk, RunFolder, read_columns, read_row_group, safe_name
 
 CODE_VERSION = 2
 """Raised when the files change; part of their fingerprint."""
@@ -115,7 +115,7 @@ def _size(path: Path) -> int:
 def _files(path: Path) -> Iterator[tuple[str, int, str]]:
     """Yield name, size and sha256 of the files in a list."""
     try:
-        table = pq.read_table(path, columns=["file", "bytes", "sha256"])
+        table = read_columns(path, ["file", "bytes", "sha256"])
     except (pa.ArrowException, OSError) as error:
         raise CatmorphError(f"is damaged: {error}", where=path, hint="delete it and run again") from error
     columns = (table[name].to_pylist() for name in ("file", "bytes", "sha256"))

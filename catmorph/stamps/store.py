@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ import h5py
 import numpy as np
 
 from catmorph.errors import CatmorphError
-from catmorph.files import write_bytes
+from catmorph.files import atomic
+from catmorph.stamps.sink import Sink
 
 SHARD_FORMAT = 1
 TOP_FIRST = "top_first"
@@ -139,21 +140,21 @@ def damaged(path: Path, error: Exception) -> CatmorphError:
 def write_shard(path: Path, content: ShardContent, attributes: Mapping[str, Any]) -> None:
     """Write a shard, whole or not at all, with a checksum on every block; same content, same bytes."""
     text = json.dumps({"format": SHARD_FORMAT, "mosaics": content.mosaics, **attributes}, sort_keys=True)
-    # The file is put together in memory: when HDF5 itself meets a full disk, the process ends in a
-    # segmentation fault some time after the error.
-    with h5py.File(path, "w", libver=("v110", "v110"), driver="core", backing_store=False,
-                   block_size=content.stamps.nbytes + (1 << 20)) as file:
-        file.attrs["catmorph"] = text
-        ids = np.array([identifier.encode() for identifier in content.ids], dtype=bytes)
-        file.create_dataset("id", data=ids if len(ids) else np.empty(0, "S1"), chunks=ids.shape if len(ids) else None,
-                            fletcher32=bool(len(ids)))
-        for name in (*_COLUMNS, *(["axes"] if content.axes is not None else [])):
-            values = getattr(content, name)
-            file.create_dataset(name, data=values, chunks=values.shape if values.size else None,
-                                fletcher32=bool(values.size))
-        stamps = content.stamps
-        chunks = (min(STAMPS_A_CHUNK, len(stamps)), *stamps.shape[1:]) if len(stamps) else None
-        file.create_dataset("stamps", data=stamps, chunks=chunks, fletcher32=bool(len(stamps)))
-        file.flush()
-        image = file.id.get_file_image()
-    write_bytes(path, image)
+    with atomic(path) as temporary, closing(Sink(temporary)) as sink:
+        with h5py.File(sink, "w", libver=("v110", "v110")) as file:
+            file.attrs["catmorph"] = text
+            _write_columns(file, content)
+            stamps = content.stamps
+            chunks = (min(STAMPS_A_CHUNK, len(stamps)), *stamps.shape[1:]) if len(stamps) else None
+            file.create_dataset("stamps", data=stamps, chunks=chunks, fletcher32=bool(len(stamps)))
+        sink.check()
+
+
+def _write_columns(file: h5py.File, content: ShardContent) -> None:
+    ids = np.array([identifier.encode() for identifier in content.ids], dtype=bytes)
+    columns = {"id": ids if len(ids) else np.empty(0, "S1"), **{name: getattr(content, name) for name in _COLUMNS}}
+    if content.axes is not None:
+        columns["axes"] = content.axes
+    for name, values in columns.items():
+        file.create_dataset(name, data=values, chunks=values.shape if values.size else None,
+                            fletcher32=bool(values.size))

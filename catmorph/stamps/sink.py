@@ -1,0 +1,88 @@
+"""A file for HDF5 to write to, which never tells it of an error.
+
+When HDF5 itself meets a full disk, the process ends in a segmentation fault some time after the error. So the first
+error is kept here, to be raised once HDF5 is done, and what comes after it is dropped.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+
+class Sink(io.RawIOBase):
+    """A new file at `path`, for `h5py.File`; read back what was written, seek and truncate work as in any file."""
+
+    def __init__(self, path: Path):
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC)
+        self._place = 0
+        self._error: OSError | None = None
+
+    def check(self) -> None:
+        """Raise the first error that writing met."""
+        if self._error:
+            raise self._error
+
+    def write(self, data: Any) -> int:
+        """Write all of `data` at the place of the file."""
+        left = memoryview(data).cast("B")
+        size, place = len(left), self._place
+        while left and not self._error:
+            try:
+                count = os.pwrite(self._descriptor, left, place)
+            except OSError as error:
+                self._error = error
+                break
+            left, place = left[count:], place + count
+        self._place += size
+        return size
+
+    def readinto(self, buffer: Any) -> int:
+        """Read as much as there is, zeros where an error has left nothing."""
+        view = memoryview(buffer).cast("B")
+        count = os.preadv(self._descriptor, [view], self._place)
+        if self._error:
+            view[count:] = bytes(len(view) - count)
+            count = len(view)
+        self._place += count
+        return count
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move the place of the file."""
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: os.fstat(self._descriptor).st_size}[whence]
+        self._place = start + offset
+        return self._place
+
+    def tell(self) -> int:
+        """Return the place of the file."""
+        return self._place
+
+    def truncate(self, size: int | None = None) -> int:
+        """Make the file `size` bytes long."""
+        size = self._place if size is None else size
+        if not self._error:
+            try:
+                os.ftruncate(self._descriptor, size)
+            except OSError as error:
+                self._error = error
+        return size
+
+    def readable(self) -> bool:
+        """Whether it can be read: yes."""
+        return True
+
+    def writable(self) -> bool:
+        """Whether it can be written: yes."""
+        return True
+
+    def seekable(self) -> bool:
+        """Whether its place can be moved: yes."""
+        return True
+
+    def close(self) -> None:
+        """Close the file, once."""
+        if not self.closed:
+            os.close(self._descriptor)
+        super().close()
