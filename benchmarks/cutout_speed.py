@@ -4,13 +4,13 @@
     python benchmarks/cutout_speed.py --sources 40000 --peers peers/bin/python --out cutouts-large.json
     python benchmarks/cutout_speed.py --compress --out cutouts-rice.json
 
-One 5000 x 5000 float32 mosaic a band (0.065"/pixel, TAN), sources anywhere on it, stamps of 32 to 120 pixels resampled to
-80 x 80. catmorph reads the catalog in and cuts (`catmorph ingest`, `catmorph cutouts`); the others start from the same
-positions. Everything alternates in one run; seconds are medians of the rounds.
+One 5000 x 5000 float32 mosaic a band (0.065"/pixel, TAN), sources anywhere on it, stamps of 32 to 120 pixels resampled
+to 80 x 80. catmorph reads the catalog in and cuts (`catmorph ingest`, `catmorph cutouts`); the others start from the
+same positions. Everything alternates in one run; seconds are medians of the rounds.
 
 * h5py: the array of stamps, ready in memory, written to one HDF5 file in the same blocks (the limit of the disk).
-* fitsio sections: the square of each source is read by a section, as scripts do, without resampling or writing (of some,
-  scaled to all).
+* fitsio sections: the square of each source is read by a section, as scripts do, without resampling or writing (of
+  some, scaled to all).
 * cutana: Cutana in an environment of its own (--peers PYTHON: a Python that has cutana and pandas installed).
 """
 
@@ -64,7 +64,8 @@ folder, workers = sys.argv[1], int(sys.argv[2])
 rows = pd.read_csv(f"{folder}/sources.csv")
 mosaic = json.dumps([f"{folder}/B0.fits"])
 pd.DataFrame({"SourceID": rows.id, "RA": rows.ra, "Dec": rows.dec, "fits_file_paths": mosaic,
-              "diameter_pixel": (4 * rows.radius_arcsec / 0.065).round().astype(int)}).to_csv(f"{folder}/cutana.csv", index=False)
+              "diameter_pixel": (4 * rows.radius_arcsec / 0.065).round().astype(int)}
+             ).to_csv(f"{folder}/cutana.csv", index=False)
 c = get_default_config()
 c.source_catalogue, c.output_dir, c.output_format = f"{folder}/cutana.csv", f"{folder}/cutana", "zarr"
 c.target_resolution, c.normalisation_method, c.apply_flux_conversion, c.max_workers = 80, "none", False, workers

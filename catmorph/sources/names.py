@@ -14,7 +14,8 @@ from catmorph.sources.header import column_names
 from catmorph.sources.images import IMAGE_COLUMNS
 from catmorph.sources.mapping import CANONICAL
 from catmorph.sources.match import reading
-from catmorph.sources.tables import catalog_files
+from catmorph.sources.inputs import catalog_files
+from catmorph.sources.tables import 
 
 _HIDDEN = ("cell", "file", "row", "size_arcsec")
 """Columns of the sources that messages do not offer: bookkeeping, and another name of ``size``."""
