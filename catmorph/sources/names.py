@@ -12,10 +12,9 @@ from catmorph.recipe import CatalogSection, Recipe
 from catmorph.sources.expressions import Expression
 from catmorph.sources.header import column_names
 from catmorph.sources.images import IMAGE_COLUMNS
+from catmorph.sources.inputs import catalog_files
 from catmorph.sources.mapping import CANONICAL
 from catmorph.sources.match import reading
-from catmorph.sources.inputs import catalog_files
-from catmorph.sources.tables import 
 
 _HIDDEN = ("cell", "file", "row", "size_arcsec")
 """Columns of the sources that messages do not offer: bookkeeping, and another name of ``size``."""
