@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import forkserver
 from typing import Any, TypeVar
 
 from catmorph.errors import CatmorphError, UsageError
@@ -17,8 +18,8 @@ from catmorph.errors import CatmorphError, UsageError
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-WORTH_A_POOL_SECONDS = 10.0
-"""Estimated work below which starting worker processes (0.7 s and their imports) does not pay."""
+WORTH_A_POOL_SECONDS = 1.0
+"""Estimated work below which worker processes do not pay: 0.1 s to start and end them, once their imports are done."""
 
 _POOL_ATTEMPTS = 3
 """Pools in a row that may break before one more task is done."""
@@ -40,7 +41,7 @@ def run_tasks(
     workers : int
         Local worker processes.
     estimated_seconds : float
-        Work in all, on one core; below 10 s it is done in this process.
+        Work in all, on one core; below 1 s it is done in this process.
     scheduler : str, optional
         Address of a Dask scheduler to use instead.
 
@@ -55,6 +56,22 @@ def run_tasks(
         yield from map(worker, tasks)
     else:
         yield from _on_pool(worker, tasks, workers)
+
+
+def expect_workers(workers: int, module: str) -> None:
+    """Let another process import `module` already, which local worker processes for its functions will start from.
+
+    Called before this process has its own imports to do, so that both are done at the same time.
+    """
+    if workers > 1:
+        _context(module)
+        forkserver.ensure_running()
+
+
+def _context(module: str) -> Any:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([module])
+    return context
 
 
 def _on_pool(worker: Callable[[Task], Result], tasks: Sequence[Task], workers: int) -> Iterator[Result]:
@@ -79,8 +96,7 @@ def _on_pool(worker: Callable[[Task], Result], tasks: Sequence[Task], workers: i
 def _pool_results(
     worker: Callable[[Task], Result], tasks: dict[int, Task], workers: int
 ) -> Iterator[tuple[int, Result]]:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([worker.__module__])
+    context = _context(worker.__module__)
     done: queue.SimpleQueue[tuple[Any, Any]] = queue.SimpleQueue()
     graph = {key: (worker, task) for key, task in tasks.items()}
     with ProcessPoolExecutor(min(workers, len(tasks)), mp_context=context, initializer=_attend) as pool:

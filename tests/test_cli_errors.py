@@ -200,7 +200,7 @@ REFUSED = {
         "choose another -w/--workdir",
     ),
     "stage without the one before": (
-        None, ("cutouts", "-r", "tiny.toml"),
+        None, ("classify", "-r", "tiny.toml"),
         "{run}: the survey table is not read in yet; run `catmorph ingest`",
     ),
 }  # fmt: skip

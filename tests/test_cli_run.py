@@ -108,9 +108,11 @@ def test_a_rerun_makes_nothing_and_changes_no_byte(finished, release_bytes):
     assert products(finished) == times
 
 
-def test_the_stages_one_by_one_give_the_bytes_of_run(survey, finished_survey, release_bytes):
+@pytest.mark.parametrize("first", [["ingest"], ["cutouts", "--band", "F435W"]])
+def test_the_stages_one_by_one_give_the_bytes_of_run(survey, finished_survey, release_bytes, first):
+    """In a new folder `cutouts` does the work of `ingest`, too."""
     (survey.folder / "catmorph.toml").symlink_to("tiny.toml")
-    for arguments in (["ingest"], ["cutouts", "--band", "F160W"], ["classify", "--band", "F160W"], ["cutouts"],
+    for arguments in (first, ["cutouts", "--band", "F160W"], ["classify", "--band", "F160W"], ["cutouts"],
                       ["classify", "--band", "F435W", "--band", "F814W"], ["export"], ["summarize"]):  # fmt: skip
         done = survey(*arguments)
         assert done.status == 0, done.err

@@ -29,8 +29,7 @@ def gather(session: Session, *, workers: int, scheduler: str | None, columns: bo
     prepare(folder)
     if session.recipe.labels.stamp_files is None:
         tell(session, run_ingest(folder))
-        tell(session, run_cutouts(folder, workers=workers, scheduler=scheduler,
-                                           shown=session.shows_progress))  # fmt: skip
+        tell(session, run_cutouts(folder, workers=workers, scheduler=scheduler, shown=session.shows_progress))
     elif columns and session.recipe.evaluation.needs_columns:
         _read_survey(session)
     data, left_over = labelled_stamps(folder)

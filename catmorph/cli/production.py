@@ -22,6 +22,9 @@ EXCEEDS_TOLERANCE = 3
 band_option = click.option("--band", "bands", multiple=True, metavar="BAND",
                            help="Only this band or view, repeatable [default: all].")
 
+_LARGE_CATALOG_BYTES = 250_000
+"""Some thousand sources: a second of cutting."""
+
 
 @click.command(epilog="Example: catmorph run configs/samples/clash.toml --workers 2")
 @click.option("--dry-run", is_flag=True, help="Only say what would be made, and how long it would take.")
@@ -81,6 +84,8 @@ def _produce(
     session: Session, record: RunRecord, *, workers: int, scheduler: str | None, device: str, precision: str | None,
     fail_fast: bool,
 ) -> Summary:
+    if not scheduler:
+        _expect_workers(session, workers)
     from catmorph.pipeline.classify import run_classify
     from catmorph.pipeline.cutouts import run_cutouts
     from catmorph.pipeline.ingest import prepare, run_ingest
@@ -92,7 +97,7 @@ def _produce(
         tell(session, run_ingest(folder), facts)
     with record.stage("cutouts") as facts:
         tell(session, run_cutouts(folder, workers=workers, scheduler=scheduler, shown=shown,
-                                           fail_fast=fail_fast), facts)
+                                  fail_fast=fail_fast), facts)
     with record.stage("classify") as facts:
         tell(session, run_classify(folder, device=device, precision=precision, shown=shown), facts)
     with record.stage("export") as facts:
@@ -107,6 +112,16 @@ def _produce(
         for path in result.paths:
             click.echo(path)
     return summary
+
+
+def _expect_workers(session: Session, workers: int) -> None:
+    """Let worker processes do their imports already, where the catalog is so large that they will be needed."""
+    from catmorph.engine import expect_workers
+    from catmorph.sources.inputs import catalog_files
+
+    with suppress(CatmorphError, OSError):
+        if sum(path.stat().st_size for path in catalog_files(session.recipe.catalog)) >= _LARGE_CATALOG_BYTES:
+            expect_workers(workers, "catmorph.stamps.build")
 
 
 def _say_forecast(session: Session) -> int:
@@ -145,25 +160,32 @@ def ingest(session: Session) -> None:
 def cutouts(
     session: Session, bands: tuple[str, ...], formats: tuple[str, ...], workers: int, scheduler: str | None
 ) -> None:
-    """Cut the stamps.
+    """Cut the stamps, after reading the survey table in where that is yet to be done.
 
     Writes stamps/<view>/<field>-<cell>.h5, one shard a view and chunk; with --format mef also
     stamps-mef/<view>/<field>/<id>.fits, with an image a band and its coordinates on the sky.
     """
+    if not scheduler:
+        _expect_workers(session, workers)
     from catmorph.pipeline.cutouts import run_cutouts
-    from catmorph.pipeline.ingest import prepare, refuse_before_work
+    from catmorph.pipeline.ingest import prepare, refuse_before_work, run_ingest
 
-    refuse_before_work(session.run, bands)
+    session.run.chosen_views(bands)
+    is_new = session.run.ledger.read(session.run.sources_path()) is None and not session.run.plan_path().exists()
+    if not is_new:
+        refuse_before_work(session.run, bands)
     with session.run.lock():
         prepare(session.run)
-        warn_of_changes(session)
-        tell(session, run_cutouts(session.run, bands, workers=workers, scheduler=scheduler,
-                                           shown=session.shows_progress))
+        if is_new:
+            tell(session, run_ingest(session.run))
+        else:
+            warn_of_changes(session)
+        how: dict[str, Any] = {"workers": workers, "scheduler": scheduler, "shown": session.shows_progress}
+        tell(session, run_cutouts(session.run, bands, **how))
         if "mef" in formats:
             from catmorph.pipeline.mef import run_mef
 
-            tell(session, run_mef(session.run, bands, workers=workers, scheduler=scheduler,
-                                           shown=session.shows_progress))
+            tell(session, run_mef(session.run, bands, **how))
 
 
 @click.command(epilog="Example: catmorph classify -r clash.toml --band F160W --device cpu")
@@ -183,7 +205,7 @@ def classify(session: Session, bands: tuple[str, ...], device: str, precision: s
         prepare(session.run)
         warn_of_changes(session)
         tell(session, run_classify(session.run, bands, device=device, precision=precision,
-                                            shown=session.shows_progress))
+                                   shown=session.shows_progress))
 
 
 @click.command(epilog="Example: catmorph status -r clash.toml --json")
