@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from catmorph.errors import CheckpointError, UsageError
 from catmorph.inference import identity
 from catmorph.inference.batches import Packer
+from catmorph.inference.openvino_network import OpenVinoNetwork
 from catmorph.inference.predict import Predictor
+from catmorph.inference.torch_network import steady_dense
 from catmorph.models import build
 from catmorph.models.card import card_for
 from catmorph.models.checkpoint import load_checkpoint, save_checkpoint
@@ -31,9 +33,16 @@ def checkpoint(tmp_path_factory, module):
     return load_checkpoint(path)
 
 
+@pytest.fixture(scope="module", params=["cpu", "openvino"])
+def device(request):
+    if request.param == "openvino":
+        pytest.importorskip("openvino")
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def predictor(checkpoint):
-    return Predictor(checkpoint, device="cpu", precision="float32", batch=BATCH)
+def predictor(checkpoint, device):
+    return Predictor(checkpoint, device=device, precision="float32", batch=BATCH)
 
 
 @pytest.fixture(scope="module")
@@ -68,11 +77,12 @@ def test_same_bits_whatever_the_chunks(predictor, stamps, logits):
     assert np.concatenate([one for _, one in results]).tobytes() == logits.tobytes()
 
 
-def test_same_bits_whatever_the_number_of_threads(predictor, stamps, logits):
+def test_same_bits_whatever_the_number_of_threads(checkpoint, device, stamps, logits):
     before = torch.get_num_threads()
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
+            predictor = Predictor(checkpoint, device=device, precision="float32", batch=BATCH)
             assert predictor.logits(stamps[:BATCH]).tobytes() == logits[:BATCH].tobytes()
     finally:
         torch.set_num_threads(before)
@@ -86,7 +96,11 @@ def test_a_stamp_that_overflows_does_not_touch_its_neighbours(predictor, stamps,
     assert result[[0, 2, 3]].tobytes() == logits[[0, 2, 3]].tobytes()
 
 
-def test_bfloat16_is_near_and_as_steady(checkpoint, stamps, logits):
+def test_bfloat16_is_near_and_as_steady(checkpoint, device, stamps, logits):
+    if device == "openvino":
+        with pytest.raises(UsageError, match="OpenVINO runs networks in float32 here; use --device cpu for bfloat16"):
+            Predictor(checkpoint, device=device, precision="bfloat16")
+        return
     half = Predictor(checkpoint, device="cpu", precision="bfloat16", batch=BATCH)
     result = half.logits(stamps[:BATCH])
     assert 0 < np.abs(result - logits[:BATCH]).max() < 0.03 * np.abs(logits).max()
@@ -114,16 +128,41 @@ def test_auto_precision(monkeypatch):
     assert resolve_precision("auto", "cpu") == "float32"
 
 
-def test_the_fingerprint_names_what_decides_the_bits(checkpoint, predictor, monkeypatch):
+def test_symmetries_of_the_square(checkpoint, device, stamps, logits):
+    eight = Predictor(checkpoint, device=device, precision="float32", batch=BATCH, test_time="d4")
+    turned = np.rot90(stamps[:2], axes=(2, 3)).copy()
+    np.testing.assert_allclose(eight.logits(turned), eight.logits(stamps[:2]), atol=1e-5)
+    assert np.abs(eight.logits(stamps[:2]) - logits[:2]).max() > 1e-5
+
+
+@pytest.mark.parametrize(("model", "pixels"), [("dominguez-cnn", 69), ("gz2-narrow", 64), ("timm/test_resnet", 48)])
+def test_openvino_agrees_with_torch(model, pixels):
+    """Dense layers, a decision tree, a network of timm: the same answers, the same bits wherever in the batch."""
+    pytest.importorskip("openvino")
+    module = build(model, classes=3, channels=3, seed=1).eval().requires_grad_(False)
+    inputs = torch.from_numpy(np.random.default_rng(0).normal(size=(BATCH, 3, pixels, pixels)).astype(np.float32))
+    expected = module(inputs).numpy()
+    network = OpenVinoNetwork(steady_dense(module), tuple(inputs.shape))
+    logits = network(inputs)
+    np.testing.assert_allclose(logits, expected, atol=1e-5 * np.abs(expected).max())
+    assert network(inputs.roll(5, 0)).tobytes() == np.roll(logits, 5, 0).tobytes()
+
+
+def test_the_fingerprint_names_what_decides_the_bits(checkpoint, device, predictor, monkeypatch):
     def fingerprint(opened=checkpoint, **options):
-        return Predictor(opened, **({"device": "cpu", "precision": "float32", "batch": BATCH} | options)).fingerprint
+        return Predictor(opened, **({"device": device, "precision": "float32", "batch": BATCH} | options)).fingerprint
 
     assert fingerprint() == predictor.fingerprint
     assert len(predictor.fingerprint) == len(hashlib.sha256().hexdigest())
     other = type(checkpoint)(checkpoint.path, checkpoint.card, checkpoint.state, "another digest")
-    different = {fingerprint(batch=17), fingerprint(precision="bfloat16"), fingerprint(other), predictor.fingerprint}
+    different = {fingerprint(batch=17), fingerprint(device="cpu", precision="bfloat16"), fingerprint(other),
+                 predictor.fingerprint}
     monkeypatch.setattr(identity, "CODE_VERSION", identity.CODE_VERSION + 1)
     assert len(different | {predictor.fingerprint}) == 5
+    monkeypatch.undo()
+    assert predictor.fingerprint in identity.possible_fingerprints(predictor.network, batch=BATCH)
+    if device == "openvino":
+        assert fingerprint(device="cpu") != predictor.fingerprint
 
 
 def test_stamps_of_another_shape_are_refused(predictor):

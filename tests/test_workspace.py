@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from catmorph.errors import CatmorphError, HeldError, UsageError
-from catmorph.files import atomic, digest, read_json, remove_partial_files, write_bytes, write_json
+from catmorph.files import atomic, checksum, read_json, remove_partial_files, write_bytes, write_json
 from catmorph.ledger import Identities, Ledger, Parts
 from catmorph.workspace import Chunk, RunFolder, field_problem, safe_name
 
@@ -241,19 +241,19 @@ def test_identities_are_remembered_until_the_file_changes(tmp_path):
     known = Identities(cache)
     first = known.of(path)
     known.save()
-    assert first == digest(path)
+    assert first == checksum(path)
     stamp = path.stat()
     path.write_bytes(b"two")
     os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
     assert Identities(cache).of(path) == first  # same size, time and inode: remembered, as designed
     assert Identities(cache).changed_unseen() == [str(path)]
     os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns + 1))
-    assert Identities(cache).of(path) == digest(path)
+    assert Identities(cache).of(path) == checksum(path)
     replaced = tmp_path / "new"
     replaced.write_bytes(b"new")
     os.utime(replaced, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
     replaced.rename(path)
-    assert Identities(cache).of(path) == digest(path)  # another inode
+    assert Identities(cache).of(path) == checksum(path)  # another inode
 
 
 def test_files_that_cannot_be_read_have_an_identity_of_their_own(tmp_path):
@@ -271,7 +271,7 @@ def test_damaged_identities_are_computed_again(tmp_path, content):
     path, cache = tmp_path / "a", tmp_path / "identities.json"
     path.write_bytes(b"one")
     cache.write_text(content.replace("FILE", str(path)))
-    assert Identities(cache).of(path) == digest(path)
+    assert Identities(cache).of(path) == checksum(path)
 
 
 def test_json_is_written_in_one_form(tmp_path):

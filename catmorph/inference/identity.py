@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 from catmorph.files import digest_json
 
 CODE_VERSION = 1
 """Raised when the same network and stamps give other logits; part of the fingerprint."""
 
-DEVICES = ("cpu", "cuda")
-PRECISIONS = ("float32", "bfloat16")
+DEVICES = {"cpu": ("float32", "bfloat16"), "cuda": ("float32", "bfloat16"), "openvino": ("float32",)}
+"""Where a network may run -> in which arithmetic; openvino is the processor, through OpenVINO."""
+
 PASSES = {"none": 1, "d4": 8}
 """Test-time augmentation -> how often the network sees each stamp."""
 
@@ -23,9 +24,12 @@ def classifier_fingerprint(network: str, *, precision: str, batch: int, device: 
     network : str
         From `catmorph.models.identity`: it does not change when only the title, metrics or temperature of the card do.
     """
+    runtime = {"torch": version("torch")}
+    if device == "openvino":
+        runtime["openvino"] = version("openvino")
     return digest_json({
         "network": network, "precision": precision, "batch": batch, "device": device, "test_time": test_time,
-        "code": CODE_VERSION, "torch": version("torch"),
+        "code": CODE_VERSION, **runtime,
     })
 
 
@@ -37,5 +41,14 @@ def possible_fingerprints(network: str, *, batch: int, test_time: str = "none") 
     """
     return tuple(
         classifier_fingerprint(network, precision=precision, batch=batch, device=device, test_time=test_time)
-        for device in DEVICES for precision in PRECISIONS
+        for device in _usable_devices() for precision in DEVICES[device]
     )
+
+
+def _usable_devices() -> list[str]:
+    """Return the devices whose logits this machine could tell from others."""
+    try:
+        version("openvino")
+    except PackageNotFoundError:
+        return [device for device in DEVICES if device != "openvino"]
+    return list(DEVICES)

@@ -8,7 +8,7 @@ from catmorph.errors import UsageError
 
 
 def resolve_device(device: str) -> str:
-    """Return cpu or cuda for auto, cpu or cuda; asking for a GPU that is not there is an error."""
+    """Return cpu or cuda for auto, any other as it is; asking for a GPU that is not there is an error."""
     if device == "cuda" and not torch.cuda.is_available():
         raise UsageError("there is no CUDA device that torch can use", hint="use --device cpu or auto")
     if device == "auto":
@@ -18,6 +18,10 @@ def resolve_device(device: str) -> str:
 
 def resolve_precision(precision: str, device: str) -> str:
     """Return float32 or bfloat16: for auto, bfloat16 where `device` (cpu or cuda) computes in it."""
+    if device == "openvino":
+        if precision == "bfloat16":
+            raise UsageError("OpenVINO runs networks in float32 here", hint="use --device cpu for bfloat16")
+        return "float32"
     if precision != "auto":
         return precision
     # The first GPUs with bfloat16 arithmetic have compute capability 8.0.
