@@ -41,12 +41,12 @@ def gather(session: Session, *, workers: int, scheduler: str | None, columns: bo
 
 def _read_survey(session: Session) -> None:
     """Read the survey table in, for stamps that are files."""
-    from catmorph import pipeline
+    from catmorph.pipeline.ingest import run_ingest
     from catmorph.sources.names import check_names
 
     try:
         check_names(session.recipe)
-        tell(session, pipeline.run_ingest(session.run))
+        tell(session, run_ingest(session.run))
     except CatalogError as error:
         raise UsageError(f"evaluation.groups, colour_magnitude and pairs need the survey table: {error.message}",
                          where=error.where, hint="give it in [catalog], or leave them out of the recipe") from error
