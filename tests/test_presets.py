@@ -85,9 +85,13 @@ def test_what_a_recipe_needs_is_told(tmp_path):
             "its data: `catmorph simulate candels-like --out simulated/candels-like`",
             "its data: `catmorph simulate clash-like --out simulated/clash-like`",
             "candels-like-training.toml: `catmorph init samples/candels-like-training -o candels-like-training.toml`"],
-        "des-bar": ["its data: as the comments at its head say",
+        "des-bar": ["its data: des.csv: positions and petroR90_r, https://skyserver.sdss.org",
+                    "cut-outs: make them from the DES images, https://des.ncsa.illinois.edu",
+                    "votes of Galaxy Zoo DECaLS: https://doi.org/10.5281/zenodo.4573248",
                     "des-bar-sdss.toml: `catmorph init des-bar-sdss -o des-bar-sdss.toml`"],
-        "gz2": ["its data: as the comments at its head say"],
+        "gz2": ["its data: images and labels: https://www.kaggle.com/c/galaxy-zoo-the-galaxy-challenge/data "
+                "(free account)",
+                "the checkpoint: gz2-training.toml trains it"],
     }  # fmt: skip
 
 

@@ -23,7 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("recipes:init", "Write a commented recipe to start from."),
     "check": ("recipes:check", "Validate recipe, catalog, mosaics and checkpoints without working."),
     "ingest": ("production:ingest", "Read the survey table into canonical sources."),
-    "cutouts": ("production:cutouts", "Cut the stamps."),
+    "cutouts": ("production:cutouts", "Cut the stamps, first reading the survey table in where needed."),
     "classify": ("production:classify", "Run the networks over the stamps."),
     "export": ("release:export", "Write the released catalog."),
     "summarize": ("release:summarize", "Count classes, mergers and every row of the release."),

@@ -160,7 +160,7 @@ def ingest(session: Session) -> None:
 def cutouts(
     session: Session, bands: tuple[str, ...], formats: tuple[str, ...], workers: int, scheduler: str | None
 ) -> None:
-    """Cut the stamps, after reading the survey table in where that is yet to be done.
+    """Cut the stamps, first reading the survey table in where needed.
 
     Writes stamps/<view>/<field>-<cell>.h5, one shard a view and chunk; with --format mef also
     stamps-mef/<view>/<field>/<id>.fits, with an image a band and its coordinates on the sky.
