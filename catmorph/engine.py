@@ -7,8 +7,9 @@ import os
 import queue
 import signal
 import threading
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import forkserver
 from typing import Any, TypeVar
@@ -58,6 +59,46 @@ def run_tasks(
         yield from _on_pool(worker, tasks, workers)
 
 
+def run_in_order(
+    worker: Callable[[Task], Result], tasks: Sequence[Task], *, workers: int, estimated_seconds: float,
+) -> Generator[Result, None, None]:
+    """Yield ``worker(task)`` of every task in their order, for results that are large: few wait in memory.
+
+    The parameters and errors are those of `run_tasks`. In this process a task is not begun before its result is
+    asked for; with worker processes, `workers` + 1 tasks are under way or wait to be taken.
+    """
+    if workers <= 1 or len(tasks) <= 1 or estimated_seconds < WORTH_A_POOL_SECONDS:
+        yield from map(worker, tasks)
+        return
+    done = broken = 0
+    while done < len(tasks):
+        try:
+            for result in _pool_window(worker, tasks[done:], workers):
+                done, broken = done + 1, 0
+                yield result
+        except BrokenProcessPool:
+            broken += 1
+            if broken == _POOL_ATTEMPTS:
+                raise _pool_is_dead(len(tasks) - done) from None
+
+
+def _pool_window(worker: Callable[[Task], Result], tasks: Sequence[Task], workers: int) -> Iterator[Result]:
+    context = _context(worker.__module__)
+    with ProcessPoolExecutor(min(workers, len(tasks)), mp_context=context, initializer=_attend) as pool:
+        under_way: deque[Future[Result]] = deque()
+        try:
+            for task in tasks:
+                under_way.append(pool.submit(worker, task))
+                if len(under_way) > workers:
+                    yield under_way.popleft().result()
+            while under_way:
+                yield under_way.popleft().result()
+        except (KeyboardInterrupt, GeneratorExit):
+            _terminate(pool)
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
 def expect_workers(workers: int, module: str) -> None:
     """Let another process import `module` already, which local worker processes for its functions will start from.
 
@@ -87,10 +128,12 @@ def _on_pool(worker: Callable[[Task], Result], tasks: Sequence[Task], workers: i
             # A worker was killed (out of memory, by hand): its unfinished tasks are done again.
             broken += 1
             if broken == _POOL_ATTEMPTS:
-                raise CatmorphError(
-                    f"worker processes died {_POOL_ATTEMPTS} times, {len(left)} tasks are left",
-                    hint="lower --workers or run.chunk_rows if memory is short, and run again",
-                ) from None
+                raise _pool_is_dead(len(left)) from None
+
+
+def _pool_is_dead(left: int) -> CatmorphError:
+    return CatmorphError(f"worker processes died {_POOL_ATTEMPTS} times, {left} tasks are left",
+                         hint="lower --workers or run.chunk_rows if memory is short, and run again")
 
 
 def _pool_results(

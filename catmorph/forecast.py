@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from catmorph.files import read_json
-from catmorph.inference import classify as inference
+from catmorph.inference import tasks as inference
+from catmorph.inference.direct import cuts_of, direct_state
 from catmorph.inference.identity import PASSES
 from catmorph.inference.members import all_members
 from catmorph.record import manifest_path
@@ -56,21 +57,37 @@ class StageForecast:
         return f"{text}; {why}" if why else text
 
 
-def forecast(run: RunFolder) -> list[StageForecast]:
+def forecast(run: RunFolder, *, direct: bool = False) -> list[StageForecast]:
     """Return what `catmorph run` would do now; nothing is written, and pixels are not read.
 
-    The catalog is read when it has changed, to know its chunks.
+    The catalog is read when it has changed, to know its chunks. With `direct`, stamps need not be there.
     """
     ingest, state = StageForecast("ingest"), ingest_state(run)
     ingest.add(state.why, 0)
     chunks = run.chunks() if state.done else planned_chunks(run)
-    cutouts, to_cut = _cutouts(run, chunks)
-    stages = [ingest, cutouts, _classify(run, chunks, to_cut)]
+    stages = [ingest, *(_direct(run, chunks) if direct else _in_turn(run, chunks))]
     rates = _last_rates(run)
     for stage in stages:
         if stage.work and stage.stage in rates:
             stage.seconds = stage.passes / rates[stage.stage]
     return stages
+
+
+def _in_turn(run: RunFolder, chunks: Sequence[Chunk]) -> list[StageForecast]:
+    cutouts, to_cut = _cutouts(run, chunks)
+    return [cutouts, _classify(run, chunks, to_cut)]
+
+
+def _direct(run: RunFolder, chunks: Sequence[Chunk]) -> list[StageForecast]:
+    """Return what would be cut for the networks, and classified."""
+    result = StageForecast("classify")
+    cuts = cuts_of(run, list(run.recipe.all_views), chunks)
+    for member in all_members(run.recipe):
+        passes = PASSES[run.recipe.classifiers[member.classifier].test_time]
+        for task in inference.recorded_tasks(run, member, chunks):
+            state = direct_state(run, task, cuts[task.view, task.chunk.key])
+            result.add(state.why, task.chunk.count, passes)
+    return [result]
 
 
 def _cutouts(run: RunFolder, chunks: Sequence[Chunk]) -> tuple[StageForecast, set[tuple[str, str]]]:

@@ -62,16 +62,15 @@ class Ledger:
 
     def write(self, product: Path, parts: Parts, **facts: Any) -> None:
         """Record that `product` was made from `parts`; call it after the product is in place."""
-        write_sealed(
-            self.marker_path(product),
-            {
-                "fingerprint": parts.fingerprint,
-                "parts": dict(parts.values),
-                "size": product.stat().st_size,
-                "checksum": checksum(product),
-                **facts,
-            },
-        )
+        self._mark(product, parts, {"size": product.stat().st_size, "checksum": checksum(product), **facts})
+
+    def note(self, product: Path, parts: Parts, **facts: Any) -> None:
+        """Record what came of making `product` from `parts` where the product itself is not kept."""
+        self._mark(product, parts, {"kept": False, **facts})
+
+    def _mark(self, product: Path, parts: Parts, facts: Mapping[str, Any]) -> None:
+        write_sealed(self.marker_path(product),
+                     {"fingerprint": parts.fingerprint, "parts": dict(parts.values), **facts})
 
     def read(self, product: Path) -> dict[str, Any] | None:
         """Return the marker of `product`; None where there is none or it is damaged."""
@@ -83,10 +82,12 @@ class Ledger:
         if marker is None or not product.exists():
             if product.exists() and self.marker_path(product).exists():
                 return State("stale", "damaged: its marker is not what was written")
+            if marker and not is_kept(marker):
+                return State("missing", "not kept", marker)
             return State("missing", "not made yet")
         if marker["fingerprint"] != parts.fingerprint:
             return State("stale", _difference(marker.get("parts", {}), parts.values), marker)
-        if product.stat().st_size != marker["size"]:
+        if product.stat().st_size != marker.get("size"):
             return State("stale", "damaged: its size is not what was written", marker)
         if deep and checksum(product) != marker.get("checksum"):
             return State("stale", "damaged: its bytes are not what was written", marker)
@@ -102,6 +103,11 @@ class Ledger:
     def forget(self, product: Path) -> None:
         """Remove the marker of `product`, so that it is made again."""
         self.marker_path(product).unlink(missing_ok=True)
+
+
+def is_kept(marker: Mapping[str, Any]) -> bool:
+    """Return whether the product of a marker was written, see `Ledger.note`."""
+    return bool(marker.get("kept", True))
 
 
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from catmorph.errors import CatmorphError, ProblemsError
-from catmorph.inference.classify import check_member, load_predictor
+from catmorph.inference.classify import load_predictor
 from catmorph.inference.members import Member, members, network_of, temperatures
+from catmorph.inference.tasks import check_member
 from catmorph.labels.rules import check_rules
 from catmorph.models.header import load_card
 from catmorph.recipe import Recipe, load_recipe

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from catmorph.errors import CatmorphError, printable
-from catmorph.inference import classify as inference
+from catmorph.inference import tasks as inference
 from catmorph.inference.members import all_members
 from catmorph.ledger import State
 from catmorph.sources.inputs import ingest_state

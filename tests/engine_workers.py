@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
 from catmorph.errors import MosaicError
@@ -27,6 +28,14 @@ def killed_once(task: tuple[str, int]) -> int:
     with open(Path(folder, f"done {number}"), "a") as file:
         file.write("x")
     return 2 * number
+
+
+def slow_first(task: tuple[str, int]) -> int:
+    """Leave a mark when a task is begun; the first takes longest."""
+    folder, number = task
+    Path(folder, f"begun {number}").touch()
+    time.sleep(0.0 if number else 0.3)
+    return number
 
 
 def always_killed(task: tuple[str, int]) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 import engine_workers
 import pytest
 
-from catmorph.engine import run_tasks
+from catmorph.engine import run_in_order, run_tasks
 from catmorph.errors import CatmorphError, MosaicError, UsageError
 
 LONG = 1000.0
@@ -19,7 +19,7 @@ def tasks(folder: Path, count: int = 8) -> list[tuple[str, int]]:
     return [(str(folder), number) for number in range(count)]
 
 
-@pytest.mark.parametrize(("workers", "seconds"), [(1, LONG), (4, 1.0)])
+@pytest.mark.parametrize(("workers", "seconds"), [(1, LONG), (4, 0.9)])
 def test_short_work_stays_in_this_process(tmp_path, workers, seconds):
     done = run_tasks(engine_workers.process_of, tasks(tmp_path), workers=workers, estimated_seconds=seconds)
     assert set(done) == {os.getpid()}
@@ -67,6 +67,29 @@ def test_stopping_early_leaves_nothing_running(tmp_path):
     results = run_tasks(engine_workers.double, tasks(tmp_path, 20), workers=2, estimated_seconds=LONG)
     assert next(results) % 2 == 0
     results.close()
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_results_come_in_the_order_of_their_tasks(tmp_path, workers):
+    done = list(run_in_order(engine_workers.slow_first, tasks(tmp_path, 12), workers=workers, estimated_seconds=LONG))
+    assert done == list(range(12))
+
+
+@pytest.mark.parametrize(("workers", "begun"), [(1, 1), (2, 3)])
+def test_tasks_whose_results_are_large_are_not_begun_before_some_are_taken(tmp_path, workers, begun):
+    results = run_in_order(engine_workers.slow_first, tasks(tmp_path, 12), workers=workers, estimated_seconds=LONG)
+    for taken in range(3):
+        assert next(results) == taken
+        assert len(list(tmp_path.glob("begun *"))) <= taken + begun
+    results.close()
+
+
+def test_results_in_order_survive_a_killed_process(tmp_path):
+    done = list(run_in_order(engine_workers.killed_once, tasks(tmp_path), workers=2, estimated_seconds=LONG))
+    assert done == [2 * number for number in range(8)]
+    assert (tmp_path / "was killed").exists()
+    with pytest.raises(CatmorphError, match=r"^worker processes died 3 times, [0-9]+ tasks are left; lower --workers"):
+        list(run_in_order(engine_workers.always_killed, tasks(tmp_path), workers=2, estimated_seconds=LONG))
 
 
 @pytest.mark.filterwarnings("ignore")

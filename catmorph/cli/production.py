@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from catmorph.cli.common import Session, device_options, run_options, worker_option
-from catmorph.errors import CatmorphError, printable
+from catmorph.cli.common import Session, device_options, run_options, usable_cores, worker_option
+from catmorph.errors import CatmorphError, UsageError, printable
 
 if TYPE_CHECKING:
     from catmorph.pipeline.report import StageReport
@@ -22,13 +23,19 @@ EXCEEDS_TOLERANCE = 3
 band_option = click.option("--band", "bands", multiple=True, metavar="BAND",
                            help="Only this band or view, repeatable [default: all].")
 
+fail_fast_option = click.option("--fail-fast", is_flag=True, help="Stop at the first mosaic that cannot be read.")
+
+direct_option = click.option("--direct", is_flag=True, help="Hand stamps from the mosaics to the network without "
+                             "keeping them; the logits are the same.")
+
 _LARGE_CATALOG_BYTES = 250_000
 """Some thousand sources: a second of cutting."""
 
 
 @click.command(epilog="Example: catmorph run configs/samples/clash.toml --workers 2")
 @click.option("--dry-run", is_flag=True, help="Only say what would be made, and how long it would take.")
-@click.option("--fail-fast", is_flag=True, help="Stop at the first mosaic that cannot be read.")
+@fail_fast_option
+@direct_option
 @click.option("--after", metavar="COMMAND", help="Command to call when the run is done or has failed; the path of "
               "run.json is added as its last argument. No shell is used.")
 @worker_option
@@ -45,10 +52,12 @@ def run(session: Session, dry_run: bool, after: str | None, **options: Any) -> i
     from catmorph.record import RunRecord, call_after, parse_after
 
     command = parse_after(after)
+    if options["direct"] and options["scheduler"]:
+        raise UsageError("--direct cuts on this machine, --scheduler on others", hint="leave one of them out")
     # Torch takes seconds to import: what is only told does without the weights.
     refuse_problems(session.run, device=options["device"], precision=options["precision"], weights=not dry_run)
     if dry_run:
-        return _say_forecast(session)
+        return _say_forecast(session, direct=options["direct"])
     with session.run.lock():
         record = RunRecord(session.run)
         try:
@@ -82,10 +91,10 @@ def _recorded(session: Session, record: RunRecord, options: dict[str, Any]) -> i
 
 def _produce(
     session: Session, record: RunRecord, *, workers: int, scheduler: str | None, device: str, precision: str | None,
-    fail_fast: bool,
+    fail_fast: bool, direct: bool,
 ) -> Summary:
     if not scheduler:
-        _expect_workers(session, workers)
+        _expect_workers(session, workers, "catmorph.inference.direct" if direct else "catmorph.stamps.build")
     from catmorph.pipeline.classify import run_classify
     from catmorph.pipeline.cutouts import run_cutouts
     from catmorph.pipeline.ingest import prepare, run_ingest
@@ -95,11 +104,16 @@ def _produce(
     prepare(folder)
     with record.stage("ingest") as facts:
         tell(session, run_ingest(folder), facts)
-    with record.stage("cutouts") as facts:
-        tell(session, run_cutouts(folder, workers=workers, scheduler=scheduler, shown=shown,
-                                  fail_fast=fail_fast), facts)
-    with record.stage("classify") as facts:
-        tell(session, run_classify(folder, device=device, precision=precision, shown=shown), facts)
+    if direct:
+        with record.stage("classify") as facts:
+            _classify_directly(session, (), facts, device=device, precision=precision, workers=workers,
+                               fail_fast=fail_fast)
+    else:
+        with record.stage("cutouts") as facts:
+            tell(session, run_cutouts(folder, workers=workers, scheduler=scheduler, shown=shown,
+                                      fail_fast=fail_fast), facts)
+        with record.stage("classify") as facts:
+            tell(session, run_classify(folder, device=device, precision=precision, shown=shown), facts)
     with record.stage("export") as facts:
         result = run_release(folder)
         facts["counts"] = result.account.counts()
@@ -114,20 +128,40 @@ def _produce(
     return summary
 
 
-def _expect_workers(session: Session, workers: int) -> None:
+def _classify_directly(
+    session: Session, bands: tuple[str, ...], facts: dict[str, Any], *, device: str, precision: str | None,
+    workers: int, fail_fast: bool,
+) -> None:
+    """Classify stamps that are not kept; `facts` takes what was done, and of what was cut, for run.json."""
+    from catmorph.pipeline.classify import run_classify
+    from catmorph.pipeline.direct import DirectStamps
+
+    stamps = DirectStamps(session.run, session.run.chosen_views(bands), workers=workers, fail_fast=fail_fast)
+    try:
+        report = run_classify(session.run, bands, device=device, precision=precision, shown=session.shows_progress,
+                              stamps=stamps)
+    finally:
+        stamps.close()
+    cut: dict[str, Any] = {}
+    tell(session, stamps.report, cut)
+    tell(session, report, facts)
+    facts["cut"] = cut
+
+
+def _expect_workers(session: Session, workers: int, module: str = "catmorph.stamps.build") -> None:
     """Let worker processes do their imports already, where the catalog is so large that they will be needed."""
     from catmorph.engine import expect_workers
     from catmorph.sources.inputs import catalog_files
 
     with suppress(CatmorphError, OSError):
         if sum(path.stat().st_size for path in catalog_files(session.recipe.catalog)) >= _LARGE_CATALOG_BYTES:
-            expect_workers(workers, "catmorph.stamps.build")
+            expect_workers(workers, module)
 
 
-def _say_forecast(session: Session) -> int:
+def _say_forecast(session: Session, *, direct: bool) -> int:
     from catmorph.forecast import forecast
 
-    stages = forecast(session.run)
+    stages = forecast(session.run, direct=direct)
     if session.json:
         click.echo(json.dumps([{**vars(stage), "why": dict(stage.why)} for stage in stages], indent=2))
     else:
@@ -168,18 +202,8 @@ def cutouts(
     if not scheduler:
         _expect_workers(session, workers)
     from catmorph.pipeline.cutouts import run_cutouts
-    from catmorph.pipeline.ingest import prepare, refuse_before_work, run_ingest
 
-    session.run.chosen_views(bands)
-    is_new = session.run.ledger.read(session.run.sources_path()) is None and not session.run.plan_path().exists()
-    if not is_new:
-        refuse_before_work(session.run, bands)
-    with session.run.lock():
-        prepare(session.run)
-        if is_new:
-            tell(session, run_ingest(session.run))
-        else:
-            warn_of_changes(session)
+    with _begun(session, bands):
         how: dict[str, Any] = {"workers": workers, "scheduler": scheduler, "shown": session.shows_progress}
         tell(session, run_cutouts(session.run, bands, **how))
         if "mef" in formats:
@@ -188,15 +212,47 @@ def cutouts(
             tell(session, run_mef(session.run, bands, **how))
 
 
+@contextmanager
+def _begun(session: Session, bands: tuple[str, ...]) -> Iterator[None]:
+    """Lock the run folder for a command that cuts; a new one takes the survey table in before."""
+    from catmorph.pipeline.ingest import prepare, refuse_before_work, run_ingest
+
+    run = session.run
+    run.chosen_views(bands)
+    is_new = run.ledger.read(run.sources_path()) is None and not run.plan_path().exists()
+    if not is_new:
+        refuse_before_work(run, bands)
+    with run.lock():
+        prepare(run)
+        if is_new:
+            tell(session, run_ingest(run))
+        else:
+            warn_of_changes(session)
+        yield
+
+
 @click.command(epilog="Example: catmorph classify -r clash.toml --band F160W --device cpu")
 @band_option
+@direct_option
+@click.option("--workers", type=click.IntRange(1), metavar="N",
+              help="With --direct: processes that cut stamps [default: the cores this process may use].")
 @device_options
 @run_options
-def classify(session: Session, bands: tuple[str, ...], device: str, precision: str | None) -> None:
+def classify(
+    session: Session, bands: tuple[str, ...], direct: bool, workers: int | None, device: str, precision: str | None
+) -> None:
     """Run the networks over the stamps.
 
-    Writes logits/<classifier>/<view>/<field>-<cell>.parquet, one row a source of the chunk.
+    Writes logits/<classifier>/<view>/<field>-<cell>.parquet, one row a source of the chunk. With --direct no stamps
+    are needed: they are cut for the network (for each one anew, where the recipe names several) and not kept.
     """
+    if direct:
+        with _begun(session, bands):
+            _classify_directly(session, bands, {}, device=device, precision=precision,
+                               workers=workers or usable_cores(), fail_fast=False)
+        return
+    if workers:
+        raise UsageError("--workers is for --direct: stamps are classified as they are", hint="leave it out")
     from catmorph.pipeline.classify import run_classify
     from catmorph.pipeline.ingest import prepare, refuse_before_work
 

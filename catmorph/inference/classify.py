@@ -1,51 +1,26 @@
-"""The `classify` stage: shards -> logits, one Parquet file a (network, view, chunk)."""
+"""The `classify` stage: stamps -> logits, one Parquet file a (network, view, chunk)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from catmorph.errors import CatmorphError
-from catmorph.files import atomic, checksum
-from catmorph.inference.identity import possible_fingerprints
-from catmorph.inference.members import Member, member_logits, network_of
-from catmorph.ledger import Parts, State
-from catmorph.models.card import Card, check_fits
-from catmorph.models.header import load_card
+from catmorph.files import atomic
+from catmorph.inference.members import Member
+from catmorph.inference.supply import Supply
+from catmorph.inference.tasks import LogitsTask, check_member
 from catmorph.quality import Flag, blocked, count_flags
-from catmorph.recipe import NormaliseSection
 from catmorph.schemes import load_scheme
-from catmorph.stamps import build
-from catmorph.stamps.normalise import normalise
-from catmorph.stamps.store import Shard, open_shard
-from catmorph.workspace import Chunk, RunFolder
+from catmorph.workspace import RunFolder
 
 if TYPE_CHECKING:
     from catmorph.inference.predict import Predictor
-
-CODE_VERSION = 1
-"""Raised when this stage's results change; part of its fingerprint."""
-
-READ_AHEAD = 512
-"""Stamps read and normalised at a time: 13 MB of 80x80 float32, and at least one batch."""
-
-
-@dataclass(frozen=True, eq=False)
-class LogitsTask:
-    """One logits file to be made from one shard."""
-
-    member: Member
-    view: str
-    chunk: Chunk
-    shard: Path
-    product: Path
-    parts: Parts
 
 
 @dataclass(frozen=True)
@@ -78,140 +53,34 @@ def load_predictor(run: RunFolder, member: Member, *, device: str = "auto", prec
                      test_time=section.test_time)
 
 
-def logits_tasks(
-    run: RunFolder, member: Member, views: Iterable[str], predictor_fingerprint: str,
-    chunks: Sequence[Chunk] | None = None,
-) -> list[LogitsTask]:
-    """Return a task for every (view, chunk) of `member`, whether its file is there or not."""
-    chosen = [view for view in run.recipe.classifier_views(member.classifier) if view in set(views)]
-    chunks = run.chunks() if chunks is None else chunks
-    return [_task(run, member, view, chunk, predictor_fingerprint) for view in chosen for chunk in chunks]
+def classify(run: RunFolder, predictor: Predictor, supplies: Iterable[Supply]) -> Iterator[LogitsReport]:
+    """Run the network over the stamps of `supplies`; yield a report as each file is in place.
 
-
-def _task(run: RunFolder, member: Member, view: str, chunk: Chunk, fingerprint: str) -> LogitsTask:
-    shard = run.shard_path(view, chunk)
-    marker = run.ledger.read(shard) or {}
-    parts = Parts({
-        "stamps": marker.get("fingerprint"), "unreadable mosaics": marker.get("failures", []),
-        "[normalise]": run.recipe.normalise.fingerprint_values(), "classifier": fingerprint, "code": CODE_VERSION,
-    })
-    return LogitsTask(member, view, chunk, shard, member_logits(run, member, view, chunk), parts)
-
-
-def recorded_tasks(run: RunFolder, member: Member, chunks: Sequence[Chunk] | None = None) -> list[LogitsTask]:
-    """Return the tasks of `member` as its logits were made: on any device, in any precision.
-
-    Raises
-    ------
-    CheckpointError
-        When the checkpoint cannot be opened or its card does not fit the recipe.
-    """
-    section, views = run.recipe.classifiers[member.classifier], run.recipe.classifier_views(member.classifier)
-    check_member(load_card(member.checkpoint), run, member)
-    possible = possible_fingerprints(network_of(run, member), batch=section.batch, test_time=section.test_time)
-    return [_as_recorded(run, task, possible) for task in logits_tasks(run, member, views, possible[0], chunks)]
-
-
-def check_member(card: Card, run: RunFolder, member: Member) -> None:
-    """Raise a CheckpointError where the card of a classifier's network does not suit the recipe."""
-    recipe, name = run.recipe, member.classifier
-    check_fits(card, recipe, recipe.classifier_views(name), scheme=recipe.classifier_scheme(name),
-               where=member.checkpoint)
-
-
-def _as_recorded(run: RunFolder, task: LogitsTask, possible: tuple[str, ...]) -> LogitsTask:
-    marker = run.ledger.read(task.product) or {}
-    recorded = marker.get("parts", {}).get("classifier")
-    if recorded not in possible:
-        return task
-    return replace(task, parts=Parts({**task.parts.values, "classifier": recorded}))
-
-
-def task_state(run: RunFolder, task: LogitsTask) -> State:
-    """Return whether the logits are there, made of what the recipe asks for now, and undamaged."""
-    marker = run.ledger.read(task.shard)
-    if marker is None:
-        return State("missing", "no stamps yet")
-    changed = _changed_stamps(run, task, marker["parts"])
-    if changed:
-        return State("stale", f"stamps are to be cut again: {changed}")
-    return run.ledger.state(task.product, task.parts, deep=True)
-
-
-def _changed_stamps(run: RunFolder, task: LogitsTask, parts: dict[str, Any]) -> str:
-    """Say what of the recipe or the sources has changed since the shard was cut; its mosaics are not looked at."""
-    now = build.recipe_parts(run.recipe, task.chunk)
-    return ", ".join(sorted(key for key, value in now.items() if parts.get(key) != value))
-
-
-def classify(run: RunFolder, predictor: Predictor, tasks: Iterable[LogitsTask]) -> Iterator[LogitsReport]:
-    """Run the network over the stamps of `tasks`; yield a report as each file is in place.
-
-    Stamps of successive shards share the network's fixed batches, so that small chunks cost no more than
+    Stamps of successive tasks share the network's fixed batches, so that small chunks cost no more than
     large ones; memory is bounded by a few batches and one chunk's logits.
     """
-    waiting: dict[LogitsTask, _Rows] = {}
-    inputs = _inputs(run, tasks, waiting)
+    waiting: dict[LogitsTask, Supply] = {}
     parts: dict[LogitsTask, list[np.ndarray]] = {}
-    for (task, last), logits in predictor.stream(inputs):
+    for (task, last), logits in predictor.stream(_blocks(supplies, waiting, predictor.shape[1:])):
         parts.setdefault(task, []).append(logits)
         if last:
-            rows = waiting.pop(task)
-            yield _write(run, task, rows, np.concatenate(parts.pop(task)))
+            yield _write(run, waiting.pop(task), np.concatenate(parts.pop(task)))
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """The columns of a shard that go into the logits file."""
-
-    ids: list[str]
-    flags: np.ndarray
-    bad_fraction: np.ndarray
-    signal: np.ndarray
-    note: str
-
-
-def _inputs(
-    run: RunFolder, tasks: Iterable[LogitsTask], waiting: dict[LogitsTask, _Rows]
+def _blocks(
+    supplies: Iterable[Supply], waiting: dict[LogitsTask, Supply], shape: tuple[int, ...]
 ) -> Iterator[tuple[tuple[LogitsTask, bool], np.ndarray]]:
-    for task in tasks:
-        sound, note = _with_sound_shard(run, task)
-        with open_shard(sound.shard) as shard:
-            waiting[sound] = _Rows(shard.ids, shard.flags, shard.bad_fraction, shard.signal, note)
-            yield from (((sound, last), block) for last, block in _blocks(shard, run.recipe.normalise))
+    """Yield ((task, whether these are its last), stamps); `waiting` takes what belongs to the stamps besides."""
+    for one in supplies:
+        # The pixels are gone when the logits are there; their columns are needed then.
+        waiting[one.task] = replace(one, inputs=())
+        for inputs in one.inputs:
+            yield (one.task, False), inputs
+        yield (one.task, True), np.empty((0, *shape), np.float32)
 
 
-def _with_sound_shard(run: RunFolder, task: LogitsTask) -> tuple[LogitsTask, str]:
-    """Return the task, its shard cut again where its bytes are not those that were written, and a note of that."""
-    marker = run.ledger.read(task.shard)
-    if marker is None or not task.shard.exists():
-        raise CatmorphError("there are no stamps", where=task.shard, hint="run `catmorph cutouts`")
-    changed = _changed_stamps(run, task, marker["parts"])
-    if changed:
-        raise CatmorphError(f"was cut before a change of: {changed}", where=task.shard, hint="run `catmorph cutouts`")
-    if checksum(task.shard) == marker.get("checksum"):
-        return task, ""
-    return _cut_again(run, task, marker), f"{task.shard}: was damaged, its bytes were not what was written; cut again"
-
-
-def _cut_again(run: RunFolder, task: LogitsTask, marker: dict[str, Any]) -> LogitsTask:
-    run.ledger.forget(task.shard)
-    (cut,) = build.cut_tasks(run, [task.view], [task.chunk])
-    if cut.parts.fingerprint != marker["fingerprint"]:
-        raise CatmorphError("is damaged, and its mosaics are not those it was cut from", where=task.shard,
-                            hint="run `catmorph run` or `catmorph cutouts`, which cut it again")
-    build.cut_chunk(cut)
-    return _task(run, task.member, task.view, task.chunk, task.parts.values["classifier"])
-
-
-def _blocks(shard: Shard, section: NormaliseSection) -> Iterator[tuple[bool, np.ndarray]]:
-    rows = shard.rows[~blocked(shard.flags)]
-    starts = range(0, max(len(rows), 1), READ_AHEAD)
-    for start in starts:
-        yield start == starts[-1], normalise(shard.read(rows[start : start + READ_AHEAD]), section)
-
-
-def _write(run: RunFolder, task: LogitsTask, rows: _Rows, logits: np.ndarray) -> LogitsReport:
+def _write(run: RunFolder, rows: Supply, logits: np.ndarray) -> LogitsReport:
+    task = rows.task
     names = load_scheme(run.recipe.classifier_scheme(task.member.classifier)).class_names
     usable = ~blocked(rows.flags)
     if len(logits) != np.count_nonzero(usable):
@@ -221,7 +90,7 @@ def _write(run: RunFolder, task: LogitsTask, rows: _Rows, logits: np.ndarray) ->
     flags[usable & ~np.isfinite(values).all(axis=1)] |= np.uint32(Flag.NOT_FINITE)
     null = blocked(flags)
     columns = {
-        "id": pa.array(rows.ids, pa.string()), "flags": pa.array(flags, pa.uint32()),
+        "id": pa.array(list(rows.ids), pa.string()), "flags": pa.array(flags, pa.uint32()),
         "bad_fraction": pa.array(rows.bad_fraction, pa.float32()), "signal": pa.array(rows.signal, pa.float32()),
         **{name: pa.array(values[:, i], pa.float32(), mask=null) for i, name in enumerate(names)},
     }

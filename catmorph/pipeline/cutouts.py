@@ -37,36 +37,41 @@ def run_cutouts(
     """
     report = StageReport("cutouts")
     tasks = build.cut_tasks(run, run.chosen_views(bands))
-    report.warnings += _unmatched_bands(run, tasks)
+    report.warnings += unmatched_bands(run, tasks)
     run.identities.save()
     todo = []
     for task in tasks:
         state = build.task_state(run, task)
         if state.done:
             report.kept += 1
-            _count_stamps(report, state.marker["sources"], state.marker["stamps"], state.marker["flags"])
+            count_stamps(report, state.marker["sources"], state.marker["stamps"], state.marker["flags"])
             report.note_bad_images(state.marker.get("bad_images", []))
         else:
             todo.append(task)
             report.note_why(task.shard, state.why)
             report.warnings += _given_up(task, state.marker.get("stamps", 0))
     report.warn_of_damage()
-    rate = IMAGES_A_SECOND if run.recipe.images else STAMPS_A_SECOND
-    seconds = sum(task.chunk.count for task in todo) / rate
-    results = run_tasks(build.cut_chunk, todo, workers=workers, estimated_seconds=seconds, scheduler=scheduler)
+    results = run_tasks(build.cut_chunk, todo, workers=workers, estimated_seconds=seconds_to_cut(run, todo),
+                        scheduler=scheduler)
     try:
         # Closing the generator ends its worker processes, also where this loop is left early.
         with closing(progress(results, total=len(todo), label="cutouts", shown=shown)) as shown_results:
             for result in shown_results:
-                _add(report, result, fail_fast)
+                count_stamps(report, result.sources, result.stamps, result.flags)
+                add_result(report, result, fail_fast)
     finally:
         results.close()
         # A disk that is full is told by the error that is on its way.
         with suppress(CatmorphError):
             write_failures(run)
     report.warn_of_bad_images()
-    report.warnings += _blank_fields(run, tasks)
+    report.warnings += blank_fields(run, tasks)
     return report
+
+
+def seconds_to_cut(run: RunFolder, tasks: Iterable[build.CutTask]) -> float:
+    """Return roughly how long one core takes."""
+    return sum(task.chunk.count for task in tasks) / (IMAGES_A_SECOND if run.recipe.images else STAMPS_A_SECOND)
 
 
 def _given_up(task: build.CutTask, stamps: int) -> list[str]:
@@ -82,10 +87,16 @@ def _given_up(task: build.CutTask, stamps: int) -> list[str]:
     return []
 
 
-def _add(report: StageReport, result: build.CutReport, fail_fast: bool) -> None:
+def add_result(report: StageReport, result: build.CutReport, fail_fast: bool) -> None:
+    """Note what was cut, and what could not be read.
+
+    Raises
+    ------
+    CatmorphError
+        With `fail_fast`, where a mosaic or image could not be read.
+    """
     report.made += 1
     report.worked += result.sources
-    _count_stamps(report, result.sources, result.stamps, result.flags)
     report.note_bad_images(result.bad_images)
     if fail_fast and result.bad_images:
         image, reason = result.bad_images[0]
@@ -96,7 +107,7 @@ def _add(report: StageReport, result: build.CutReport, fail_fast: bool) -> None:
             raise CatmorphError(reason, where=mosaic, hint="repair it and run again, or leave --fail-fast out")
 
 
-def _blank_fields(run: RunFolder, tasks: list[build.CutTask]) -> list[str]:
+def blank_fields(run: RunFolder, tasks: list[build.CutTask]) -> list[str]:
     """Warn of fields that a view's mosaics cover without one valid pixel at a source."""
     stamps: Counter[tuple[str, str]] = Counter()
     blank: Counter[tuple[str, str]] = Counter()
@@ -110,12 +121,13 @@ def _blank_fields(run: RunFolder, tasks: list[build.CutTask]) -> list[str]:
     ]
 
 
-def _count_stamps(report: StageReport, sources: int, stamps: int, flags: dict[str, int]) -> None:
+def count_stamps(report: StageReport, sources: int, stamps: int, flags: dict[str, int]) -> None:
+    """Count the (source, view)s of a chunk."""
     report.counts.update({"(source, view)s": sources, "stamps": stamps})
     report.flags.update(flags)
 
 
-def _unmatched_bands(run: RunFolder, tasks: list[build.CutTask]) -> list[str]:
+def unmatched_bands(run: RunFolder, tasks: list[build.CutTask]) -> list[str]:
     """Warn of bands without any mosaic; without one in all bands there is nothing to cut. The same of images."""
     if run.recipe.images is not None:
         return build.image_warnings(run)

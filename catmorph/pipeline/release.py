@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from catmorph.errors import CatmorphError
-from catmorph.inference import classify as inference
+from catmorph.inference import tasks as inference
 from catmorph.inference.members import all_members
 from catmorph.ledger import State
 from catmorph.pipeline.ingest import refuse_damaged_sources

@@ -49,6 +49,15 @@ class CutTask:
 
 
 @dataclass(frozen=True)
+class Cut:
+    """The stamps of one task, the mosaics that may be read another time, and images that cannot be used as they are."""
+
+    content: ShardContent
+    failures: tuple[tuple[str, str], ...] = ()
+    bad_images: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
 class CutReport:
     """What came of one task."""
 
@@ -56,9 +65,17 @@ class CutReport:
     chunk: Chunk
     sources: int
     stamps: int
+    blocked: int
     flags: dict[str, int]
     failures: tuple[tuple[str, str], ...] = field(default=())
     bad_images: tuple[tuple[str, str], ...] = field(default=())
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the marker of the shard says besides what it was made from."""
+        return {
+            "sources": self.sources, "stamps": self.stamps, "flags": self.flags, "blocked": self.blocked,
+            "failures": self.failures, **({"bad_images": self.bad_images} if self.bad_images else {}),
+        }
 
 
 def cut_tasks(run: RunFolder, views: Iterable[str], chunks: Sequence[Chunk] | None = None) -> list[CutTask]:
@@ -104,8 +121,27 @@ def task_state(run: RunFolder, task: CutTask) -> State:
 
 def cut_chunk(task: CutTask) -> CutReport:
     """Make one shard: read the rows, cut the stamps, write the file, then its marker."""
-    rows = read_row_group(task.sources, task.chunk.group)
-    sources = _columns(rows)
+    cut = cut_stamps(task)
+    report = cut_report(task, cut)
+    ledger = Ledger(task.run_folder)
+    # The old marker goes first: it must never stand beside a shard that it does not describe.
+    ledger.forget(task.shard)
+    write_shard(task.shard, cut.content, _attributes(task))
+    ledger.write(task.shard, task.parts, **report.facts())
+    return report
+
+
+def note_chunk(task: CutTask, report: CutReport) -> None:
+    """Record what was cut and not kept, in the marker of the shard; an older shard is removed."""
+    ledger = Ledger(task.run_folder)
+    ledger.forget(task.shard)
+    task.shard.unlink(missing_ok=True)
+    ledger.note(task.shard, task.parts, **report.facts())
+
+
+def cut_stamps(task: CutTask) -> Cut:
+    """Read the rows of a task and cut their stamps; nothing is written."""
+    sources = _columns(read_row_group(task.sources, task.chunk.group))
     # One BLAS thread: the workers share the cores, and the number of threads could change last bits.
     with threadpool_limits(limits=1, user_api="blas"):
         content, failures, bad_images = _cut(task, sources)
@@ -113,18 +149,14 @@ def cut_chunk(task: CutTask) -> CutReport:
     if changed:
         content = _without_stamps(content)
         failures = [*failures, *((name, "has changed while the run went on") for name in changed)]
-    ledger = Ledger(task.run_folder)
-    # The old marker goes first: it must never stand beside a shard that it does not describe.
-    ledger.forget(task.shard)
-    write_shard(task.shard, content, _attributes(task))
-    flags = count_flags(content.flags)
-    ledger.write(
-        task.shard, task.parts, sources=len(content.ids), stamps=len(content.stamps), flags=flags,
-        blocked=int(blocked(content.flags).sum()), failures=failures,
-        **({"bad_images": bad_images} if bad_images else {}),
-    )
-    return CutReport(task.view, task.chunk, len(content.ids), len(content.stamps), flags, tuple(failures),
-                     tuple(bad_images))
+    return Cut(content, tuple(failures), tuple(bad_images))
+
+
+def cut_report(task: CutTask, cut: Cut) -> CutReport:
+    """Return what came of a task."""
+    flags = cut.content.flags
+    return CutReport(task.view, task.chunk, len(cut.content.ids), len(cut.content.stamps), int(blocked(flags).sum()),
+                     count_flags(flags), cut.failures, cut.bad_images)
 
 
 def _columns(rows: pa.Table) -> dict[str, np.ndarray]:

@@ -63,6 +63,10 @@ class ShardContent:
     mosaics: list[str]
     axes: np.ndarray | None = None
 
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """Return stamps (row, channel, y, x) float32 by their `rows`, as `Shard.read` does."""
+        return self.stamps[rows]
+
 
 _COLUMNS = ("flags", "rows", "bad_fraction", "signal", "centre", "pixel_scale", "mosaic")
 
