@@ -43,7 +43,8 @@ def split_sources(data: LabelledStamps, section: TrainingSection) -> Split:
 
     Sources within ``section.duplicates_arcsec`` of one another, in one field or in two, count as one galaxy.
     The test subset is all galaxies of ``section.test_fields`` where given, else a share; the validation subset
-    is a share of the galaxies that are not of test fields. Of the rest, ``section.size`` stamps are used; a
+    is a share of the galaxies that are not of test fields; with ``section.fold`` it is another share of those
+    that are not tested. Of the rest, ``section.size`` stamps are used; a
     larger size holds those of a smaller one. Stamps of the views ``section.leave_out`` are in the test subset or
     in none. The division depends on ``section.division_seed`` and on which stamps there are, not on their order.
 
@@ -65,7 +66,8 @@ def split_sources(data: LabelledStamps, section: TrainingSection) -> Split:
     n_validation = _share(section.validation, stamps)
     n_test = 0 if section.test_fields else _share(section.test, stamps[n_validation:], len(free))
     parts = np.split(free, [n_validation, n_validation + n_test])
-    members = {"validation": parts[0], "test": np.union1d(held, parts[1]), "training": parts[2]}
+    validation, training = _fold(parts[0], parts[2], section.fold)
+    members = {"validation": validation, "test": np.union1d(held, parts[1]), "training": training}
     rows = {name: np.flatnonzero(np.isin(galaxy, chosen)) for name, chosen in members.items()}
     _leave_out(rows, data, section.leave_out)
     for name, found in rows.items():
@@ -76,6 +78,16 @@ def split_sources(data: LabelledStamps, section: TrainingSection) -> Split:
             )
     rows["training"] = _some(data, rows["training"], section)
     return Split(**rows)
+
+
+def _fold(validation: np.ndarray, training: np.ndarray, fold: int) -> tuple[np.ndarray, np.ndarray]:
+    """Let other galaxies validate: the share of them that comes `fold` shares later."""
+    size = len(validation)
+    if fold and (fold + 1) * size > size + len(training):
+        raise UsageError(f"{size + len(training)} sources that are not tested have no {fold + 1} shares of {size} for "
+                         "validation", where="training.fold", hint="choose a smaller fold, or a smaller validation")
+    rolled = np.roll(np.concatenate([validation, training]), -fold * size)
+    return rolled[:size], rolled[size:]
 
 
 def _leave_out(rows: dict[str, np.ndarray], data: LabelledStamps, views: Sequence[str]) -> None:

@@ -27,6 +27,8 @@ class TrainingSection(Section):
                               "stamps (at least)")
     test: float = Field(0.15, gt=0, description="fraction of sources for the test; from 1 on, number of stamps "
                         "(at least)")
+    fold: int = Field(0, ge=0, description="which share of the sources that are not tested validates, from 0; the test "
+                      "subset stays: members of an ensemble with different folds have all the others to train on")
     test_fields: Strings = Field((), description="fields that are kept for the test, instead of a fraction")
     leave_out: Strings = Field((), description="views whose stamps are tested, but neither trained on nor validated "
                                "with")
