@@ -243,7 +243,7 @@ def test_a_taught_training_goes_on_to_the_same_bytes_and_not_from_another_teache
 @pytest.mark.parametrize(
     ("change", "wanted"),
     [
-        ("normalise.high=99.0", "cannot teach: normalise.high is 99.5 in the checkpoint, 99.0 "),
+        ("stamp.side='200 pixels'", "cannot teach: stamp.side is 240 pixels in the checkpoint, 200 pixels "),
         ("scheme=des-disk", "cannot teach: classes are odd_spiral in the checkpoint"),
         ("views={rgb=['red']}", "cannot teach: it takes 3 bands"),
     ],
