@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,16 @@ class Ledger:
 
     def __init__(self, folder: Path):
         self.folder = folder
+        self._remembered: dict[Path, dict[str, Any] | None] | None = None
+
+    @contextmanager
+    def remembered(self) -> Iterator[None]:
+        """Read each marker once: for work that asks again and again, while no other process writes any."""
+        self._remembered = {}
+        try:
+            yield
+        finally:
+            self._remembered = None
 
     def marker_path(self, product: Path) -> Path:
         """Return the marker file of `product` (a path inside the run folder)."""
@@ -69,12 +80,17 @@ class Ledger:
         self._mark(product, parts, {"kept": False, **facts})
 
     def _mark(self, product: Path, parts: Parts, facts: Mapping[str, Any]) -> None:
+        self._drop(product)
         write_sealed(self.marker_path(product),
                      {"fingerprint": parts.fingerprint, "parts": dict(parts.values), **facts})
 
     def read(self, product: Path) -> dict[str, Any] | None:
         """Return the marker of `product`; None where there is none or it is damaged."""
-        return read_sealed(self.marker_path(product))
+        if self._remembered is None:
+            return read_sealed(self.marker_path(product))
+        if product not in self._remembered:
+            self._remembered[product] = read_sealed(self.marker_path(product))
+        return self._remembered[product]
 
     def state(self, product: Path, parts: Parts, *, deep: bool = False) -> State:
         """Compare `product` with the inputs it should be made from; `deep` rehashes the file."""
@@ -102,7 +118,12 @@ class Ledger:
 
     def forget(self, product: Path) -> None:
         """Remove the marker of `product`, so that it is made again."""
+        self._drop(product)
         self.marker_path(product).unlink(missing_ok=True)
+
+    def _drop(self, product: Path) -> None:
+        if self._remembered is not None:
+            self._remembered.pop(product, None)
 
 
 def is_kept(marker: Mapping[str, Any]) -> bool:

@@ -93,6 +93,8 @@ class RunFolder:
         self.path = Path(path).absolute()
         self.recipe = recipe
         self.ledger = Ledger(self.path)
+        self.workers = 1
+        """Processes that may read what the networks answered; a command sets it."""
         self.memory: dict[str, Any] = {}
         """What a command has found out of its inputs and need not find out again."""
         self._check_format()

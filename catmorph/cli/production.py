@@ -101,6 +101,7 @@ def _produce(
     from catmorph.pipeline.release import run_release, run_summary
 
     folder, shown = session.run, session.shows_progress
+    folder.workers = workers
     prepare(folder)
     with record.stage("ingest") as facts:
         tell(session, run_ingest(folder), facts)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from catmorph.cli.common import Session, run_options
+from catmorph.cli.common import Session, run_options, usable_cores
 from catmorph.cli.production import band_option, outcome, warn_of_changes
 from catmorph.errors import UsageError
 
@@ -37,6 +37,7 @@ def export(session: Session, formats: tuple[str, ...]) -> int:
     session.run.ingest_counts()  # refuses a folder without sources before the lock would make it
     with session.run.lock():
         warn_of_changes(session)
+        session.run.workers = usable_cores()
         result = run_release(session.run, formats)
     counts = result.account.counts()
     if session.json:
@@ -62,6 +63,7 @@ def summarize(session: Session) -> int:
     session.run.ingest_counts()  # refuses a folder without sources before the lock would make it
     with session.run.lock():
         warn_of_changes(session)
+        session.run.workers = usable_cores()
         summary = run_summary(session.run)
     if session.json:
         click.echo(json.dumps(summary.to_json(), indent=2, sort_keys=True))

@@ -25,8 +25,9 @@ def run_release(run: RunFolder, formats: Iterable[str] = ()) -> ExportResult:
     CatmorphError
         When sources or logits are missing, damaged or not what the recipe asks for.
     """
-    refuse_outdated(run)
-    result = export_release(run, tuple(formats))
+    with run.ledger.remembered():
+        refuse_outdated(run)
+        result = export_release(run, tuple(formats))
     run.identities.save()
     return result
 
@@ -36,15 +37,16 @@ def run_summary(run: RunFolder) -> Summary:
 
     See `catmorph.release.summary.summarize` and `catmorph.report.release_figures.draw_release`.
     """
-    refuse_outdated(run)
-    figures: list[Path] = []
-    if run.recipe.evaluation.of_release:
-        # Matplotlib takes half a second to import.
-        from catmorph.report.release_figures import draw_release
+    with run.ledger.remembered():
+        refuse_outdated(run)
+        figures: list[Path] = []
+        if run.recipe.evaluation.of_release:
+            # Matplotlib takes half a second to import.
+            from catmorph.report.release_figures import draw_release
 
-        figures = draw_release(run)
-    _remove_older_figures(run, figures)
-    return summarize_release(run, [path.name for path in figures])
+            figures = draw_release(run)
+        _remove_older_figures(run, figures)
+        return summarize_release(run, [path.name for path in figures])
 
 
 def _remove_older_figures(run: RunFolder, drawn: list[Path]) -> None:

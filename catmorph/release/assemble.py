@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -137,10 +138,11 @@ def wide_batches(run: RunFolder, layout: Layout, used: Temperatures | None = Non
     A field of up to 100,000 sources comes in one batch, by id (whole numbers by value); a larger one chunk by
     chunk, in the order of the sky, so that memory stays bounded.
     """
-    for _, group in groupby(run.chunks(), key=lambda chunk: chunk.field):
-        chunks = list(group)
-        results = read_results(run, chunks=chunks, used=used)
-        if sum(chunk.count for chunk in chunks) <= SORTED_ROWS:
+    sizes: Counter[str] = Counter()
+    for chunk in run.chunks():
+        sizes[chunk.field] += chunk.count
+    for field, results in groupby(read_results(run, used=used), key=lambda result: result.chunk.field):
+        if sizes[field] <= SORTED_ROWS:
             yield from _sorted_batch(run, layout, list(results))
         else:
             yield from (batch for result in results if (batch := _batch(run, layout, result)).num_rows)

@@ -1,0 +1,61 @@
+"""Results that several processes read, and markers that are read once, give the same release."""
+
+from __future__ import annotations
+
+import pytest
+
+from catmorph import engine
+from catmorph.ledger import Ledger, Parts
+from catmorph.release import results
+
+
+def test_processes_that_read_results_do_not_change_the_release(finished, release_bytes, monkeypatch):
+    before = release_bytes(finished)
+    monkeypatch.setattr(engine, "WORTH_A_POOL_SECONDS", 0.0)
+    monkeypatch.setattr(results, "_CHUNKS_A_TASK", 1)
+    monkeypatch.setattr("catmorph.cli.release.usable_cores", lambda: 2)
+    for path in (finished.run / "release").iterdir():
+        path.unlink()
+    assert finished("export", "-r", "tiny.toml").status == 0
+    assert finished("summarize", "-r", "tiny.toml").status == 0
+    assert release_bytes(finished) == before
+
+
+def test_what_a_process_cannot_read_is_told_as_it_is(finished, monkeypatch):
+    monkeypatch.setattr(engine, "WORTH_A_POOL_SECONDS", 0.0)
+    monkeypatch.setattr(results, "_CHUNKS_A_TASK", 1)
+    monkeypatch.setattr("catmorph.cli.release.usable_cores", lambda: 2)
+    monkeypatch.setattr("catmorph.pipeline.release.refuse_outdated", lambda run: None)
+    broken = next((finished.run / "logits" / "net" / "F160W").glob("beta-*.parquet"))
+    broken.write_bytes(b"PAR1" + bytes(100))
+    done = finished("export", "-r", "tiny.toml")
+    assert done.status == 1
+    assert done.lines[-1].startswith(f"catmorph: error: {broken}: is damaged: ")
+
+
+def test_markers_are_read_once_while_nobody_writes(tmp_path):
+    ledger, product = Ledger(tmp_path), tmp_path / "product"
+    product.write_text("x")
+    ledger.write(product, Parts({"a": 1}), count=1)
+    with ledger.remembered():
+        assert ledger.read(product)["count"] == 1
+        Ledger(tmp_path).write(product, Parts({"a": 1}), count=2)
+        assert ledger.read(product)["count"] == 1
+        ledger.write(product, Parts({"a": 1}), count=3)
+        assert ledger.read(product)["count"] == 3
+        ledger.forget(product)
+        assert ledger.read(product) is None
+    Ledger(tmp_path).write(product, Parts({"a": 1}), count=4)
+    assert ledger.read(product)["count"] == 4
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_product_that_is_not_kept_is_missing_but_known(tmp_path, kept):
+    ledger, product, parts = Ledger(tmp_path), tmp_path / "product", Parts({"a": 1})
+    ledger.note(product, parts, flags={"EDGE": 1})
+    if kept:
+        product.write_text("left by another")
+    state = ledger.state(product, parts)
+    assert (state.name, state.why) == (
+        ("stale", "damaged: its size is not what was written") if kept else ("missing", "not kept"))
+    assert state.marker["flags"] == {"EDGE": 1}
