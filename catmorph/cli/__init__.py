@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from typing import Any, NoReturn
@@ -92,11 +95,35 @@ def cli() -> None:
     """
 
 
+_GARBAGE_THRESHOLD = 100_000
+"""New objects before Python looks for cycles of garbage: at its own 700 that takes a fifth of the time of imports."""
+
+
 def main() -> NoReturn:
     """Run the command line; every error a user can cause is one line on stderr."""
+    leaving = _Leaving()
+    # What is registered first is called last, when all that is to be closed is closed.
+    atexit.register(leaving)
+    gc.set_threshold(_GARBAGE_THRESHOLD)
     signal.signal(signal.SIGTERM, _stop)
-    cli.main(prog_name="catmorph")
+    try:
+        cli.main(prog_name="catmorph")
+    except SystemExit as done:
+        leaving.status = done.code if isinstance(done.code, int) else 0 if done.code is None else 1
+        raise
     raise AssertionError("click's main exits")
+
+
+class _Leaving:
+    """Ends the process at once: taking some thousand modules apart first would take 0.2 s."""
+
+    status = 1
+
+    def __call__(self) -> None:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(self.status)
 
 
 def _status(call: Callable[[], Any]) -> int:
