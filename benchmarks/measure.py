@@ -55,7 +55,7 @@ def measure(*command: str, folder: Path) -> Measured:
 
 
 def _watch(pid: int, peak: list[float], done: threading.Event) -> None:
-    while not done.wait(0.05):
+    while not done.wait(0.2):
         peak[0] = max(peak[0], sum(map(_anonymous_mb, _family(pid))))
 
 
