@@ -268,3 +268,18 @@ def test_classify_gives_the_probabilities_of_the_release(finished_survey):
 def test_no_release_is_an_error(survey):
     with pytest.raises(CatmorphError, match=r"there is no released catalog; run `catmorph export --format csv`"):
         catmorph.open_release(catmorph.open_run(survey.recipe, survey.run))
+
+
+@pytest.mark.parametrize(("arguments", "status", "lines"), [
+    (["models", "list"], 0, 10), (["bogus"], 2, 0), (["status", "-r", "missing.toml"], 2, 0),
+])  # fmt: skip
+def test_a_process_that_ends_at_once_has_said_all_and_keeps_its_status(tmp_path, arguments, status, lines):
+    """It does not take its modules apart, so nothing may be left in a buffer."""
+    code = "import click; from catmorph.cli import main; click.echo('first'); main()"
+    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True,
+                          check=False)
+    assert done.returncode == status, done.stderr
+    assert done.stdout.startswith("first\n")
+    assert done.stdout.endswith("\n")
+    assert len(done.stdout.splitlines()) > lines
+    assert bool(done.stderr) == bool(status)
