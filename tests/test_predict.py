@@ -135,12 +135,16 @@ def test_symmetries_of_the_square(checkpoint, device, stamps, logits):
     assert np.abs(eight.logits(stamps[:2]) - logits[:2]).max() > 1e-5
 
 
-@pytest.mark.parametrize(("model", "pixels"), [("dominguez-cnn", 69), ("gz2-narrow", 64), ("timm/test_resnet", 48)])
-def test_openvino_agrees_with_torch(model, pixels):
-    """Dense layers, a decision tree, a network of timm: the same answers, the same bits wherever in the batch."""
+@pytest.mark.parametrize(("model", "channels", "pixels"), [
+    ("dominguez-cnn", 3, 69), ("gz2-narrow", 3, 64), ("timm/test_resnet", 3, 48), ("resnet-narrow-d4", 3, 48),
+    ("twin-narrow", 5, 48),
+])  # fmt: skip
+def test_openvino_agrees_with_torch(model, channels, pixels):
+    """Dense layers, a tree, a network of timm, eight symmetries, twins: the same answers, the same bits anywhere."""
     pytest.importorskip("openvino")
-    module = build(model, classes=3, channels=3, seed=1).eval().requires_grad_(False)
-    inputs = torch.from_numpy(np.random.default_rng(0).normal(size=(BATCH, 3, pixels, pixels)).astype(np.float32))
+    module = build(model, classes=3, channels=channels, seed=1).eval().requires_grad_(False)
+    random = np.random.default_rng(0)
+    inputs = torch.from_numpy(random.normal(size=(BATCH, channels, pixels, pixels)).astype(np.float32))
     expected = module(inputs).numpy()
     network = OpenVinoNetwork(steady_dense(module), tuple(inputs.shape))
     logits = network(inputs)
