@@ -27,7 +27,6 @@ def bars(axes: Axes, title: str, rows: list[tuple[str, float, str]]) -> None:
     labels, values, colours = zip(*reversed(rows), strict=True)
     drawn = axes.barh(labels, values, color=colours)
     axes.bar_label(drawn, [f" {value:,.0f}" for value in values], fontsize=8)
-    axes.set_xscale("log")
     axes.margins(x=0.2)
     axes.set_title(title, fontsize=9, loc="left")
     axes.tick_params(labelsize=8)
@@ -39,7 +38,8 @@ def cutouts(axes: Axes, name: str) -> None:
     result = read(name)
     rates = result["stamps_a_second"]
     rows = [(key, rates[key], OURS) for key in rates if key.startswith("catmorph")]
-    rows += [(key, rates[key], OTHER) for key in ("cutana", "fitsio sections") if key in rates]
+    names = {"cutana": "Cutana", "fitsio sections": "fitsio sections: reading"}
+    rows += [(name, rates[key], OTHER) for key, name in names.items() if key in rates]
     rows += [("h5py alone: writing", rates["h5py alone"], LIMIT)]
     bars(axes, f"cutouts, {result['sources']:,} sources: stamps/s, start included", rows)
 
