@@ -63,7 +63,7 @@ def make(folder: Path, counts: list[int], pixels: int) -> None:
         pd.DataFrame({"id": np.arange(count), "ra": ra, "dec": dec, "size": random.uniform(0.5, 1.5, count)}
                      ).to_csv(folder / f"sources-{count}.csv", index=False)
         (folder / f"recipe-{count}.toml").write_text(RECIPE.format(sources=count, pixels=pixels))
-    create = ("models", "create", "clash-inception-narrow", "-r", f"recipe-{counts[0]}.toml", "--output")
+    create = ("models", "create", "resnet-narrow", "-r", f"recipe-{counts[0]}.toml", "--output")
     measure(*CATMORPH, *create, "net.safetensors", folder=folder)
 
 
@@ -80,7 +80,7 @@ def run(folder: Path, count: int, device: str) -> dict[str, Measured]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sources", type=int, nargs="+", default=[10_000, 100_000])
-    parser.add_argument("--pixels", type=int, default=24, help="of a stamp")
+    parser.add_argument("--pixels", type=int, default=32, help="of a stamp")
     parser.add_argument("--device", default="auto", help="for classify")
     parser.add_argument("--folder", type=Path, help="where to put the files (default: a temporary folder)")
     parser.add_argument("--out", type=Path)
