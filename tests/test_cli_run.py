@@ -268,7 +268,15 @@ def test_stale_logits_are_not_released(finished, release_bytes):
 
 
 def test_export_status_and_a_dry_run_leave_torch_alone(finished_survey):
-    code = "import atexit, sys; atexit.register(lambda: print('torch' in sys.modules))"
+    code = """
+import sys
+from catmorph import cli
+leave = cli._Leaving.__call__
+def tell(self):
+    print('torch' in sys.modules)
+    leave(self)
+cli._Leaving.__call__ = tell
+"""
     for command in (("status", "-r", "tiny.toml"), ("export", "-r", "tiny.toml"), ("run", "tiny.toml", "--dry-run")):
         done = start(finished_survey, *command, "-q", code=code)
         out, err = done.communicate(timeout=60)
