@@ -71,6 +71,8 @@ def cannot_write(path: Path, error: OSError) -> CatmorphError:
     """Return the one-line error for a file that could not be written."""
     reason = error.strerror or str(error)
     hint = "free space or choose another place, run again"
+    if isinstance(error, IsADirectoryError | NotADirectoryError | FileExistsError):
+        hint = "move away what is there or choose another name, run again"
     return CatmorphError(f"cannot be written: {reason}", where=path, hint=hint)
 
 
@@ -126,6 +128,8 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
         return None
+    except IsADirectoryError:
+        raise CatmorphError("is a folder where a file should be", where=path, hint="move it away, run again") from None
 
 
 def write_sealed(path: Path, value: dict[str, Any]) -> None:
@@ -138,7 +142,11 @@ def read_sealed(path: Path) -> dict[str, Any] | None:
     found = read_json(path)
     if not isinstance(found, dict) or not isinstance(found.get("value"), dict):
         return None
-    return found["value"] if found.get("seal") == digest_json(found["value"]) else None
+    try:
+        whole = found.get("seal") == digest_json(found["value"])
+    except (ValueError, RecursionError):  # halves of surrogate pairs, or nested deeper than can be written
+        return None
+    return found["value"] if whole else None
 
 
 def digest(path: str | os.PathLike[str]) -> str:

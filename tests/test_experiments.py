@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from experiment_data import recipe_in, stamps, start_in
 
@@ -22,8 +24,8 @@ from catmorph.experiments.run import (
     run_grid,
     time_left,
 )
-from catmorph.experiments.summary import write_all
-from catmorph.files import read_sealed
+from catmorph.experiments.summary import csv_bytes, write_all
+from catmorph.files import read_sealed, write_sealed
 from catmorph.models.checkpoint import load_checkpoint
 from catmorph.recipe import load_recipe
 
@@ -235,6 +237,66 @@ def test_what_is_done_is_kept_and_what_is_damaged_or_gone_is_done_again(done, da
     assert (account.kept, account.made) == (5, 3)
     assert products(folder) == before
     assert {path: path.stat().st_mtime_ns for path in untouched} == untouched
+
+
+def edited(*keys, to=None, without=False):
+    """Return an edit of a result: its entry at `keys` is `to`, or gone."""
+
+    def edit(value):
+        for key in keys[:-1]:
+            value = value[key]
+        if without:
+            del value[keys[-1]]
+        else:
+            value[keys[-1]] = to
+
+    return edit
+
+
+@pytest.mark.parametrize("edit", [
+    edited("metrics", without=True), edited("metrics", to=[]), edited("metrics", to={}),
+    edited("metrics", "rmse", to="<b>"), edited("metrics", "rmse", to=10**400), edited("metrics", "rmse", to=1e308),
+    edited("metrics", "accuracy", to=None), edited("metrics", "confusion", to=[[1]]),
+    edited("metrics", "confusion", to=[[0.5] * 5] * 5), edited("setting", to={"size": "<script>"}),
+    edited("setting", "size", to=16), edited("repeat", to=True), edited("repeat", to=1), edited("seed", without=True),
+    edited("epochs", to="3"), edited("seconds", to="long"), edited("stamps", to=[]), edited("validation", to=None),
+    edited("views", to={"F160W": {"rmse": 0.1}}), edited("subsets", to={"test": 5}), edited("parameters", to="many"),
+    edited("zeroed", to=[1]), edited("curve", to=[{"epoch": 1}]), edited("answers", to={"rows": [1]}),
+])  # fmt: skip
+def test_a_result_that_was_edited_and_sealed_again_counts_only_if_it_can_be_one(done, data, tmp_path, edit):
+    grid, folder, *_ = done
+    (task,) = [one for one in grid_tasks(grid, dict.fromkeys(grid.sides, data), folder, CPU)
+               if one.point.name == "8-fine-tuned-00"]  # fmt: skip
+    assert task.done() is not None
+    task = replace(task, result=tmp_path / "result.json")
+    value = read_sealed(folder / "results" / "8-fine-tuned-00.json")
+    write_sealed(task.result, value)
+    assert task.done() == value
+    edit(value)
+    write_sealed(task.result, value)
+    assert task.done() is None
+
+
+@pytest.mark.parametrize("content", [
+    b"", b"null", b"[]", b"[" * 200_000, b'{"value":' * 3000 + b"1" + b"}" * 3000,
+    b'{"seal": "x", "value": {"a": "\\ud800"}}', b'{"seal": "x", "value": {"a": ' + b"9" * 9000 + b"}}",
+])  # fmt: skip
+def test_a_file_that_is_no_sealed_json_is_none(tmp_path, content):
+    (tmp_path / "a.json").write_bytes(content)
+    assert read_sealed(tmp_path / "a.json") is None
+
+
+def test_a_folder_in_the_place_of_a_result_is_told(tmp_path):
+    (tmp_path / "a.json").mkdir()
+    with pytest.raises(CatmorphError, match=r"a\.json: is a folder where a file should be; move it away, run again"):
+        read_sealed(tmp_path / "a.json")
+
+
+def test_names_in_tables_are_no_formulas():
+    table = pd.DataFrame({"rmse, =1+1": [0.5, -0.25], "network": ["=cmd|' /C calc'!A0", "plain"]})
+    assert csv_bytes(table).decode().splitlines() == [
+        '"rmse, =1+1",network', "0.5,'=cmd|' /C calc'!A0", "-0.25,plain",
+    ]
 
 
 def partly(done, grid, count):

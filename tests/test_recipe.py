@@ -169,6 +169,8 @@ def test_overrides_that_are_none(tmp_path, text):
 
 
 @pytest.mark.parametrize(("override", "message"), [
+    ('training.output="a\\u0000b"', "training.output: is not text in UTF-8 without zero bytes"),
+    ("title=\udce9", "title: is not text in UTF-8 without zero bytes (got '\\udce9')"),
     ("catalogg.files=x", "catalogg: unknown key, did you mean 'catalog'?"),
     ("catalog.magnitud=x", "catalog.magnitud: unknown key, did you mean 'magnitude'?"),
     ("catalog.ra.units=deg", "catalog.ra.units: unknown key, did you mean 'unit'?"),

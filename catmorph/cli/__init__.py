@@ -164,7 +164,9 @@ def _misused(error: click.ClickException) -> int:
 
 def _unexpected(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
-        return one_line(error.strerror, where=error.filename, hint="run the same command again to go on")
+        in_the_way = isinstance(error, IsADirectoryError | NotADirectoryError | FileExistsError)
+        hint = "move away what is there, run again" if in_the_way else "run the same command again to go on"
+        return one_line(error.strerror, where=error.filename, hint=hint)
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return one_line(
         f"internal error, {type(error).__name__}: {error} ({os.path.basename(frame.filename)}, line {frame.lineno})",

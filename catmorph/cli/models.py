@@ -56,7 +56,8 @@ def show(name: str, as_json: bool) -> None:
 @click.argument("name")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE",
               help="Checkpoint to write.")
-@click.option("--seed", type=click.IntRange(0), default=0, metavar="N", help="Seed of the weights [default: 0].")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, metavar="N",
+              help="Seed of the weights [default: 0].")
 @click.option("--backbone", metavar="SOURCE", help="Weights to start the network's backbone from: `imagenet`, which "
               "timm fetches, or a file (safetensors or .pth).")
 @run_options

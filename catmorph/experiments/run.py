@@ -17,7 +17,7 @@ from catmorph.errors import CatmorphError, UsageError
 from catmorph.experiments.plan import Grid
 from catmorph.experiments.prepared import fingerprint, keep_only, prepare
 from catmorph.experiments.trainings import CHECKPOINT, Task, train_point, training_fingerprint
-from catmorph.files import digest, read_sealed, remove_partial_files
+from catmorph.files import digest, remove_partial_files
 from catmorph.labels import LabelledStamps, split_sources
 from catmorph.models.card import check_fits
 from catmorph.models.header import load_card
@@ -149,7 +149,7 @@ def run_grid(
     if todo:
         say(f"{grid.experiment.name}: {len(tasks) - len(todo)} of {len(tasks)} trainings are done, {len(todo)} to do")
     do_tasks(todo, settings, say)
-    failures = {task.point.name: reason for task in tasks if (reason := _reason(task))}
+    failures = {task.point.name: reason for task in tasks if (reason := task.failed())}
     return Account(len(tasks), len(tasks) - len(todo), len(todo) - len(failures), failures)
 
 
@@ -177,11 +177,6 @@ def time_left(trainings: int, seconds: float, workers: int) -> str:
     beside = f", {workers} at a time" if workers > 1 else ""
     counted = f"{trainings} training{'s' if trainings > 1 else ''}"
     return f"{counted}, about {total / size:.0f} {unit} at {seconds:.0f} s a training{beside}"
-
-
-def _reason(task: Task) -> str | None:
-    found = read_sealed(task.result)
-    return found.get("reason") if found and found.get("fingerprint") == task.fingerprint else None
 
 
 def _remove_strangers(folder: Path, going_on: set[str]) -> None:

@@ -18,6 +18,7 @@ from catmorph.experiments.run import Account
 from catmorph.experiments.tables import Results, Spread, label
 from catmorph.experiments.trainings import versions
 from catmorph.files import write_bytes, write_json
+from catmorph.release.cells import guarded
 from catmorph.release.text import markdown_table, markdown_text
 
 SPLITS_NOTE = (
@@ -213,8 +214,10 @@ def _networks(grid: Grid) -> Iterator[str]:
 
 
 def csv_bytes(table: pd.DataFrame) -> bytes:
-    """Return a table as CSV, numbers with six digits."""
-    return table.to_csv(index=False, lineterminator="\n", float_format="%.6g").encode()
+    """Return a table as CSV, numbers with six digits; no text in it is a formula to a spreadsheet."""
+    safe = table.map(lambda cell: guarded(cell) if isinstance(cell, str) else cell)
+    safe = safe.rename(columns=lambda name: guarded(str(name)))
+    return safe.to_csv(index=False, lineterminator="\n", float_format="%.6g").encode()
 
 
 def plain(value: Any) -> Any:

@@ -19,6 +19,7 @@ from catmorph.evaluation.run import choose_subset
 from catmorph.experiments.measures import (
     Logits,
     about_positive,
+    answers,
     by_view,
     metrics,
     on_subset,
@@ -27,6 +28,7 @@ from catmorph.experiments.measures import (
 )
 from catmorph.experiments.plan import CURVE, SUBSETS, ZEROED, Grid, Point
 from catmorph.experiments.prepared import opened
+from catmorph.experiments.result import is_sound
 from catmorph.files import digest, digest_json, read_sealed, write_sealed
 from catmorph.labels import LabelledStamps
 from catmorph.labels.split import SUBSETS as SUBSET_NAMES
@@ -78,11 +80,32 @@ class Task:
         return self.folder / CHECKPOINT
 
     def done(self) -> dict[str, Any] | None:
-        """Return the result of this very training, None where there is none, or it is damaged or of another one."""
+        """Return the result of this very training, None where there is none, or it is damaged or of another one.
+
+        A file whose seal fits may have been edited all the same: one that cannot be a result counts as damaged.
+        """
         found = read_sealed(self.result)
         if found is None or found.get("fingerprint") != self.fingerprint or "reason" in found:
             return None
+        if found.get("setting") != dict(self.point.setting) or found.get("repeat") != self.point.repeat:
+            return None
+        if not is_sound(found, names=answers(load_scheme(self.recipe.scheme)), needs=self._needs):
+            return None
         return None if self.keep and self.given is None and not self._kept(found) else found
+
+    def failed(self) -> str | None:
+        """Return why this very training failed, None where it did not, or is not done."""
+        found = read_sealed(self.result)
+        if found is None or found.get("fingerprint") != self.fingerprint or "reason" not in found:
+            return None
+        return str(found["reason"])
+
+    @property
+    def _needs(self) -> tuple[str, ...]:
+        """The entries of its result that not every training has."""
+        measured = (("parameters", "subsets") if one == SUBSETS else (one,) for one in self.wants)
+        told = [*("note",) * (self.given is not None), *("answers",) * (self.positive is not None)]
+        return (*(name for names in measured for name in names), *told)
 
     def _kept(self, found: dict[str, Any]) -> bool:
         """Whether the checkpoint is there with the weights that were written; its card may have got an evaluation."""

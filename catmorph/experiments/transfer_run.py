@@ -17,7 +17,7 @@ from catmorph.experiments.prepared import fingerprint, keep_only, prepare
 from catmorph.experiments.run import Settings, do_tasks
 from catmorph.experiments.trainings import CHECKPOINT, DESCRIPTIVE, Task, backbone_key, code_key
 from catmorph.experiments.transfer import ALL_LAYERS, APPLIED, DENSE, FIRST, NETWORKS, SOURCE, Question
-from catmorph.files import digest, digest_json, read_sealed, remove_partial_files
+from catmorph.files import digest, digest_json, remove_partial_files
 from catmorph.labels import LabelledStamps, split_sources
 from catmorph.models.identity import read_network_digest
 
@@ -133,7 +133,7 @@ def answer(
     for _ in range(2):
         tasks = [task for one, both in zip(asked, surveys, strict=True)
                  for task in question_tasks(one, both, settings).values()]  # fmt: skip
-        todo = [task for task in tasks if task.done() is None and not _failed(task)]
+        todo = [task for task in tasks if task.done() is None and not task.failed()]
         if todo:
             say(f"{TRANSFER_TABLE}: {len(todo)} networks to do")
             # The first tells how long the rest takes: not one that trains nothing.
@@ -146,7 +146,7 @@ def _prepare(asked: Question, surveys: Surveys, settings: Settings) -> None:
     remove_partial_files(asked.folder)
     tasks = question_tasks(asked, surveys, settings)
     for task in tasks.values():
-        if _failed(task):
+        if task.failed():
             task.result.unlink()
     if len(tasks) == len(NETWORKS) and all(task.done() for task in tasks.values()):
         return
@@ -154,15 +154,10 @@ def _prepare(asked: Question, surveys: Surveys, settings: Settings) -> None:
     keep_only(asked.folder / "stamps", prepared)
 
 
-def _failed(task: Task) -> str | None:
-    found = read_sealed(task.result)
-    return found.get("reason") if found and found.get("fingerprint") == task.fingerprint else None
-
-
 def _answered(asked: Question, surveys: Surveys, settings: Settings) -> Answered:
     tasks = question_tasks(asked, surveys, settings)
     results = {network: found for network, task in tasks.items() if (found := task.done()) is not None}
-    failures = {network: reason for network, task in tasks.items() if (reason := _failed(task))}
+    failures = {network: reason for network, task in tasks.items() if (reason := task.failed())}
     missing = {network: "the network of the source survey failed" for network in NETWORKS if network not in tasks}
     return Answered(asked, surveys, results, failures | missing)
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from catmorph.errors import CatmorphError
 from catmorph.evaluation.curves import Curves, curves, undefined
 from catmorph.experiments.transfer import APPLIED, NETWORKS, SOURCE
 from catmorph.experiments.transfer_run import Answered
@@ -88,10 +89,13 @@ class Tested:
     def of(cls, answered: Answered, network: str) -> Tested:
         """Return a network with a result."""
         found, surveys = answered.results[network], answered.surveys
-        answers = found["answers"]
+        answers, data = found["answers"], surveys.source if network == SOURCE else surveys.target
+        rows = np.array(answers["rows"], dtype=np.int64)
+        if rows.max(initial=-1) >= len(data):
+            raise CatmorphError(f"the result of network ({network}) is of other stamps than there are",
+                                where=answered.question.folder / "results", hint="delete it and run again")
         return cls(
-            answered, network, surveys.source if network == SOURCE else surveys.target,
-            np.array(answers["rows"], dtype=np.int64), np.array(answers["probability"], dtype=np.float64),
+            answered, network, data, rows, np.array(answers["probability"], dtype=np.float64),
             np.array(answers["positive"], dtype=bool), {} if network == APPLIED else found["stamps"],
         )  # fmt: skip
 

@@ -213,10 +213,22 @@ def _validate(table: dict[str, Any], where: str) -> Recipe:
         # What is missing is found out again: pydantic does not look at the whole where a part is wrong.
         given = {name: keys if isinstance(keys, dict) else REQUIRED for name, keys in table.items()}
         problems = [*missing_sources(given), *(problem for item in error.errors() for problem in _problems(item))]
+    problems += _unusable_texts(table)
     problems += [problem for name in _schemes(table) for problem in _scheme_problems(name)]
     if recipe is None or problems:
         raise ProblemsError(dict.fromkeys(problems), where=where)
     return recipe
+
+
+def _unusable_texts(value: Any, keys: tuple[str, ...] = ()) -> list[str]:
+    """Return a line for each text that no file can be called: with a zero byte, or not encodable in UTF-8."""
+    if isinstance(value, dict):
+        return [line for key, one in value.items() for line in _unusable_texts(one, (*keys, str(key)))]
+    if isinstance(value, list):
+        return [line for one in value for line in _unusable_texts(one, keys)]
+    if not isinstance(value, str) or ("\0" not in value and value.encode("utf-8", "ignore").decode() == value):
+        return []
+    return [f"{'.'.join(keys)}: is not text in UTF-8 without zero bytes (got {value!r})"]
 
 
 def _schemes(table: dict[str, Any]) -> list[str]:

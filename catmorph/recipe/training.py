@@ -20,7 +20,7 @@ class TrainingSection(Section):
     title: str = Field("", description="what the checkpoint is, for its card")
     licence: str = Field("", description="licence of the checkpoint, for its card")
     purpose: str = Field("", description="what it may be used for, for its card")
-    seed: int = Field(0, ge=0, description="seed of split, initialisation and augmentation")
+    seed: int = Field(0, ge=0, le=2**63 - 1, description="seed of split, initialisation and augmentation")
     split_seed: int | None = Field(None, ge=0, description="seed of the split alone, for trainings that differ in "
                                    "`seed` and share their subsets, as members of an ensemble must; default: `seed`")
     validation: float = Field(0.15, gt=0, description="fraction of sources for validation; from 1 on, number of "
