@@ -162,7 +162,7 @@ def test_what_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()
     for path in (tmp_path / "file" / "a.json", tmp_path / "folder"):
-        with pytest.raises(CatmorphError, match=r"cannot be written: .*; free space or choose another place") as caught:
+        with pytest.raises(CatmorphError, match=r"cannot be written: .*; move away what is there or choose") as caught:
             write_json(path, {})
         assert caught.value.exit_status == 1
         assert str(caught.value).startswith(f"{path}: ")
