@@ -69,7 +69,7 @@ class Ledger:
 
     def marker_path(self, product: Path) -> Path:
         """Return the marker file of `product` (a path inside the run folder)."""
-        return self.folder / "ledger" / (product.relative_to(self.folder).as_posix() + ".json")
+        return self.folder.joinpath(f"ledger/{product.relative_to(self.folder).as_posix()}.json")
 
     def write(self, product: Path, parts: Parts, **facts: Any) -> None:
         """Record that `product` was made from `parts`; call it after the product is in place."""

@@ -57,7 +57,7 @@ class Chunk:
     digest: str
     planned: pa.Table | None = with_default(default=None, compare=False, repr=False)
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Name of the chunk in file names; safe whatever the field is called."""
         return f"{safe_name(self.field)}-{self.cell}"
@@ -93,8 +93,6 @@ class RunFolder:
         self.path = Path(path).absolute()
         self.recipe = recipe
         self.ledger = Ledger(self.path)
-        self.workers = 1
-        """Processes that may read what the networks answered; a command sets it."""
         self.memory: dict[str, Any] = {}
         """What a command has found out of its inputs and need not find out again."""
         self._check_format()
@@ -130,11 +128,11 @@ class RunFolder:
 
     def shard_path(self, view: str, chunk: Chunk) -> Path:
         """The stamps of `chunk` in `view`."""
-        return self.path / "stamps" / view / f"{chunk.key}.h5"
+        return self.path.joinpath(f"stamps/{view}/{chunk.key}.h5")
 
     def logits_path(self, classifier: str, view: str, chunk: Chunk, member: str = "") -> Path:
         """The logits of `chunk` in `view` by `classifier`, or by the member of the ensemble with folder `member`."""
-        return self.path / "logits" / classifier / view / member / f"{chunk.key}.parquet"
+        return self.path.joinpath(f"logits/{classifier}/{view}/{member}/{chunk.key}.parquet")
 
     def chunks(self) -> list[Chunk]:
         """Return the chunk plan, in the order of the rows of ``sources.parquet``."""

@@ -115,6 +115,13 @@ def test_help_of_a_command_imports_no_torch(name):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("arguments", ["--version", "init list"])
+def test_a_command_whose_output_is_closed_ends_quietly(arguments):
+    code = f"{sys.executable} -c 'from catmorph.cli import main; main()' {arguments} >&-"
+    done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_an_internal_error_is_one_line(monkeypatch):
     monkeypatch.setattr("catmorph.recipe.preset_names", lambda: 1 / 0)
     done = CliRunner().invoke(cli, ["init", "list"])

@@ -154,7 +154,7 @@ def test_a_missing_logits_file_names_the_file_and_what_to_run(tmp_path):
     path.unlink()
     with pytest.raises(CatmorphError) as caught:
         export(run)
-    assert str(caught.value) == f"{path}: this logits file is missing (1 of 2 are); run `catmorph classify`"
+    assert str(caught.value) == f"{path}: this logits file is missing; run `catmorph classify`"
 
 
 @pytest.mark.parametrize(

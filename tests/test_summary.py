@@ -214,5 +214,5 @@ def test_text_table_aligns_its_columns():
 def test_missing_logits_are_an_error(tmp_path):
     run = write_run(tmp_path, clash(*TWO_BANDS), [galaxies(3)], scattered())
     run.logits_path("inception", "F435W", run.chunks()[0]).unlink()
-    with pytest.raises(CatmorphError, match=r"logits file is missing .*run `catmorph classify`"):
+    with pytest.raises(CatmorphError, match=r"logits file is missing; run `catmorph classify`"):
         summarize(run)

@@ -120,7 +120,8 @@ class _Leaving:
     status = 1
 
     def __call__(self) -> None:
-        for stream in (sys.stdout, sys.stderr):
+        # A caller may have closed them (`>&-`).
+        for stream in filter(None, (sys.stdout, sys.stderr)):
             with suppress(OSError, ValueError):
                 stream.flush()
         os._exit(self.status)
@@ -130,7 +131,8 @@ def _status(call: Callable[[], Any]) -> int:
     """Call a command and return its exit status; what it raises becomes one line each."""
     try:
         result = call()
-        sys.stdout.flush()
+        if sys.stdout:
+            sys.stdout.flush()
     except (click.exceptions.Abort, KeyboardInterrupt):
         return _fail("interrupted; run the same command again to go on", 1)
     except click.ClickException as error:

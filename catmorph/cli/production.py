@@ -101,7 +101,6 @@ def _produce(
     from catmorph.pipeline.release import run_release, run_summary
 
     folder, shown = session.run, session.shows_progress
-    folder.workers = workers
     prepare(folder)
     with record.stage("ingest") as facts:
         tell(session, run_ingest(folder), facts)
@@ -116,10 +115,10 @@ def _produce(
         with record.stage("classify") as facts:
             tell(session, run_classify(folder, device=device, precision=precision, shown=shown), facts)
     with record.stage("export") as facts:
-        result = run_release(folder)
+        result = run_release(folder, workers=workers)
         facts["counts"] = result.account.counts()
     with record.stage("summarize"):
-        summary = run_summary(folder)
+        summary = run_summary(folder, workers=workers)
     if session.json:
         click.echo(json.dumps(summary.to_json(), indent=2))
     else:

@@ -37,8 +37,7 @@ def export(session: Session, formats: tuple[str, ...]) -> int:
     session.run.ingest_counts()  # refuses a folder without sources before the lock would make it
     with session.run.lock():
         warn_of_changes(session)
-        session.run.workers = usable_cores()
-        result = run_release(session.run, formats)
+        result = run_release(session.run, formats, workers=usable_cores())
     counts = result.account.counts()
     if session.json:
         files = {name: str(path) for name, path in result.files.items()}
@@ -63,8 +62,7 @@ def summarize(session: Session) -> int:
     session.run.ingest_counts()  # refuses a folder without sources before the lock would make it
     with session.run.lock():
         warn_of_changes(session)
-        session.run.workers = usable_cores()
-        summary = run_summary(session.run)
+        summary = run_summary(session.run, workers=usable_cores())
     if session.json:
         click.echo(json.dumps(summary.to_json(), indent=2, sort_keys=True))
     elif not session.quiet:

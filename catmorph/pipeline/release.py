@@ -17,7 +17,7 @@ from catmorph.release.summary import summarize as summarize_release
 from catmorph.workspace import RunFolder
 
 
-def run_release(run: RunFolder, formats: Iterable[str] = ()) -> ExportResult:
+def run_release(run: RunFolder, formats: Iterable[str] = (), *, workers: int = 1) -> ExportResult:
     """Write the released catalog in `formats` (default: the recipe's); see `catmorph.release.bundle.export`.
 
     Raises
@@ -27,12 +27,12 @@ def run_release(run: RunFolder, formats: Iterable[str] = ()) -> ExportResult:
     """
     with run.ledger.remembered():
         refuse_outdated(run)
-        result = export_release(run, tuple(formats))
+        result = export_release(run, tuple(formats), workers=workers)
     run.identities.save()
     return result
 
 
-def run_summary(run: RunFolder) -> Summary:
+def run_summary(run: RunFolder, *, workers: int = 1) -> Summary:
     """Write the summaries, and the figures that the recipe asks for.
 
     See `catmorph.release.summary.summarize` and `catmorph.report.release_figures.draw_release`.
@@ -44,9 +44,9 @@ def run_summary(run: RunFolder) -> Summary:
             # Matplotlib takes half a second to import.
             from catmorph.report.release_figures import draw_release
 
-            figures = draw_release(run)
+            figures = draw_release(run, workers=workers)
         _remove_older_figures(run, figures)
-        return summarize_release(run, [path.name for path in figures])
+        return summarize_release(run, [path.name for path in figures], workers=workers)
 
 
 def _remove_older_figures(run: RunFolder, drawn: list[Path]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
@@ -20,6 +21,11 @@ class Section(BaseModel):
 
     def fingerprint_values(self) -> dict[str, Any]:
         """Return the keys as plain values for a fingerprint; one of `ADDED` only where it is not at its default."""
+        return dict(self._fingerprint_values)
+
+    @cached_property
+    def _fingerprint_values(self) -> dict[str, Any]:
+        # Asked for twice for each of thousands of files.
         defaults = {name: type(self).model_fields[name].get_default(call_default_factory=True) for name in self.ADDED}
         values = self.model_dump(mode="json")
         return {name: value for name, value in values.items()

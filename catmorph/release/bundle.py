@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from catmorph.files import atomic, digest, digest_json, read_json, write_bytes, write_json
 from catmorph.inference.members import Member, all_temperatures, member_logits, members, network_of
 from catmorph.recipe import Recipe
 from catmorph.recipe.loading import PATH_KEYS
-from catmorph.release.assemble import Account, account, counted, release_layout, wide_batches
+from catmorph.release.account import Account, account, counted
+from catmorph.release.assemble import made_of_batches, release_layout
 from catmorph.release.formats import FORMATS, Format, producer
 from catmorph.release.layout import Layout, OutputColumn, build_layout
 from catmorph.release.results import Temperatures
@@ -38,7 +44,7 @@ class ExportResult:
         return list(self.files.values())
 
 
-def export(run: RunFolder, formats: Sequence[str] = ()) -> ExportResult:
+def export(run: RunFolder, formats: Sequence[str] = (), *, workers: int = 1) -> ExportResult:
     """Write the release of `run`, omitted.parquet, provenance.json and columns.md; each whole or not at all.
 
     Parameters
@@ -47,6 +53,8 @@ def export(run: RunFolder, formats: Sequence[str] = ()) -> ExportResult:
         A run folder with sources and logits.
     formats : sequence of str
         Names in `FORMATS`; by default the recipe's.
+    workers : int
+        Processes that may read logits and encode rows.
 
     Raises
     ------
@@ -61,11 +69,15 @@ def export(run: RunFolder, formats: Sequence[str] = ()) -> ExportResult:
         writer.check(layout)
     # Looked up once: a card may be written anew meanwhile.
     used = all_temperatures(run.recipe)
-    rows = account(run, layout)
+    rows = account(run, layout, workers=workers)
     layout = counted(layout, rows.widths)
-    files = {name: _write(run, writer, layout, rows.released, used) for name, writer in writers.items()}
+    full = any(writer.full for writer in writers.values())
+    widest = layout if full else replace(layout, columns=layout.plain)
+    encode = partial(_encoded, list(writers.values()), widest)
+    encoded = made_of_batches(run, widest, encode, used=used, workers=workers)
+    files = _write(run.release_folder(), writers, layout, rows.released, encoded)
     write_bytes(run.release_folder() / "columns.md", column_dictionary(layout).encode())
-    _write_provenance(run, rows, files.values(), used)
+    _write_provenance(run, rows, list(files.values()), used)
     return ExportResult(files, rows, layout)
 
 
@@ -117,16 +129,27 @@ def _dictionary_row(column: OutputColumn, plain: bool) -> list[str]:
     ]
 
 
-def _write(run: RunFolder, writer: Format, layout: Layout, total_rows: int, used: Temperatures) -> Path:
-    path = run.release_folder() / f"{layout.name}.{writer.suffix}"
-    if not writer.full:
-        layout = replace(layout, columns=layout.plain)
-    with atomic(path) as temporary:
-        writer.write(temporary, layout, wide_batches(run, layout, used), total_rows)
-    return path
+def _encoded(writers: Sequence[Format], layout: Layout, batch: pa.RecordBatch) -> list[Any]:
+    return [writer.encode(batch, layout) for writer in writers]
 
 
-def _write_provenance(run: RunFolder, rows: Account, written: Iterable[Path], used: Temperatures) -> None:
+def _write(
+    folder: Path, writers: Mapping[str, Format], layout: Layout, total_rows: int, encoded: Iterable[Sequence[Any]]
+) -> dict[str, Path]:
+    """Write all formats side by side, each file whole or not at all; `encoded` are the rows of each, in turn."""
+    paths = {name: folder / f"{layout.name}.{writer.suffix}" for name, writer in writers.items()}
+    with ExitStack() as files:
+        adds = []
+        for name, writer in writers.items():
+            temporary = files.enter_context(atomic(paths[name]))
+            adds.append(files.enter_context(writer.open(temporary, layout, total_rows)))
+        for rows in encoded:
+            for add, part in zip(adds, rows, strict=True):
+                add(part)
+    return paths
+
+
+def _write_provenance(run: RunFolder, rows: Account, written: Sequence[Path], used: Temperatures) -> None:
     """Write provenance.json and remove the files of the one before that are of another state of the survey."""
     path = run.release_folder() / "provenance.json"
     facts = {
@@ -137,7 +160,10 @@ def _write_provenance(run: RunFolder, rows: Account, written: Iterable[Path], us
         "sources": digest(run.sources_path()),
         "counts": rows.counts(),
     }
-    files = {file.name: {"bytes": file.stat().st_size, "sha256": digest(file)} for file in written}
+    with ThreadPoolExecutor() as pool:  # hashing lets go of the interpreter: 5 s a GB
+        digests = pool.map(digest, written)
+    files = {file.name: {"bytes": file.stat().st_size, "sha256": sha256}
+             for file, sha256 in zip(written, digests, strict=True)}
     before, known = _before(path)
     files = {**(_kept(path.parent, known) if before == facts else {}), **files}
     # They would be taken for this release. First the files, then the list of them: a kill in between loses none.
@@ -208,7 +234,7 @@ def _member(run: RunFolder, member: Member) -> dict[str, Any]:
         "checkpoint_sha256": identity if readable else None,
         "network_sha256": network_of(run, member) if readable else None,
         "fingerprints": sorted(one for one in made_by if one),
-        "logits_sha256": digest_json([marker.get("checksum") for marker in markers]),
+        "logits_digest": digest_json([marker.get("checksum") for marker in markers]),
     }
 
 

@@ -54,6 +54,16 @@ class GroupCounts:
                 chosen = ViewResult(view.flags[mask], view.probabilities[mask])
                 self.groups[name][key] += count_view(self.rules[key.classifier], chosen, result.released[mask])
 
+    def __iadd__(self, other: GroupCounts) -> GroupCounts:
+        self.none += other.none
+        self.overlapping += other.overlapping
+        self.sources += other.sources
+        self.released += other.released
+        for name, tallies in other.groups.items():
+            for key, tally in tallies.items():
+                self.groups[name][key] += tally
+        return self
+
     def as_dict(self, counted: Callable[[Tallies], dict[str, Any]]) -> dict[str, Any]:
         """Return the counts as plain values; `counted` tells those of a group's stamps."""
         return {

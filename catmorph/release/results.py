@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +23,8 @@ from catmorph.schemes import Scheme, load_scheme
 from catmorph.schemes.tree import Tree
 from catmorph.workspace import Chunk, RunFolder
 
+Made = TypeVar("Made")
+
 Temperatures = Mapping[str, Sequence[float]]
 """Classifier -> what the logits of each of its members are divided by."""
 
@@ -29,7 +32,11 @@ _FILES_A_SECOND = 1000
 """Logits files that one core reads and turns into probabilities, roughly."""
 
 _CHUNKS_A_TASK = 16
-"""Chunks that a process reads at a time: with 16 views of 800 sources 4 MB of results."""
+_SOURCES_A_TASK = 16_384
+"""What a process reads at a time: worth sending, and with 16 views of 5 classes 6 MB of results at most."""
+
+_MOST_READERS = 4
+"""Processes that read: what is left to one process, writing, is a third of the work, and each takes its memory."""
 
 _AGAIN = "run `catmorph classify`"
 
@@ -73,22 +80,50 @@ class ChunkResult:
 
 
 def read_results(
+    run: RunFolder, *, used: Temperatures | None = None, workers: int = 1
+) -> Iterator[ChunkResult]:
+    """Yield the results of all chunks in the order of the plan; see `made_of_results`."""
+    for part in made_of_results(run, list, used=used, workers=workers):
+        yield from part
+
+
+def runs_of_chunks(chunks: Iterable[Chunk]) -> list[list[Chunk]]:
+    """Return `chunks` in parts that are worth sending to a process and small enough for its memory."""
+    parts: list[list[Chunk]] = []
+    rows = 0
+    for chunk in chunks:
+        if not parts or len(parts[-1]) == _CHUNKS_A_TASK or rows + chunk.count > _SOURCES_A_TASK:
+            parts.append([])
+            rows = 0
+        parts[-1].append(chunk)
+        rows += chunk.count
+    return parts
+
+
+def made_of_results(
     run: RunFolder,
+    make: Callable[[Iterator[ChunkResult]], Made],
     *,
     flags_only: bool = False,
-    chunks: Sequence[Chunk] | None = None,
+    parts: Sequence[Sequence[Chunk]] | None = None,
     used: Temperatures | None = None,
-) -> Iterator[ChunkResult]:
-    """Yield the results of `chunks`, by default of all in the order of the plan.
+    workers: int = 1,
+) -> Iterator[Made]:
+    """Yield what `make` makes of the results of each of `parts`, by default of all chunks in the order of the plan.
 
     Parameters
     ----------
     run : RunFolder
         The run folder.
+    make : callable
+        Takes the results of the chunks of a part, which are read one by one. Picklable: a module-level function, or
+        a `functools.partial` of one.
     flags_only : bool
         Read ids and flags alone; probabilities have shape (n, 0).
     used : mapping, optional
         Temperatures of each classifier's members, by default those that recipe and cards say now.
+    workers : int
+        Processes that may read and call `make`; no more than 4 are used.
 
     Raises
     ------
@@ -96,38 +131,40 @@ def read_results(
         For a logits file that is missing, damaged or not about its chunk's sources, or a checkpoint without the
         temperature that the recipe takes from its card.
     """
-    chunks = run.chunks() if chunks is None else chunks
-    files = _refuse_missing(run, chunks)
+    parts = runs_of_chunks(run.chunks()) if parts is None else parts
     used = all_temperatures(run.recipe) if used is None else used
-    tasks = [_ReadTask(run.path, run.recipe, tuple(chunks[start : start + _CHUNKS_A_TASK]), flags_only, used)
-             for start in range(0, len(chunks), _CHUNKS_A_TASK)]
-    seconds = files / _FILES_A_SECOND
-    with closing(run_in_order(_read, tasks, workers=run.workers, estimated_seconds=seconds)) as parts:
-        for part in parts:
-            yield from part
+    tasks = [_ReadTask(run.path, run.recipe, tuple(chunks), make, flags_only, used) for chunks in parts]
+    seconds = sum(map(len, parts)) * sum(map(len, used.values())) * len(run.recipe.all_views) / _FILES_A_SECOND
+    workers = min(workers, _MOST_READERS)
+    with closing(run_in_order(_make, tasks, workers=workers, estimated_seconds=seconds)) as made:
+        yield from made
 
 
 @dataclass(frozen=True)
-class _ReadTask:
-    """Some chunks whose results a process reads."""
+class _ReadTask(Generic[Made]):
+    """Some chunks whose results a process reads, and what it makes of them."""
 
     folder: Path
     recipe: Recipe
     chunks: tuple[Chunk, ...]
+    make: Callable[[Iterator[ChunkResult]], Made]
     flags_only: bool
     used: Temperatures
 
 
-def _read(task: _ReadTask) -> list[ChunkResult]:
+def _make(task: _ReadTask[Made]) -> Made:
+    return task.make(_read(task))
+
+
+def _read(task: _ReadTask[Made]) -> Iterator[ChunkResult]:
     run = RunFolder(task.folder, task.recipe)
-    reader, keys, results = _Reader(run, task.flags_only, task.used), release_keys(run.recipe), []
+    reader, keys = _Reader(run, task.flags_only, task.used), release_keys(run.recipe)
     for chunk in task.chunks:
         sources = run.read_sources(chunk)
         ids = sources["id"].combine_chunks().cast(pa.string())
         views = {key: reader.read(key, chunk, ids) for key in keys}
         released = _released(run.recipe.release.require, views, len(ids))
-        results.append(ChunkResult(chunk, sources, views, released))
-    return results
+        yield ChunkResult(chunk, sources, views, released)
 
 
 def answers(scheme: Scheme, probabilities: np.ndarray) -> np.ndarray:
@@ -181,24 +218,6 @@ def describe_flags(views: Mapping[Key, ViewResult], row: int) -> str:
         if result.flags[row]
     ]
     return "; ".join(texts)
-
-
-def _refuse_missing(run: RunFolder, chunks: Sequence[Chunk]) -> int:
-    """Return the number of logits files, which are all there."""
-    paths = [
-        member_logits(run, member, key.view, chunk)
-        for key in release_keys(run.recipe)
-        for member in members(run.recipe, key.classifier)
-        for chunk in chunks
-    ]
-    missing = [path for path in paths if not path.exists()]
-    if missing:
-        raise CatmorphError(
-            f"this logits file is missing ({len(missing)} of {len(paths)} are)",
-            where=missing[0],
-            hint=_AGAIN,
-        )
-    return len(paths)
 
 
 def _released(require: str, views: Mapping[Key, ViewResult], count: int) -> np.ndarray:
@@ -271,5 +290,7 @@ def _read_columns(path: Path, columns: list[str]) -> pa.Table:
             if missing:
                 raise CatmorphError(f"has no column {missing[0]!r}", where=path, hint=_AGAIN)
             return file.read(columns, use_threads=False)  # files are small: threads cost more than they save
+    except FileNotFoundError:
+        raise CatmorphError("this logits file is missing", where=path, hint=_AGAIN) from None
     except (pa.ArrowException, OSError) as error:
         raise CatmorphError(f"is damaged: {error}", where=path, hint=f"delete it and {_AGAIN}") from error

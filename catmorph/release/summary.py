@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,11 +18,11 @@ from catmorph.files import write_bytes, write_json
 from catmorph.inference.members import all_temperatures
 from catmorph.quality import FAULTS
 from catmorph.recipe import Recipe
-from catmorph.release.assemble import omission
+from catmorph.release.account import omission
 from catmorph.release.card_tests import CardTest, card_test
 from catmorph.release.grouped import GroupCounts
 from catmorph.release.layout import Key, release_keys
-from catmorph.release.results import ChunkResult, Temperatures, read_results
+from catmorph.release.results import ChunkResult, Temperatures, made_of_results
 from catmorph.release.summary_text import summary_markdown, summary_table
 from catmorph.release.tally import Rules, Tally, all_rules, count_view, fraction
 from catmorph.sources.regions import Regions
@@ -73,7 +75,7 @@ class Summary:
 
 @dataclass
 class _Counts:
-    """Everything that is counted while the chunks stream by."""
+    """Everything that is counted: of some chunks, or of all."""
 
     keys: tuple[Key, ...]
     rules: Mapping[str, Rules]
@@ -81,14 +83,12 @@ class _Counts:
     sources: int = 0
     released: int = 0
     faulty: int = 0
-    views: dict[Key, Tally] = field(init=False)
     groups: GroupCounts = field(init=False)
     fields: dict[str, dict[Key, Tally]] = field(default_factory=dict)
     field_sources: Counter[str] = field(default_factory=Counter)
     field_released: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        self.views = self._tallies()
         self.groups = GroupCounts(self.regions, self.rules, self._tallies)
 
     def _tallies(self) -> dict[Key, Tally]:
@@ -101,9 +101,7 @@ class _Counts:
         here = self.fields.setdefault(name, self._tallies())
         flags = np.zeros(len(result.released), dtype=np.uint32)
         for key, view in result.views.items():
-            tally = count_view(self.rules[key.classifier], view, result.released)
-            self.views[key] += tally
-            here[key] += tally
+            here[key] += count_view(self.rules[key.classifier], view, result.released)
             flags |= view.flags
         released = int(result.released.sum())
         self.sources += len(flags)
@@ -112,14 +110,45 @@ class _Counts:
         self.field_sources[name] += len(flags)
         self.field_released[name] += released
 
+    def __iadd__(self, other: _Counts) -> _Counts:
+        for name in ("sources", "released", "faulty"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.field_sources += other.field_sources
+        self.field_released += other.field_released
+        self.groups += other.groups
+        for name, tallies in other.fields.items():
+            here = self.fields.setdefault(name, self._tallies())
+            for key, tally in tallies.items():
+                here[key] += tally
+        return self
 
-def summarize(run: RunFolder, figures: Sequence[str] = ()) -> Summary:
+    @property
+    def views(self) -> dict[Key, Tally]:
+        """The counts of each view, of all fields."""
+        total = self._tallies()
+        for tallies in self.fields.values():
+            for key, tally in tallies.items():
+                total[key] += tally
+        return total
+
+
+def _counted(nothing: _Counts, results: Iterable[ChunkResult]) -> _Counts:
+    """Return the counts of some chunks; `nothing` are those of none."""
+    counts = deepcopy(nothing)
+    for result in results:
+        counts.add(result)
+    return counts
+
+
+def summarize(run: RunFolder, figures: Sequence[str] = (), *, workers: int = 1) -> Summary:
     """Count the release of `run`; write release/summary.json and release/summary.md.
 
     Parameters
     ----------
     figures : sequence of str
         Names of files in release/figures/ that the summary shall show.
+    workers : int
+        Processes that may read and count.
 
     Returns
     -------
@@ -132,8 +161,8 @@ def summarize(run: RunFolder, figures: Sequence[str] = ()) -> Summary:
     """
     counts = _Counts(release_keys(run.recipe), all_rules(run.recipe), Regions(run.recipe.evaluation.groups))
     used = all_temperatures(run.recipe)
-    for result in read_results(run, used=used):
-        counts.add(result)
+    for part in made_of_results(run, partial(_counted, deepcopy(counts)), used=used, workers=workers):
+        counts += part
     summary = Summary({**_values(run, counts, used), "figures": list(figures)})
     write_json(run.release_folder() / "summary.json", summary.values)
     write_bytes(run.release_folder() / "summary.md", summary.markdown().encode())

@@ -16,7 +16,7 @@ from catmorph.sources.regions import Columns, source_columns
 from catmorph.workspace import RunFolder, safe_name
 
 
-def draw_release(run: RunFolder) -> list[Path]:
+def draw_release(run: RunFolder, *, workers: int = 1) -> list[Path]:
     """Draw what ``evaluation.colour_magnitude``, ``pairs`` and ``entropy`` ask for, of all released sources.
 
     Each classifier and view has figures of its own, PNG and PDF, in release/figures/.
@@ -33,7 +33,7 @@ def draw_release(run: RunFolder) -> list[Path]:
     CatmorphError
         When logits are missing.
     """
-    columns, found = _read(run)
+    columns, found = _read(run, workers)
     files, section = [], run.recipe.evaluation
     for key, values in found.items():
         suffix = f"-{safe_name(key.classifier)}-{safe_name(key.view)}" if len(found) > 1 else ""
@@ -46,11 +46,11 @@ def draw_release(run: RunFolder) -> list[Path]:
     return files
 
 
-def _read(run: RunFolder) -> tuple[Columns, dict[Key, Entropies]]:
+def _read(run: RunFolder, workers: int) -> tuple[Columns, dict[Key, Entropies]]:
     """Return the columns of the released sources, and what each classifier predicts for them in each view."""
     tables: list[pa.Table] = []
     found: dict[Key, list[Entropies]] = {}
-    for result in read_results(run):
+    for result in read_results(run, workers=workers):
         tables.append(result.sources.filter(pa.array(result.released)))
         for key, view in result.views.items():
             scheme = load_scheme(run.recipe.classifier_scheme(key.classifier))

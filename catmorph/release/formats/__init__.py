@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from importlib.metadata import version
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pyarrow as pa
 
@@ -24,7 +25,7 @@ class Format(ABC):
     title : str
         What it is, for help texts.
     full : bool
-        Whether it holds all columns in full precision (classes, entropies and flags too), or the plain table.
+        Whether it holds all columns in full precision (classes, entropies and flags too), or `Layout.plain` alone.
     """
 
     suffix: ClassVar[str]
@@ -35,8 +36,22 @@ class Format(ABC):
         """Refuse, with a UsageError, a layout that the format cannot hold."""
 
     @abstractmethod
-    def write(self, path: Path, layout: Layout, batches: Iterable[pa.RecordBatch], total_rows: int) -> None:
-        """Write the table to `path`, a batch at a time.
+    def encode(self, batch: pa.RecordBatch, layout: Layout) -> Any:
+        """Return rows as the file takes them: bytes, or the batch itself. Several processes do it, out of order.
+
+        Parameters
+        ----------
+        batch : RecordBatch
+            Rows, in the layout's columns; null where there is no value.
+        layout : Layout
+            Columns, with the widths of text columns.
+        """
+
+    @abstractmethod
+    def open(self, path: Path, layout: Layout, total_rows: int) -> AbstractContextManager[Callable[[Any], object]]:
+        """Write the table to `path`: inside the context, what it gives is called with the encoded rows in order.
+
+        Several formats are written side by side, from one reading of the logits.
 
         Parameters
         ----------
@@ -44,8 +59,6 @@ class Format(ABC):
             File to write; the caller makes it atomic.
         layout : Layout
             Columns, with the widths of text columns.
-        batches : iterable of RecordBatch
-            All rows in order, in the layout's columns; null where there is no value.
         total_rows : int
             Number of rows that will come.
         """

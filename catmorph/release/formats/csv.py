@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 
-from catmorph.release.cells import cell_blocks, guarded, join_rows, quoted
+from catmorph.release.cells import guarded, quoted, rows_text
 from catmorph.release.formats import FORMATS, Format
 from catmorph.release.layout import Layout
 
@@ -24,14 +25,16 @@ class CsvFormat(Format):
     title = "plain table: leading columns and probabilities, fixed decimals"
     full = False
 
-    def write(self, path: Path, layout: Layout, batches: Iterable[pa.RecordBatch], total_rows: int) -> None:
-        """Write the table; see `Format.write`."""
-        columns = layout.plain
+    def encode(self, batch: pa.RecordBatch, layout: Layout) -> bytes:
+        """Return the lines of some rows."""
+        return rows_text(batch, layout.plain, _cell, b"", b",", b"\n", fixed=True)
+
+    @contextmanager
+    def open(self, path: Path, layout: Layout, total_rows: int) -> Iterator[Callable[[bytes], object]]:
+        """Write the table; see `Format.open`."""
         with open(path, "wb") as file:
-            file.write((",".join(_cell(column.name) for column in columns) + "\n").encode())
-            for batch in batches:
-                cells = cell_blocks(batch, columns, _cell, fixed=True)
-                file.write(join_rows(cells, b"", b",", b"\n"))
+            file.write((",".join(_cell(column.name) for column in layout.plain) + "\n").encode())
+            yield file.write
 
 
 def _cell(text: str) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import astropy.units as u
@@ -11,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from astropy.table import MaskedColumn, Table
 
-from catmorph.release.cells import cell_blocks, join_rows, quoted
+from catmorph.release.cells import quoted, rows_text
 from catmorph.release.formats import FORMATS, Format, producer
 from catmorph.release.layout import Layout, OutputColumn
 
@@ -26,12 +27,16 @@ class EcsvFormat(Format):
     suffix = "ecsv"
     title = "text with units and metadata (astropy)"
 
-    def write(self, path: Path, layout: Layout, batches: Iterable[pa.RecordBatch], total_rows: int) -> None:
-        """Write the table; see `Format.write`."""
+    def encode(self, batch: pa.RecordBatch, layout: Layout) -> bytes:
+        """Return the lines of some rows."""
+        return rows_text(batch, layout.columns, quoted, b"", b",", b"\n")
+
+    @contextmanager
+    def open(self, path: Path, layout: Layout, total_rows: int) -> Iterator[Callable[[bytes], object]]:
+        """Write the table; see `Format.open`."""
         with open(path, "wb") as file:
             file.write(_header(layout).encode())
-            for batch in batches:
-                file.write(join_rows(cell_blocks(batch, layout.columns, quoted), b"", b",", b"\n"))
+            yield file.write
 
 
 def empty_table(layout: Layout) -> Table:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import astropy.units as u
@@ -55,26 +56,37 @@ class FitsFormat(Format):
                     hint="name them otherwise, or use another format",
                 )
 
-    def write(self, path: Path, layout: Layout, batches: Iterable[pa.RecordBatch], total_rows: int) -> None:
-        """Write the table; see `Format.write`."""
-        row = np.dtype([(f"c{index}", _row_type(column)) for index, column in enumerate(layout.columns)])
+    def encode(self, batch: pa.RecordBatch, layout: Layout) -> bytes:
+        """Return the bytes of some rows."""
+        rows = np.zeros(batch.num_rows, dtype=_row_type(layout))
+        for index, column in enumerate(layout.columns):
+            rows[f"c{index}"] = _values(batch.column(column.name), column)
+        return rows.tobytes()
+
+    @contextmanager
+    def open(self, path: Path, layout: Layout, total_rows: int) -> Iterator[Callable[[bytes], object]]:
+        """Write the table; see `Format.open`."""
+        row_bytes = _row_type(layout).itemsize
         with open(path, "wb") as file:
             file.write(_header_bytes(_primary_cards(layout)))
-            file.write(_header_bytes(_table_cards(layout, row.itemsize, total_rows)))
-            written = 0
-            for batch in batches:
-                file.write(_rows(batch, layout.columns, row).tobytes())
-                written += batch.num_rows
+            file.write(_header_bytes(_table_cards(layout, row_bytes, total_rows)))
+            start = file.tell()
+            yield file.write
+            written = (file.tell() - start) // row_bytes
             if written != total_rows:
                 raise CatmorphError(f"{total_rows} rows were announced, {written} came", where=path)
-            file.write(b"\0" * (-written * row.itemsize % _BLOCK))
+            file.write(b"\0" * (-written * row_bytes % _BLOCK))
 
 
 def _text_width(column: OutputColumn) -> int:
     return max(1, column.width)
 
 
-def _row_type(column: OutputColumn) -> str:
+def _row_type(layout: Layout) -> np.dtype:
+    return np.dtype([(f"c{index}", _cell_type(column)) for index, column in enumerate(layout.columns)])
+
+
+def _cell_type(column: OutputColumn) -> str:
     return f"S{_text_width(column)}" if column.kind == "text" else _CODES[str(column.type)][1]
 
 
@@ -139,13 +151,6 @@ def _header_bytes(cards: Sequence[tuple[str, object, str]]) -> bytes:
     for card in cards:
         header.append(card, end=True)
     return header.tostring().encode("ascii")
-
-
-def _rows(batch: pa.RecordBatch, columns: Sequence[OutputColumn], row: np.dtype) -> np.ndarray:
-    rows = np.zeros(batch.num_rows, dtype=row)
-    for index, column in enumerate(columns):
-        rows[f"c{index}"] = _values(batch.column(column.name), column)
-    return rows
 
 
 def _values(array: pa.Array, column: OutputColumn) -> np.ndarray:

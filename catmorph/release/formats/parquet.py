@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from astropy.table.meta import get_yaml_from_table
 
 from catmorph.release.formats import FORMATS, Format, producer
-from catmorph.release.formats.ecsv import empty_table
 from catmorph.release.formats.votable import votable_header
 from catmorph.release.layout import Layout, OutputColumn
 
@@ -26,24 +25,27 @@ class ParquetFormat(Format):
     suffix = "parquet"
     title = "columnar binary with units (pandas, pyarrow, astropy, TOPCAT)"
 
-    def write(self, path: Path, layout: Layout, batches: Iterable[pa.RecordBatch], total_rows: int) -> None:
-        """Write the table; see `Format.write`."""
+    def encode(self, batch: pa.RecordBatch, layout: Layout) -> pa.RecordBatch:
+        """Return the rows as they are: row groups do not end where batches do."""
+        return batch
+
+    @contextmanager
+    def open(self, path: Path, layout: Layout, total_rows: int) -> Iterator[Callable[[pa.RecordBatch], object]]:
+        """Write the table; see `Format.open`."""
         schema = _schema(layout)
+        waiting = layout.schema.empty_table()
+
+        def add(batch: pa.RecordBatch) -> None:
+            nonlocal waiting
+            waiting = pa.concat_tables([waiting, pa.Table.from_batches([batch], layout.schema)])
+            while waiting.num_rows >= GROUP_ROWS:
+                writer.write_table(waiting.slice(0, GROUP_ROWS).cast(schema), row_group_size=GROUP_ROWS)
+                waiting = waiting.slice(GROUP_ROWS)
+
         with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-            for table in _groups(batches, layout.schema):
-                writer.write_table(table.cast(schema), row_group_size=GROUP_ROWS)
-
-
-def _groups(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:
-    waiting: list[pa.RecordBatch] = []
-    for batch in batches:
-        waiting.append(batch)
-        while sum(one.num_rows for one in waiting) >= GROUP_ROWS:
-            table = pa.Table.from_batches(waiting, schema)
-            yield table.slice(0, GROUP_ROWS)
-            waiting = table.slice(GROUP_ROWS).to_batches()
-    if waiting:
-        yield pa.Table.from_batches(waiting, schema)
+            yield add
+            if waiting.num_rows:
+                writer.write_table(waiting.cast(schema), row_group_size=GROUP_ROWS)
 
 
 def _schema(layout: Layout) -> pa.Schema:
@@ -54,6 +56,11 @@ def _schema(layout: Layout) -> pa.Schema:
 
 
 def _table_metadata(layout: Layout) -> dict[str, str]:
+    # Half a second, which processes that only encode do without.
+    from astropy.table.meta import get_yaml_from_table
+
+    from catmorph.release.formats.ecsv import empty_table
+
     return {
         "title": layout.title,
         "reference": layout.reference,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
 
 import pyarrow as pa
 
-from catmorph.release.cells import cell_blocks, join_rows
+from catmorph.release.cells import rows_text
 from catmorph.release.formats import FORMATS, Format, producer
 from catmorph.release.layout import Layout, OutputColumn
 
@@ -31,13 +32,16 @@ class VotableFormat(Format):
     suffix = "vot"
     title = "XML table of the Virtual Observatory (TOPCAT, Aladin)"
 
-    def write(self, path: Path, layout: Layout, batches: Iterable[pa.RecordBatch], total_rows: int) -> None:
-        """Write the table; see `Format.write`."""
+    def encode(self, batch: pa.RecordBatch, layout: Layout) -> bytes:
+        """Return the elements of some rows."""
+        return rows_text(batch, layout.columns, xml_text, b"<TR><TD>", b"</TD><TD>", b"</TD></TR>\n")
+
+    @contextmanager
+    def open(self, path: Path, layout: Layout, total_rows: int) -> Iterator[Callable[[bytes], object]]:
+        """Write the table; see `Format.open`."""
         with open(path, "wb") as file:
             file.write((votable_header(layout, total_rows) + "<DATA>\n<TABLEDATA>\n").encode())
-            for batch in batches:
-                cells = cell_blocks(batch, layout.columns, xml_text)
-                file.write(join_rows(cells, b"<TR><TD>", b"</TD><TD>", b"</TD></TR>\n"))
+            yield file.write
             file.write(b"</TABLEDATA>\n</DATA>\n</TABLE>\n</RESOURCE>\n</VOTABLE>\n")
 
 
