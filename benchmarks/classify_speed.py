@@ -14,44 +14,25 @@ those of its start: imports, checkpoint, comparing with the ledger.
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import torch
 from astropy.io import fits
-from astropy.wcs import WCS
-from measure import CATMORPH, machine, measure, versions
+from measure import CATMORPH, measure
+from script import Report, options, say, scratch
+from survey import create_network, network_recipe, sky, survey_recipe
 
 OPERATIONS_A_STAMP = 1.12e9
-RECIPE = """\
-name = "speed"
-scheme = "clash"
-[catalog]
-files = "sources.csv"
-field = { value = "F" }
-id = "id"
-ra = { column = "ra", unit = "deg" }
-dec = { column = "dec", unit = "deg" }
-size = { column = "size", unit = "arcsec" }
-[bands]
-names = ["F160W"]
-[mosaics]
-pattern = "mosaic.fits"
-[normalise]
-method = "asinh"
-[classifiers.net]
-checkpoint = "net.safetensors"
-precision = "float32"
-"""
+MOSAIC_SIDE = 4000
 PLAIN = """\
 import glob, sys
 import h5py, numpy as np, pandas as pd, torch
@@ -73,9 +54,7 @@ pd.DataFrame(np.concatenate(logits)).rename(columns=str).to_parquet("plain.parqu
 
 def make(folder: Path, sources: int) -> None:
     """Write a mosaic with a round source at each position, the catalog, the recipe, a checkpoint and the stamps."""
-    random, wcs, side = np.random.default_rng(0), WCS(naxis=2), 4000
-    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
-    wcs.wcs.crval, wcs.wcs.crpix, wcs.wcs.cdelt = [64.0, -24.0], [side / 2] * 2, [-0.065 / 3600, 0.065 / 3600]
+    random, wcs, side = np.random.default_rng(0), sky(MOSAIC_SIDE), MOSAIC_SIDE
     pixels = random.normal(0, 1, (side, side)).astype(np.float32)
     x, y = random.uniform(100, side - 100, (2, sources))
     grid = np.mgrid[-20:21, -20:21]
@@ -86,10 +65,10 @@ def make(folder: Path, sources: int) -> None:
     ra, dec = wcs.pixel_to_world_values(x, y)
     pd.DataFrame({"id": np.arange(sources), "ra": ra, "dec": dec, "size": random.uniform(0.5, 1.5, sources)}
                  ).to_csv(folder / "sources.csv", index=False)
-    (folder / "recipe.toml").write_text(RECIPE)
-    create = ("models", "create", "clash-inception", "-r", "recipe.toml", "--output", "net.safetensors")
-    for command in (create, ("cutouts", "-r", "recipe.toml", "-w", "run", "-q")):
-        subprocess.run([*CATMORPH, *command], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    recipe = survey_recipe("speed", bands=["F160W"], mosaics="mosaic.fits") + network_recipe()
+    (folder / "recipe.toml").write_text(recipe)
+    create_network("clash-inception", folder)
+    measure(*CATMORPH, "cutouts", "-r", "recipe.toml", "-w", "run", "-q", folder=folder)
 
 
 def matrix_rate() -> float:
@@ -103,63 +82,78 @@ def matrix_rate() -> float:
     return 2 * 2048**3 / min(seconds)
 
 
-def agreement(folder: Path) -> dict[str, float]:
+def agreement(folder: Path, devices: list[str]) -> dict[str, float]:
     """Compare the logits of the ways: the largest difference, in units of the largest logit."""
     found = {}
     plain = pd.read_parquet(folder / "plain.parquet").to_numpy()
-    for device in ("cpu", "openvino"):
-        if (folder / device).exists():
-            names = sorted((folder / device / "net" / "F160W").glob("*.parquet"))
-            ours = np.concatenate([pq.read_table(name).to_pandas().iloc[:, 4:].dropna().to_numpy() for name in names])
-            found[device] = float(np.abs(ours - plain).max() / np.abs(plain).max())
+    for device in devices:
+        names = sorted((folder / device / "net" / "F160W").glob("*.parquet"))
+        ours = np.concatenate([pq.read_table(name).to_pandas().iloc[:, 4:].dropna().to_numpy() for name in names])
+        found[device] = float(np.abs(ours - plain).max() / np.abs(plain).max())
     return found
 
 
+class Contest:
+    """Runs the ways to classify in turns and keeps their seconds."""
+
+    def __init__(self, folder: Path, args: argparse.Namespace):
+        self.folder, self.args = folder, args
+        self.seconds: dict[str, list[float]] = {}
+        self.rates: list[float] = []
+
+    def compete(self) -> None:
+        """Run each way once."""
+        self.rates.append(matrix_rate())
+        self._command("plain loop", sys.executable, "-c", PLAIN)
+        run = self.folder / "run"
+        for device in self.args.devices:
+            shutil.rmtree(run / "logits", ignore_errors=True)
+            command = (*CATMORPH, "classify", "-r", "recipe.toml", "-w", "run", "-q", "--device", device)
+            self._command(f"catmorph, {device}", *command)
+            self._command(f"start, {device}", *command)
+            shutil.rmtree(self.folder / device, ignore_errors=True)
+            shutil.copytree(run / "logits", self.folder / device)
+
+    def _command(self, name: str, *command: str) -> None:
+        self.seconds.setdefault(name, []).append(measure(*command, folder=self.folder).seconds)
+
+    def result(self) -> dict[str, Any]:
+        """Return what the rounds so far have shown."""
+        args, rate = self.args, statistics.median(self.rates)
+        median = {key: statistics.median(values) for key, values in self.seconds.items()}
+        steady = {device: args.sources / (median[f"catmorph, {device}"] - median[f"start, {device}"])
+                  for device in args.devices}
+        return {
+            "sources": args.sources, "rounds": len(self.rates),
+            "seconds": {key: round(value, 2) for key, value in median.items()},
+            "all_seconds": {key: [round(one, 2) for one in values] for key, values in self.seconds.items()},
+            "stamps_a_second": {key: round(args.sources / value, 1) for key, value in median.items()
+                                if not key.startswith("start")},
+            "stamps_a_second_after_the_start": {key: round(value, 1) for key, value in steady.items()},
+            "ratio_to_plain_loop": {key: round(median["plain loop"] / value, 2) for key, value in median.items()
+                                    if key.startswith("catmorph")},
+            "matrix_rate_gflops": round(rate / 1e9, 1),
+            "share_of_matrix_rate": {key: round(value * OPERATIONS_A_STAMP / rate, 3)
+                                     for key, value in steady.items()},
+            "largest_difference_of_logits": agreement(self.folder, args.devices),
+        }  # fmt: skip
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sources", type=int, default=6000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--devices", nargs="+", default=["cpu", "openvino"])
-    parser.add_argument("--out", type=Path)
+    parser = options(__doc__, sources=6000, rounds=3)
+    parser.add_argument("--devices", nargs="+", default=["cpu", *(["openvino"] if find_spec("openvino") else [])])
     args = parser.parse_args()
-    seconds: dict[str, list[float]] = {}
-    rates = []
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    report = Report(args.out, "torch", "numpy", "h5py", "openvino")
+    needed = (MOSAIC_SIDE**2 + args.sources * 80 * 80) * 4 / 1e9
+    with scratch(args.folder, gigabytes=needed) as folder:
         make(folder, args.sources)
-        for _ in range(args.rounds):
-            rates.append(matrix_rate())
-            seconds.setdefault("plain loop", []).append(measure(sys.executable, "-c", PLAIN, folder=folder).seconds)
-            for device in args.devices:
-                shutil.rmtree(folder / "run" / "logits", ignore_errors=True)
-                command = (*CATMORPH, "classify", "-r", "recipe.toml", "-w", "run", "-q", "--device", device)
-                seconds.setdefault(f"catmorph, {device}", []).append(measure(*command, folder=folder).seconds)
-                seconds.setdefault(f"start, {device}", []).append(measure(*command, folder=folder).seconds)
-                shutil.rmtree(folder / device, ignore_errors=True)
-                shutil.copytree(folder / "run" / "logits", folder / device)
-        alike = agreement(folder)
-    median = {key: statistics.median(values) for key, values in seconds.items()}
-    rate = statistics.median(rates)
-    steady = {device: args.sources / (median[f"catmorph, {device}"] - median[f"start, {device}"])
-              for device in args.devices}
-    result = {
-        "command": "python " + " ".join(sys.argv), "sources": args.sources, "rounds": args.rounds,
-        "seconds": {key: round(value, 2) for key, value in median.items()},
-        "all_seconds": {key: [round(one, 2) for one in values] for key, values in seconds.items()},
-        "stamps_a_second": {key: round(args.sources / value, 1) for key, value in median.items()
-                            if not key.startswith("start")},
-        "stamps_a_second_after_the_start": {key: round(value, 1) for key, value in steady.items()},
-        "ratio_to_plain_loop": {key: round(median["plain loop"] / value, 2) for key, value in median.items()
-                                if key.startswith("catmorph")},
-        "matrix_rate_gflops": round(rate / 1e9, 1),
-        "share_of_matrix_rate": {key: round(value * OPERATIONS_A_STAMP / rate, 3) for key, value in steady.items()},
-        "largest_difference_of_logits": alike, "machine": machine(),
-        "versions": versions("torch", "numpy", "h5py", "openvino"),
-    }  # fmt: skip
-    text = json.dumps(result, indent=2) + "\n"
-    print(text, end="")
-    if args.out:
-        args.out.write_text(text)
+        contest = Contest(folder, args)
+        for number in range(args.rounds):
+            contest.compete()
+            say(f"round {number + 1} of {args.rounds}")
+            report.keep(**contest.result())
+        result = contest.result()
+    report.end(**result)
 
 
 if __name__ == "__main__":

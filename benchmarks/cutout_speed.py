@@ -17,38 +17,24 @@ positions. Everything alternates in one run; seconds are medians of the rounds.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import statistics
-import sys
-import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import fitsio
 import h5py
 import numpy as np
 import pandas as pd
 from astropy.io import fits
-from astropy.wcs import WCS
-from measure import CATMORPH, Measured, machine, measure, versions
+from measure import CATMORPH, Measured, measure
+from script import Report, options, say, scratch
+from survey import SCALE, sky, survey_recipe
 
-SCALE = 0.065
-RECIPE = """\
-name = "cutout-speed"
-scheme = "clash"
-[catalog]
-files = "sources.csv"
-field = {{ value = "F" }}
-id = "id"
-ra = {{ column = "ra", unit = "deg" }}
-dec = {{ column = "dec", unit = "deg" }}
-size = {{ column = "radius_arcsec", unit = "arcsec" }}
-[bands]
-names = {bands}
-[mosaics]
-pattern = "{{band}}.{suffix}"
+STAMP_BYTES = 80 * 80 * 4
+STAMP = """\
 [stamp]
 side = "4 radii"
 pixels = 80
@@ -61,7 +47,7 @@ folder, workers = sys.argv[1], int(sys.argv[2])
 rows = pd.read_csv(f"{folder}/sources.csv")
 mosaic = json.dumps([f"{folder}/B0.fits"])
 pd.DataFrame({"SourceID": rows.id, "RA": rows.ra, "Dec": rows.dec, "fits_file_paths": mosaic,
-              "diameter_pixel": (4 * rows.radius_arcsec / 0.065).round().astype(int)}
+              "diameter_pixel": (4 * rows["size"] / 0.065).round().astype(int)}
              ).to_csv(f"{folder}/cutana.csv", index=False)
 c = get_default_config()
 c.source_catalogue, c.output_dir, c.output_format = f"{folder}/cutana.csv", f"{folder}/cutana", "zarr"
@@ -74,10 +60,7 @@ assert result["status"] == "completed", result
 
 def make(folder: Path, args: argparse.Namespace) -> None:
     """Write the mosaics, the catalog and the recipe."""
-    random, wcs = np.random.default_rng(0), WCS(naxis=2)
-    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
-    wcs.wcs.crval, wcs.wcs.crpix = [64.0, -24.0], [args.side / 2] * 2
-    wcs.wcs.cdelt = [-SCALE / 3600, SCALE / 3600]
+    random, wcs = np.random.default_rng(0), sky(args.side)
     header, names = wcs.to_header(), [f"B{band}" for band in range(args.bands)]
     for name in names:
         pixels = random.normal(0, 1, (args.side, args.side)).astype(np.float32)
@@ -90,10 +73,10 @@ def make(folder: Path, args: argparse.Namespace) -> None:
     ra, dec = wcs.pixel_to_world_values(x, y)
     radius = random.uniform(8, 30, args.sources)
     pd.DataFrame({"id": [f"s{row}" for row in range(args.sources)], "ra": ra, "dec": dec,
-                  "radius_arcsec": radius * SCALE}).to_csv(folder / "sources.csv", index=False)  # fmt: skip
+                  "size": radius * SCALE}).to_csv(folder / "sources.csv", index=False)  # fmt: skip
     np.save(folder / "places.npy", np.column_stack([x, y, 4 * radius]))
-    (folder / "recipe.toml").write_text(
-        RECIPE.format(bands=json.dumps(names), suffix="fits.fz" if args.compress else "fits"))
+    mosaics = "{band}.fits.fz" if args.compress else "{band}.fits"
+    (folder / "recipe.toml").write_text(survey_recipe("cutout-speed", bands=names, mosaics=mosaics) + STAMP)
 
 
 class Contest:
@@ -143,33 +126,27 @@ class Contest:
         self.seconds.setdefault(name, []).append(seconds)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name, value in (("sources", 8000), ("side", 5000), ("bands", 1), ("rounds", 5), ("sections", 2000)):
-        parser.add_argument(f"--{name}", type=int, default=value)
-    parser.add_argument("--workers", type=int, nargs="+", default=[2])
-    parser.add_argument("--compress", action="store_true", help="RICE-compressed mosaics")
-    parser.add_argument("--peers", type=Path, help="a Python that has cutana installed")
-    parser.add_argument("--out", type=Path)
-    args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        make(folder, args)
-        contest = Contest(folder, args)
-        for _ in range(args.rounds):
-            for workers in args.workers:
-                contest.catmorph(workers, args.bands)
-                if args.bands > 1:
-                    contest.catmorph(workers, 1)
-            contest.h5py()
-            contest.sections()
-            if args.peers and not args.compress:
-                shutil.rmtree(folder / "cutana", ignore_errors=True)
-                contest.command("cutana", str(args.peers), "-c", CUTANA, name, str(max(args.workers)))
+def compete(contest: Contest) -> None:
+    """Run each way once."""
+    args, folder = contest.args, contest.folder
+    for workers in args.workers:
+        contest.catmorph(workers, args.bands)
+        if args.bands > 1:
+            contest.catmorph(workers, 1)
+    contest.h5py()
+    contest.sections()
+    if args.peers and not args.compress:
+        shutil.rmtree(folder / "cutana", ignore_errors=True)
+        contest.command("cutana", str(args.peers), "-c", CUTANA, str(folder), str(max(args.workers)))
+
+
+def result(contest: Contest) -> dict[str, Any]:
+    """Return what the rounds so far have shown."""
+    args = contest.args
     median = {key: statistics.median(values) for key, values in contest.seconds.items()}
     ours = f"catmorph, {max(args.workers)} workers" + (f", {args.bands} bands" if args.bands > 1 else "")
-    result = {
-        "command": "python " + " ".join(sys.argv), "sources": args.sources, "bands": args.bands, "rounds": args.rounds,
+    return {
+        "sources": args.sources, "bands": args.bands, "rounds": len(contest.seconds[ours]),
         "seconds": {key: round(value, 3) for key, value in median.items()},
         "all_seconds": {key: [round(one, 3) for one in values] for key, values in contest.seconds.items()},
         "stamps_a_second": {key: round(args.sources * (args.bands if key == ours else 1) / value)
@@ -179,12 +156,25 @@ def main() -> None:
                               for key, values in contest.measured.items()},
         "peak_anonymous_mb": {key: round(max(one.peak_anonymous_mb for one in values))
                               for key, values in contest.measured.items()},
-        "machine": machine(), "versions": versions("numpy", "astropy", "fitsio", "h5py"),
     }  # fmt: skip
-    text = json.dumps(result, indent=2) + "\n"
-    print(text, end="")
-    if args.out:
-        args.out.write_text(text)
+
+
+def main() -> None:
+    parser = options(__doc__, sources=8000, side=5000, bands=1, rounds=5, sections=2000)
+    parser.add_argument("--workers", type=int, nargs="+", default=[2])
+    parser.add_argument("--compress", action="store_true", help="RICE-compressed mosaics")
+    parser.add_argument("--peers", type=Path, help="a Python that has cutana installed")
+    args = parser.parse_args()
+    report = Report(args.out, "numpy", "astropy", "fitsio", "h5py")
+    needed = (args.side**2 * 4 * args.bands + args.sources * STAMP_BYTES * (2 * args.bands + 3)) / 1e9
+    with scratch(args.folder, gigabytes=needed) as folder:
+        make(folder, args)
+        contest = Contest(folder, args)
+        for number in range(args.rounds):
+            compete(contest)
+            say(f"round {number + 1} of {args.rounds}")
+            report.keep(**result(contest))
+    report.end(**result(contest))
 
 
 if __name__ == "__main__":

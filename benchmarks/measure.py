@@ -1,25 +1,38 @@
-"""What the benchmarks share: timing whole commands with the memory of all their processes, and naming the machine."""
+"""Timing whole commands with the memory of all their processes, and naming the machine (Linux)."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import resource
+import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 CATMORPH = (sys.executable, "-m", "catmorph")
+SAMPLE_SECONDS = 0.2
+"""Between two looks at the memory; each reads /proc once. A peak shorter than this may be missed."""
+_PATIENCE_SECONDS = 10.0
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A command: seconds on the wall and of processors, and the most anonymous memory of its processes together."""
+    """A command: seconds on the wall and of processors, and the most anonymous memory of its processes together.
+
+    The memory is the largest of the sums of RssAnon over the processes that lived at one time, in MB (1e6 bytes, as
+    the kernel's kB are 1024). Pages that a forked process shares with its parent count in both.
+    """
 
     seconds: float
     processor_seconds: float
@@ -31,36 +44,82 @@ class Measured:
 
 
 def measure(*command: str, folder: Path) -> Measured:
-    """Run a command in `folder` to its end.
+    """Run a command in `folder` until it and all that it started have ended.
+
+    Nothing else may be started by this process meanwhile: every child is taken for the command's.
 
     Raises
     ------
     SystemExit
-        When it fails.
+        When it fails, or leaves processes behind that do not end.
     """
-    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    _adopt_orphans()
+    before, start = _processor_seconds(), time.perf_counter()
     peak, done = [0.0], threading.Event()
-    watcher = threading.Thread(target=_watch, args=(process.pid, peak, done))
-    watcher.start()
-    _, errors = process.communicate()
-    seconds = time.perf_counter() - start
-    done.set()
-    watcher.join()
-    if process.returncode:
-        sys.exit(f"{' '.join(command[:5])} ...: {errors}")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Measured(seconds, used, peak[0])
+    watcher = threading.Thread(target=_watch, args=(peak, done))
+    # A file, as waiting for the end of a pipe would be waiting for everybody who has it.
+    with tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=errors)
+        watcher.start()
+        try:
+            process.wait()
+            left = _wait_for_all()
+            seconds = time.perf_counter() - start
+        except BaseException:
+            process.terminate()
+            _wait_for_all()
+            raise
+        finally:
+            done.set()
+            watcher.join()
+        errors.seek(0)
+        told = errors.read().strip()
+    if process.returncode or left:
+        ending = f"{left} processes did not end" if left else f"status {process.returncode}"
+        sys.exit(f"{' '.join(command[:5])} ...: {ending}. {told}")
+    return Measured(seconds, _processor_seconds() - before, peak[0])
 
 
-def _watch(pid: int, peak: list[float], done: threading.Event) -> None:
-    while not done.wait(0.2):
-        peak[0] = max(peak[0], sum(map(_anonymous_mb, _family(pid))))
+def _adopt_orphans() -> None:
+    """Make processes whose parent has ended children of this one, so that they are counted and waited for.
+
+    Worker processes end after the command that started them, which does not wait: otherwise their processor seconds
+    are nobody's.
+    """
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+        sys.exit(f"prctl: {os.strerror(ctypes.get_errno())}")
+
+
+def _processor_seconds() -> float:
+    """Return those of all children that have been waited for, and of theirs."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _wait_for_all() -> int:
+    """Wait for all children; kill those that live on, and return their number."""
+    until = time.perf_counter() + _PATIENCE_SECONDS
+    with suppress(ChildProcessError):  # there are none any more
+        while time.perf_counter() < until:
+            if not os.waitpid(-1, os.WNOHANG)[0]:
+                time.sleep(0.005)
+    family = _family(os.getpid())
+    for pid in family:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    with suppress(ChildProcessError):
+        while family:
+            os.waitpid(-1, 0)
+    return len(family)
+
+
+def _watch(peak: list[float], done: threading.Event) -> None:
+    while not done.wait(SAMPLE_SECONDS):
+        peak[0] = max(peak[0], _sum_of_anonymous_mb(_family(os.getpid())))
 
 
 def _family(pid: int) -> list[int]:
-    """Return a process and all that it has started, and these in turn."""
+    """Return all that a process has started, and what these have started in turn."""
     parents: dict[int, list[int]] = {}
     for path in Path("/proc").iterdir():
         if path.name.isdigit():
@@ -69,19 +128,21 @@ def _family(pid: int) -> list[int]:
             except OSError:  # it has ended
                 continue
             parents.setdefault(parent, []).append(int(path.name))
-    family, new = [], [pid]
+    family, new = [], parents.get(pid, [])
     while new:
         family += new
         new = [child for one in new for child in parents.get(one, [])]
     return family
 
 
-def _anonymous_mb(pid: int) -> float:
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return 0.0
-    return sum(int(line.split()[1]) / 1e3 for line in lines if line.startswith("RssAnon"))
+def _sum_of_anonymous_mb(processes: Iterable[int]) -> float:
+    total = 0
+    for pid in processes:
+        with suppress(OSError):  # it has ended
+            for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+                if line.startswith("RssAnon"):
+                    total += int(line.split()[1])
+    return total * 1024 / 1e6
 
 
 def machine() -> dict[str, Any]:
@@ -91,8 +152,12 @@ def machine() -> dict[str, Any]:
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """Return the versions of Python, catmorph and `packages`."""
-    return {"python": platform.python_version(), **{name: version(name) for name in ("catmorph", *packages)}}
+    """Return the versions of Python, catmorph and those of `packages` that are installed."""
+    found = {"python": platform.python_version()}
+    for name in ("catmorph", *packages):
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def _processor() -> str:

@@ -10,13 +10,12 @@ The catalog has what `catmorph evaluate` does not look at: the mean of an ensemb
 from __future__ import annotations
 
 import argparse
-import json
-import platform
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from measure import versions
+from script import write
 
 from catmorph.evaluation.classification import question_report
 
@@ -50,14 +49,11 @@ def main() -> None:
     options = parser.parse_args()
     catalog, split = (pd.read_csv(path, dtype={"id": str}) for path in (options.catalog, options.split))
     result = {
-        "versions": {"catmorph": version("catmorph"), "python": platform.python_version()},
+        "versions": versions(),
         **results(catalog, split[["id", "subset"]], options.column, options.yes,
                   options.subset or list(SUBSETS)),
     }
-    text = json.dumps(result, indent=2) + "\n"
-    print(text, end="")
-    if options.out:
-        options.out.write_text(text)
+    print(write(result, options.out), end="")
 
 
 if __name__ == "__main__":

@@ -10,45 +10,21 @@ galaxy by `pivot` and writes it by `to_csv`.
 from __future__ import annotations
 
 import argparse
-import json
-import shutil
 import sys
-import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
-from measure import CATMORPH, machine, measure, versions
-
-from catmorph.api import open_run
-from catmorph.inference.identity import possible_fingerprints
-from catmorph.inference.members import all_members, network_of
-from catmorph.inference.tasks import logits_tasks
-from catmorph.ledger import Parts
-from catmorph.schemes import load_scheme
-from catmorph.stamps.build import recipe_parts
-from catmorph.workspace import RunFolder, read_row_group
+from logits import put_logits
+from measure import CATMORPH, Measured, measure
+from script import Report, options, rounded, say, scratch
+from survey import FIELD_COLUMN, create_network, network_recipe, survey_recipe
 
 FIELDS = 25
-RECIPE = """\
-name = "speed"
-scheme = "clash"
-[catalog]
-files = "sources.parquet"
-field = {{ column = "field" }}
-id = "id"
-ra = {{ column = "ra", unit = "deg" }}
-dec = {{ column = "dec", unit = "deg" }}
-size = {{ column = "size", unit = "arcsec" }}
-[bands]
-names = {bands}
-[mosaics]
-pattern = "{{field}}_{{band}}.fits"
-[classifiers.net]
-checkpoint = "net.safetensors"
-precision = "float32"
+BYTES = 300
+"""Of a (galaxy, band) on disk, at most: logits, and the catalog in CSV twice and in Parquet."""
+RELEASE = """\
 [release]
 name = "release"
 [summary]
@@ -82,65 +58,60 @@ def make(folder: Path, galaxies: int, bands: int) -> None:
         "size": random.uniform(0.5, 2, galaxies),
     }).to_parquet(folder / "sources.parquet", index=False)  # fmt: skip
     names = [f"F{100 + 25 * band}W" for band in range(bands)]
-    (folder / "recipe.toml").write_text(RECIPE.format(bands=json.dumps(names)))
-    create = ("models", "create", "clash-inception-narrow", "-r", "recipe.toml", "--output", "net.safetensors")
-    measure(*CATMORPH, *create, folder=folder)
+    survey = survey_recipe("speed", bands=names, mosaics="{field}_{band}.fits", table="sources.parquet",
+                           field=FIELD_COLUMN)  # fmt: skip
+    (folder / "recipe.toml").write_text(survey + network_recipe() + RELEASE)
+    create_network("clash-inception-narrow", folder)
 
 
-def put_logits(run: RunFolder) -> None:
-    """Put logits at random where those of the network would be, as if stamps had been cut and not kept."""
-    random = np.random.default_rng(1)
-    (member,) = all_members(run.recipe)
-    fingerprint = possible_fingerprints(network_of(run, member), batch=256)[0]
-    names = load_scheme(run.recipe.classifier_scheme("net")).class_names
-    for chunk in run.chunks():
-        ids = read_row_group(run.sources_path(), chunk.group)["id"]
-        for view in run.recipe.all_views:
-            facts = {"sources": len(ids), "stamps": len(ids), "flags": {}, "blocked": 0, "failures": []}
-            run.ledger.note(run.shard_path(view, chunk), Parts(recipe_parts(run.recipe, chunk)), **facts)
-            (task,) = logits_tasks(run, member, [view], fingerprint, [chunk])
-            logits = random.normal(0, 2, (len(names), len(ids))).astype(np.float32)
-            zeros = np.zeros(len(ids), np.float32)
-            table = {"id": ids, "flags": zeros.astype(np.uint32), "bad_fraction": zeros, "signal": zeros + 10,
-                     **dict(zip(names, logits, strict=True))}
-            task.product.parent.mkdir(parents=True, exist_ok=True)
-            pq.write_table(pa.table(table), task.product)
-            run.ledger.write(task.product, task.parts, classified=len(ids), blocked=0, flags={})
+class Release:
+    """Runs the commands one after the other and keeps what they took."""
+
+    def __init__(self, folder: Path, args: argparse.Namespace, report: Report):
+        self.folder, self.args, self.report = folder, args, report
+        self.found: dict[str, Measured] = {}
+        self.sizes: dict[str, int] = {}
+
+    def run(self) -> None:
+        """Measure everything."""
+        self._catmorph("ingest", "ingest")
+        put_logits(self.folder / "recipe.toml", self.folder / "run")
+        say("logits at random are there")
+        csv, parquet = ("--format", "csv"), ("--format", "parquet")
+        self._catmorph("export, csv", "export", *csv)
+        self._catmorph("export, parquet", "export", *parquet)
+        self._catmorph("export, both", "export", *csv, *parquet)
+        self._catmorph("summarize", "summarize")
+        released = sorted((self.folder / "run" / "release").glob("release.*"))
+        self.sizes = {path.name: path.stat().st_size for path in released}
+        if not self.args.without_pandas:
+            self._command("pandas", sys.executable, "-c", PANDAS)
+            self.sizes["pandas.csv"] = (self.folder / "pandas.csv").stat().st_size
+
+    def _catmorph(self, name: str, *command: str) -> None:
+        self._command(name, *CATMORPH, *command, "-r", "recipe.toml", "-w", "run", "-q")
+
+    def _command(self, name: str, *command: str) -> None:
+        self.found[name] = measure(*command, folder=self.folder)
+        say(f"{name}: {self.found[name].rounded()}")
+        self.report.keep(**self.result())
+
+    def result(self) -> dict[str, Any]:
+        """Return what is measured so far."""
+        return {"galaxies": self.args.galaxies, "bands": self.args.bands, "measured": rounded(self.found),
+                "bytes": self.sizes}  # fmt: skip
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--galaxies", type=int, default=1_000_000)
-    parser.add_argument("--bands", type=int, default=16)
+    parser = options(__doc__, galaxies=1_000_000, bands=16)
     parser.add_argument("--without-pandas", action="store_true", help="pandas takes much memory")
-    parser.add_argument("--folder", type=Path, help="where to put the files (default: a temporary folder)")
-    parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=args.folder) as name:
-        folder = Path(name)
+    report = Report(args.out, "numpy", "pandas", "pyarrow")
+    with scratch(args.folder, gigabytes=args.galaxies * args.bands * BYTES / 1e9) as folder:
         make(folder, args.galaxies, args.bands)
-        base = ("-r", "recipe.toml", "-w", "run", "-q")
-        found = {"ingest": measure(*CATMORPH, "ingest", *base, folder=folder)}
-        put_logits(open_run(folder / "recipe.toml", folder / "run"))
-        for kind in ("csv", "parquet"):
-            found[f"export, {kind}"] = measure(*CATMORPH, "export", *base, "--format", kind, folder=folder)
-        both = ("--format", "csv", "--format", "parquet")
-        found["export, both"] = measure(*CATMORPH, "export", *base, *both, folder=folder)
-        found["summarize"] = measure(*CATMORPH, "summarize", *base, folder=folder)
-        sizes = {path.name: path.stat().st_size for path in sorted((folder / "run" / "release").glob("release.*"))}
-        if not args.without_pandas:
-            found["pandas"] = measure(sys.executable, "-c", PANDAS, folder=folder)
-            sizes["pandas.csv"] = (folder / "pandas.csv").stat().st_size
-        shutil.rmtree(folder / "run")
-    result = {
-        "command": "python " + " ".join(sys.argv), "galaxies": args.galaxies, "bands": args.bands,
-        "measured": {key: value.rounded() for key, value in found.items()},
-        "bytes": sizes, "machine": machine(), "versions": versions("numpy", "pandas", "pyarrow"),
-    }  # fmt: skip
-    text = json.dumps(result, indent=2) + "\n"
-    print(text, end="")
-    if args.out:
-        args.out.write_text(text)
+        release = Release(folder, args, report)
+        release.run()
+    report.end(**release.result())
 
 
 if __name__ == "__main__":

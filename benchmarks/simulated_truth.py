@@ -10,13 +10,12 @@ sqrt(mean p (1 - p) / n) over stamps and classes; no network can be below it.
 from __future__ import annotations
 
 import argparse
-import json
-import platform
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from measure import versions
+from script import write
 
 from catmorph.evaluation.metrics import authors_rmse, rmse
 
@@ -52,14 +51,10 @@ def main() -> None:
     truth["id"] = truth["id"].astype(str)
     result = {
         "command": f"python benchmarks/simulated_truth.py {options.predictions.name} {options.truth.name}",
-        "versions": {"catmorph": version("catmorph"), "python": platform.python_version()},
+        "versions": versions(),
         **compared(predictions, truth),
     }
-    text = json.dumps(result, indent=2) + "\n"
-    print(text, end="")
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(text)
+    print(write(result, options.out), end="")
 
 
 if __name__ == "__main__":

@@ -10,22 +10,18 @@ Times are seconds a step, medians over the rounds; "data" is the part before the
 
 from __future__ import annotations
 
-import argparse
-import json
 import logging
-import platform
 import statistics
 import sys
-import tempfile
 import time
 import warnings
-from importlib.metadata import version
-from pathlib import Path
+from importlib.util import find_spec
 
 import lightning
 import numpy as np
 import torch
 from astropy.io import fits
+from script import Report, options, say, scratch
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 from catmorph.labels import LabelledStamps, Split
@@ -132,64 +128,56 @@ def ours(data, args):
     return timer.seconds(), (time.perf_counter() - start) / args.steps
 
 
+def stamps(count):
+    """Return noise with labels at random."""
+    random = np.random.default_rng(0)
+    inputs = random.normal(size=(count, 1, PIXELS, PIXELS)).astype(np.float32)
+    fractions = random.dirichlet(np.ones(5), count).astype(np.float32)
+    names = np.arange(count).astype(str)
+    return LabelledStamps(inputs, fractions, np.full(count, "a"), names, np.full(count, "F160W"))
+
+
+def result(args, steps, paths_alone):
+    """Return what the rounds so far have shown."""
+    step = {name: statistics.median(values) for name, values in steps.items()}
+    alone = {name: statistics.median(values) for name, values in paths_alone.items()}
+    return {
+        "model": args.model, "batch": args.batch, "threads": args.threads, "plain_workers": args.workers,
+        "rounds": len(paths_alone["plain"]), "steps_measured": len(steps["plain"]),
+        "step_seconds": step, "step_ratio": step["plain"] / step["catmorph"],
+        "data_seconds": alone, "data_ratio": alone["plain"] / alone["catmorph"],
+        "data_share_of_step": {name: alone[name] / step[name] for name in step},
+    }  # fmt: skip
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = options(__doc__, batch=32, steps=8, rounds=3, stamps=512, threads=1)
     parser.add_argument("--model", default="clash-inception")
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--steps", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--stamps", type=int, default=512)
     parser.add_argument("--workers", type=int, default=0, help="worker processes of the plain loop's DataLoader")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    try:
-        import torchvision  # noqa: F401
-    except ModuleNotFoundError:
+    if not find_spec("torchvision"):
         sys.exit("this comparison needs torchvision: pip install torchvision")
+    if args.steps < 2:
+        parser.error("--steps: at least 2, as times are from one step to the next")
     warnings.simplefilter("ignore")
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.ERROR)
     torch.set_num_threads(args.threads)
-    random = np.random.default_rng(0)
-    inputs = random.normal(size=(args.stamps, 1, PIXELS, PIXELS)).astype(np.float32)
-    fractions = random.dirichlet(np.ones(5), args.stamps).astype(np.float32)
-    names = np.arange(args.stamps).astype(str)
-    data = LabelledStamps(inputs, fractions, np.full(args.stamps, "a"), names, np.full(args.stamps, "F160W"))
+    report = Report(args.out, "torch", "torchvision", "lightning", "numpy", "astropy")
+    data = stamps(args.stamps)
     steps, paths_alone = {"plain": [], "catmorph": []}, {"plain": [], "catmorph": []}
-    with tempfile.TemporaryDirectory() as folder:
-        paths = [Path(folder) / f"{name}.fits" for name in names]
-        for path, stamp in zip(paths, inputs[:, 0], strict=True):
+    with scratch(args.folder, gigabytes=args.stamps * 30e-6) as folder:
+        paths = [folder / f"{name}.fits" for name in data.ids]
+        for path, stamp in zip(paths, data.inputs[:, 0], strict=True):
             fits.writeto(path, stamp)
-        files = Files(paths, torch.from_numpy(fractions))
-        for _ in range(args.rounds):
+        files = Files(paths, torch.from_numpy(data.fractions))
+        for number in range(args.rounds):
             for name, run in (("plain", lambda: plain(files, args)), ("catmorph", lambda: ours(data, args))):
                 seconds, alone = run()
                 steps[name] += seconds
                 paths_alone[name].append(alone)
-    step = {name: statistics.median(values) for name, values in steps.items()}
-    alone = {name: statistics.median(values) for name, values in paths_alone.items()}
-    result = {
-        "command": "python " + " ".join(sys.argv),
-        "model": args.model, "batch": args.batch, "threads": args.threads, "plain_workers": args.workers,
-        "rounds": args.rounds, "steps_measured": len(steps["plain"]),
-        "step_seconds": step, "step_ratio": step["plain"] / step["catmorph"],
-        "data_seconds": alone, "data_ratio": alone["plain"] / alone["catmorph"],
-        "data_share_of_step": {name: alone[name] / step[name] for name in step},
-        "machine": {"processor": processor(), "system": platform.platform()},
-        "versions": {name: version(name) for name in ("torch", "torchvision", "lightning", "numpy", "astropy")},
-    }  # fmt: skip
-    text = json.dumps(result, indent=2) + "\n"
-    print(text, end="")
-    if args.out:
-        args.out.write_text(text)
-
-
-def processor():
-    """Return the processor's name: Linux keeps it here, elsewhere Python knows."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")),
-                platform.processor())
+            say(f"round {number + 1} of {args.rounds}")
+            report.keep(**result(args, steps, paths_alone))
+    report.end(**result(args, steps, paths_alone))
 
 
 if __name__ == "__main__":
