@@ -27,8 +27,8 @@ from catmorph.sources.names import check_names
 from catmorph.sources.regions import check_expressions
 from catmorph.stamps.images_check import check_images
 from catmorph.stamps.mef import damaged_files
-from catmorph.stamps.mosaics import describe_unmatched, find_mosaics
-from catmorph.stamps.pixels import ImageFiles, Mosaic
+from catmorph.stamps.mosaics import ImageFiles, describe_unmatched, find_mosaics
+from catmorph.stamps.pixels import Mosaic
 from catmorph.workspace import RunFolder
 
 

@@ -13,7 +13,7 @@ from mosaic_files import centroid, draw_sources, moments, tan_wcs, write_mosaic
 from catmorph.quality import blocked, describe
 from catmorph.recipe import StampSection
 from catmorph.stamps.block import BlockPlan, cut_block
-from catmorph.stamps.pixels import ImageFiles
+from catmorph.stamps.mosaics import ImageFiles
 from catmorph.stamps.store import ShardContent
 
 RA, DEC = 150.0, 2.2

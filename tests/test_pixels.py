@@ -13,7 +13,8 @@ from astropy.io import fits
 from mosaic_files import tan_wcs, write_mosaic
 
 from catmorph.errors import MosaicError
-from catmorph.stamps.pixels import Image, ImageFiles, Mosaic
+from catmorph.stamps.mosaics import ImageFiles
+from catmorph.stamps.pixels import Image, Mosaic
 
 SHAPE = (90, 110)
 WCS_CARDS = tan_wcs(150.0, 2.0, shape=SHAPE).to_header()

@@ -23,7 +23,8 @@ from catmorph.recipe import StampSection, load_recipe
 from catmorph.sources.ingest import ingest
 from catmorph.stamps.block import BlockPlan, cut_block
 from catmorph.stamps.build import cut_chunk, cut_tasks
-from catmorph.stamps.pixels import Image, ImageFiles, Mosaic
+from catmorph.stamps.mosaics import ImageFiles
+from catmorph.stamps.pixels import Image, Mosaic
 from catmorph.stamps.store import open_shard
 from catmorph.workspace import RunFolder
 

@@ -13,7 +13,8 @@ from catmorph.stamps import block, block_whole, whole
 from catmorph.stamps.block import BlockPlan, cut_block
 from catmorph.stamps.cut import Placement, cut_stamp
 from catmorph.stamps.judge import are_flat
-from catmorph.stamps.pixels import ImageFiles, Mosaic
+from catmorph.stamps.mosaics import ImageFiles
+from catmorph.stamps.pixels import Mosaic
 from catmorph.stamps.rows import Rows
 from catmorph.stamps.signal import signal_to_noise, signals_to_noise
 

@@ -13,7 +13,6 @@ from catmorph.pipeline.report import StageReport
 from catmorph.progress import progress
 from catmorph.quality import Flag
 from catmorph.stamps import build
-from catmorph.stamps.block import may_be_missing
 from catmorph.stamps.mosaics import describe_unmatched
 from catmorph.workspace import RunFolder
 
@@ -78,11 +77,11 @@ def _given_up(task: build.CutTask, stamps: int) -> list[str]:
     """Warn where what `stamps` were cut from is not there any more."""
     if task.images is not None:
         lacking = (task.images.index < 0).sum(axis=0)
-        there = int((lacking <= may_be_missing(task.stamp, len(task.images.index))).sum())
+        there = int((lacking <= task.stamp.may_be_missing(len(task.images.index))).sum())
         return [f"{task.view}, field {task.chunk.field}: images have gone; {stamps - there} stamps are given up"
                 ] if there < stamps else []
     gone = sum(not tiles for tiles in task.mosaics)
-    if stamps and gone > may_be_missing(task.stamp, len(task.mosaics)):
+    if stamps and gone > task.stamp.may_be_missing(len(task.mosaics)):
         return [f"{task.view}, field {task.chunk.field}: the mosaic has gone; its {stamps} stamps are given up"]
     return []
 

@@ -12,7 +12,8 @@ from catmorph.errors import MosaicError
 from catmorph.patience import may_pass, patiently
 from catmorph.quality import Flag
 from catmorph.stamps.cut import Cut, Placement, cut_stamp
-from catmorph.stamps.pixels import ImageFiles, Mosaic
+from catmorph.stamps.mosaics import ImageFiles
+from catmorph.stamps.pixels import Mosaic
 from catmorph.stamps.sky import LocalGrid, locate
 from catmorph.stamps.whole import ParallelStamps, cut_whole
 

@@ -14,7 +14,7 @@ from catmorph.stamps.band import Band
 from catmorph.stamps.block_whole import keep_whole
 from catmorph.stamps.cut import Cut, Placement
 from catmorph.stamps.judge import judge
-from catmorph.stamps.pixels import ImageFiles
+from catmorph.stamps.mosaics import ImageFiles
 from catmorph.stamps.placing import NORTH_UP, area, frame_of, stamp_matrix
 from catmorph.stamps.rows import Rows
 from catmorph.stamps.signal import signal_to_noise
@@ -36,11 +36,6 @@ class BlockPlan:
     mosaics: tuple[tuple[ImageFiles, ...], ...]
     reference: tuple[ImageFiles, ...] | None
     stamp: StampSection
-
-
-def may_be_missing(stamp: StampSection, bands: int) -> int:
-    """Return how many of the `bands` of a view a stamp can do without."""
-    return min(stamp.max_missing, bands - 1) if stamp.missing == "zero" else 0
 
 
 def cut_block(plan: BlockPlan, sources: Mapping[str, np.ndarray]) -> tuple[ShardContent, list[tuple[str, str]]]:
@@ -148,7 +143,7 @@ class _Cutter:
         for reason in missing.values():
             reasons |= reason
         # A mosaic that cannot be read now may be read tomorrow: that is a fault, not a band that was not observed.
-        if len(missing) > may_be_missing(self.stamp, len(self.bands)) or reasons & Flag.UNREADABLE:
+        if len(missing) > self.stamp.may_be_missing(len(self.bands)) or reasons & Flag.UNREADABLE:
             self.rows.flags[source] |= reasons
             return False
         return True

@@ -15,8 +15,7 @@ from catmorph.ledger import Ledger, Parts, State, stamp_of
 from catmorph.quality import Flag, blocked, count_flags
 from catmorph.recipe import Recipe, StampSection
 from catmorph.stamps.block import BlockPlan, cut_block
-from catmorph.stamps.mosaics import find_mosaics
-from catmorph.stamps.pixels import ImageFiles
+from catmorph.stamps.mosaics import ImageFiles, find_mosaics
 from catmorph.stamps.store import TOP_FIRST, ShardContent, write_shard
 from catmorph.workspace import Chunk, RunFolder, read_row_group
 

@@ -6,15 +6,39 @@ import glob
 import os
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from catmorph.errors import CatmorphError, RecipeError, one_line
 from catmorph.patience import patiently
 from catmorph.recipe import MosaicSection, Recipe
-from catmorph.stamps.pixels import ImageFiles
 from catmorph.templates import fill
 
 _WILDCARD = re.compile(r"(\*+|\?|\[!?\]?[^\]]*\])")
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """One mosaic: the science image and its optional weight and flag maps, with their HDUs."""
+
+    image: str
+    hdu: int | str | None = None
+    weight: str | None = None
+    weight_hdu: int | str | None = None
+    flag: str | None = None
+    flag_hdu: int | str | None = None
+    flag_bits: int | None = None
+    blank: tuple[float, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The science image's file name."""
+        return os.path.basename(self.image)
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """All files it is made of."""
+        return tuple(path for path in (self.image, self.weight, self.flag) if path)
 
 
 def find_mosaics(recipe: Recipe, field: str, band: str) -> tuple[ImageFiles, ...]:

@@ -8,7 +8,6 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import fitsio
@@ -20,6 +19,7 @@ from astropy.wcs import WCS, FITSFixedWarning, WcsError
 from astropy.wcs.utils import wcs_to_celestial_frame
 
 from catmorph.errors import MosaicError, suggest
+from catmorph.stamps.mosaics import ImageFiles
 
 Window = Callable[[slice, slice], np.ndarray]
 """Reads rows and columns (y, x) of an image as physical values, in any dtype; the array is the caller's to write on."""
@@ -32,30 +32,6 @@ _GZIP = b"\x1f\x8b"
 _READ_ERRORS = (OSError, ValueError, TypeError, KeyError, IndexError, EOFError, VerifyError, AttributeError, zlib.error)
 _PLAIN_NAME = re.compile(r"[\w./=,@:-]{1,1000}")
 """File names that cfitsio takes literally: [ ] ( ) + * ! # and spaces can be its filters, and it has a limit."""
-
-
-@dataclass(frozen=True)
-class ImageFiles:
-    """One mosaic: the science image and its optional weight and flag maps, with their HDUs."""
-
-    image: str
-    hdu: int | str | None = None
-    weight: str | None = None
-    weight_hdu: int | str | None = None
-    flag: str | None = None
-    flag_hdu: int | str | None = None
-    flag_bits: int | None = None
-    blank: tuple[float, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """The science image's file name."""
-        return os.path.basename(self.image)
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """All files it is made of."""
-        return tuple(path for path in (self.image, self.weight, self.flag) if path)
 
 
 class Image:
