@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -67,6 +68,19 @@ def refuse_unwritable(folder: Path) -> None:
         raise cannot_write(folder, error) from error
 
 
+def refuse_folders(paths: Iterable[Path]) -> None:
+    """Find out before long work whether a folder lies where a file is to be written.
+
+    Raises
+    ------
+    CatmorphError
+        When one does.
+    """
+    for path in paths:
+        if path.is_dir():
+            raise cannot_write(path, IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)))
+
+
 def cannot_write(path: Path, error: OSError) -> CatmorphError:
     """Return the one-line error for a file that could not be written."""
     reason = error.strerror or str(error)
@@ -119,7 +133,12 @@ def write_many(files: Iterable[tuple[Path, bytes]]) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON with sorted keys, whole or not at all."""
-    write_bytes(path, (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
+    write_bytes(path, json_bytes(value))
+
+
+def json_bytes(value: Any) -> bytes:
+    """Return `value` as indented JSON with sorted keys."""
+    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
 def read_json(path: Path) -> Any:

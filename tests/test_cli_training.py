@@ -89,6 +89,9 @@ def test_what_finetune_refuses(labelled):
     (["training.class_weights.spheroids=2"], "scheme 'clash' has no class 'spheroids'"),
     (["training.model=clash-inceptoin"], "clash-inception"),
     (["training.output=labels.csv/net.safetensors"], "cannot be written: "),
+    (["training.output=labels.csv"], "labels.csv: is there already, and is no checkpoint that may be replaced "),
+    (["training.output=tiny.toml"], "tiny.toml: is there already, and is no checkpoint that may be replaced "),
+    (["training.output=catalogs"], "catalogs: is there already, and is no checkpoint that may be replaced "),
 ])  # fmt: skip
 def test_what_cannot_end_well_is_told_before_stamps_are_cut(labelled, changes, message):
     options = [word for change in changes for word in ("--set", change)]
@@ -97,6 +100,55 @@ def test_what_cannot_end_well_is_told_before_stamps_are_cut(labelled, changes, m
     assert len(done.lines) == 1
     assert message in done.lines[0]
     assert not labelled.run.exists()
+
+
+def test_what_a_table_of_labels_lacks_is_told_before_stamps_are_cut(labelled):
+    path = labelled.folder / "labels.csv"
+    good, commands = path.read_bytes(), (
+        ("train", "tiny.toml"), ("finetune", "tiny.toml", "--from", "untrained.safetensors", "-o", "new.safetensors"),
+        ("evaluate", "untrained.safetensors", "-r", "tiny.toml"), ("experiment", "repeat", "tiny.toml"),
+    )  # fmt: skip
+    for content, message in (
+        (b"", "is empty, not a label table"),
+        (good.splitlines()[0] + b"\n", "holds no labels"),
+        (good.replace(b"beta_", b"b\xe9ta_"), "is not text in UTF-8 (byte 0xe9); save it as CSV in UTF-8, or set "),
+        (good.replace(b",5\n", b",1e300\n"), "column 'votes' is no number of 0 or more, at most 1e+09 in "),
+    ):
+        path.write_bytes(content)
+        for command in commands:
+            done = labelled(*command)
+            assert (done.status, len(done.lines)) == (2, 1), done.err
+            assert done.lines[0].startswith(f"catmorph: error: {path}: {message}")
+    assert not (labelled.run / "stamps").exists()
+    assert not (labelled.run / "sources.parquet").exists()
+
+
+def test_outputs_that_would_replace_inputs_are_refused(labelled):
+    before = {path.name: path.read_bytes() for path in labelled.folder.glob("*.*") if path.is_file()}
+    votes = labelled.folder / "votes.csv"
+    votes.write_text("stamp,user,answer\n" + "".join(f"alpha_f814w_1,{user},disk\n" for user in range(5)))
+    for command, message in (
+        (("labels", "sample", "-r", "tiny.toml", "-o", "labels.csv"), "labels.csv: would be replaced; choose another"),
+        (("labels", "sample", "-r", "tiny.toml", "-o", "tiny.toml"), "tiny.toml: would be replaced; choose another"),
+        (("labels", "aggregate", "votes.csv", "-r", "tiny.toml", "-o", "tiny.toml"), "tiny.toml: would be replaced"),
+        (("models", "create", "clash-inception-narrow", "-r", "tiny.toml", "-o", "labels.csv"),
+         "labels.csv: is there already, and is no checkpoint that may be replaced (is of an unknown kind"),
+    ):  # fmt: skip
+        done = labelled(*command)
+        assert (done.status, len(done.lines)) == (2, 1), done.err
+        assert message in done.lines[0]
+    assert {name: (labelled.folder / name).read_bytes() for name in before} == before
+    done = labelled("labels", "aggregate", "votes.csv", "-r", "tiny.toml", "-o", "labels.csv")
+    assert done.status == 0, done.err
+
+
+def test_answers_that_are_no_class_are_found_by_check_and_by_training(labelled):
+    for command in (("check", "-r", "tiny.toml"), ("train", "tiny.toml")):
+        done = labelled(*command, "--set", 'labels.answers={Spiral = "disc"}')
+        assert done.status == 2
+        assert done.lines[-1] == ("catmorph: error: labels.answers: answer 'Spiral' is given to 'disc', which is no "
+                                  "class of scheme 'clash'; did you mean 'disk'?")
+    assert not (labelled.run / "stamps").exists()
 
 
 def test_an_evaluation_that_cannot_be_written_is_told_before_stamps_are_cut(labelled):

@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import re
+import signal
 from itertools import islice
 
 import numpy as np
@@ -199,6 +200,25 @@ def test_the_same_evaluation_gives_the_same_bytes(calibrated, data, recipe, tmp_
     assert path.read_bytes() == before
 
 
+def test_a_full_disk_leaves_the_evaluation_of_before_whole(network, data, recipe, tmp_path, monkeypatch):
+    resource = pytest.importorskip("resource")
+    monkeypatch.setattr(figures, "draw_all", lambda shown: iter(()))
+    folder = tmp_path / "out"
+    options = {"out": folder, "device": "cpu", "subset": "all"}
+    evaluate(network, data, recipe, **options)
+    before = {path: path.read_bytes() for path in [network, *folder.iterdir()]}
+    limit, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    # Room for predictions.csv and the pages, not for metrics.json.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before[folder / "metrics.json"]) - 1, limit[1]))
+    try:
+        with pytest.raises(CatmorphError, match=r"metrics\.json: cannot be written: File too large; free space"):
+            evaluate(network, data.take(np.arange(58)), recipe, **options)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert {path: path.read_bytes() for path in [network, *folder.iterdir()]} == before
+
+
 def test_subsets(network, data, split):
     write_split(split_path(network), data, split)
     assert choose_subset(network, data, None).name == "test"
@@ -212,6 +232,20 @@ def test_subsets(network, data, split):
     assert choose_subset(network, data.take(split.test), "all").warnings == ()
     with pytest.raises(UsageError, match="no labelled stamp of this run is in the test subset"):
         choose_subset(network, data.take(split.training), "test")
+
+
+@pytest.mark.parametrize("damage", [
+    lambda text: "", lambda text: text[:120], lambda text: text.replace("validation", "valid"),
+    lambda text: text + text.splitlines()[1] + "\n",
+])  # fmt: skip
+def test_a_damaged_split_file_is_no_reason_to_evaluate_all(network, data, split, damage):
+    path = split_path(network)
+    write_split(path, data, split)
+    path.write_text(damage(path.read_text()))
+    for wanted in (None, "test"):
+        with pytest.raises(CatalogError, match=r"net\.split\.csv: "):
+            choose_subset(network, data, wanted)
+    assert choose_subset(network, data, "all").warnings[0].startswith("all labelled stamps are evaluated, and the ")
 
 
 def test_a_split_file_of_other_stamps(network, data, split):

@@ -123,7 +123,9 @@ def test_errors_of_report(table, arguments, message):
     (f"{HEADER},p_disk,p_smooth\nx,1,0,0,0,0,0,0.5\n", "has 2 columns 'p_smooth'"),
     (f"ID,{HEADER}\ny,x,1,0,0,0,0\n", "has 2 columns 'ID'"),
     (f"{HEADER}\nx,1,0,0,0,0,\n", "the first row has more cells than the header; name every column"),
-    (f"{HEADER},votes\nx,1,0,0,0,0,inf\n", "column 'votes' is no number of 0 or more in 1 of 1 rows: row 1"),
+    (f"{HEADER},votes\nx,1,0,0,0,0,1e308\n",
+     "column 'votes' is no number of 0 or more, at most 1e+09 in 1 of 1 rows: row 1; correct these rows, or leave them "
+     "out"),
 ])  # fmt: skip
 def test_tables_that_could_be_read_in_two_ways_are_refused(table, text, message):
     table.write_text(text)

@@ -72,7 +72,7 @@ def test_answers_name_classes_and_what_is_left_out(tmp_path):
 @pytest.mark.parametrize(("text", "options", "message"), [
     ("ID,c\na,1\nb,7\nc,7\n", {"class_column": "c"},
      r"column 'c' holds '7', or such entries, which are no class of scheme 'phangs' \(valid: symmetric, .* in 2 "
-     "of 3 rows: row 2, 3$"),
+     "of 3 rows: row 2, 3; correct these rows, or leave them out$"),
     ("ID,c\na,0\nb,\n", {"class_column": "c"},
      "none of 2 rows is a label: 1 no class given; 1 only entries that are no class; check labels.class_column"),
     ("ID,c\na,1\n", {"class_column": "d"}, "has no column 'd'"),

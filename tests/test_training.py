@@ -68,7 +68,7 @@ def test_rounded_fractions_are_scaled_to_1(tmp_path):
         ("a,1,0,0,0,0,5\nb,x,0,0,0,0,5\n", "column 'p_smooth' is no number from 0 to 1 in 1 of 2 rows: row 2"),
         ("a,1.5,-.5,0,0,0,5\n", "column 'p_smooth' is no number from 0 to 1 in 1 of 1 rows: row 1"),
         ("a,1,0,0,0,,5\n", "column 'p_unclassifiable' is no number from 0 to 1 in 1 of 1 rows: row 1"),
-        ("a,1,0,0,0,0,many\n", "column 'votes' is no number of 0 or more in 1 of 1 rows: row 1"),
+        ("a,1,0,0,0,0,many\n", "column 'votes' is no number of 0 or more, at most 1e+09 in 1 of 1 rows: row 1"),
         ("a,1,0,0,0,0,5\nb,1,0,0,0,0,5\na,1,0,0,0,0,5\n", "column 'ID' repeats a name in 1 of 3 rows: row 3"),
         (",1,0,0,0,0,5\n", "column 'ID' is empty in 1 of 1 rows: row 1"),
     ],
@@ -77,7 +77,7 @@ def test_bad_label_tables_name_the_rows(tmp_path, text, wanted):
     path = write_labels(tmp_path / "labels.csv", text)
     with pytest.raises(CatalogError) as caught:
         read_labels(path, SCHEME, votes_column="votes")
-    assert str(caught.value) == f"{path}: {wanted}"
+    assert str(caught.value) == f"{path}: {wanted}; correct these rows, or leave them out"
 
 
 def test_a_missing_column_names_the_nearest(tmp_path):
@@ -451,7 +451,8 @@ def test_it_stops_when_patience_ends(data, recipe, tmp_path):
 
 def test_a_loss_that_is_never_finite_is_told(data, recipe, tmp_path):
     settings = short(tmp_path, learning_rate=1e30, batches_per_epoch=1, epochs=1)
-    wanted = "the validation loss is nan after epoch 1; no epoch was finished before; lower training.learning_rate"
+    wanted = ("the validation loss is nan after epoch 1; stamps: a_F160W_10, a_F160W_17, a_F160W_26; no epoch was "
+              "finished before; lower training.learning_rate, or look at these stamps")
     with pytest.raises(CatmorphError, match=f"^{wanted}$"):
         train(data, recipe, settings)
 

@@ -35,7 +35,7 @@ class Session:
         """The recipe: the option, else $CATMORPH_RECIPE, else catmorph.toml in the current folder."""
         from catmorph.recipe import load_recipe
 
-        return load_recipe(self._recipe_file(), self.overrides)
+        return load_recipe(self.recipe_file(), self.overrides)
 
     @cached_property
     def run(self) -> RunFolder:
@@ -58,7 +58,14 @@ class Session:
         """Print a warning on stderr, unless -q."""
         self.say(f"catmorph: warning: {text}")
 
-    def _recipe_file(self) -> Path:
+    def recipe_file(self) -> Path:
+        """Return the file of the recipe.
+
+        Raises
+        ------
+        UsageError
+            When none is given or found.
+        """
         if self.recipe_path:
             return self.recipe_path
         if os.environ.get("CATMORPH_RECIPE"):

@@ -18,7 +18,7 @@ def gather(session: Session, *, workers: int, scheduler: str | None, columns: bo
     The run folder's lock must be held. Stamp files (``labels.stamp_files``) need no cutting, and no survey table but
     with `columns`, where the recipe's [evaluation] has expressions on its columns.
     """
-    from catmorph.labels import labelled_stamps
+    from catmorph.labels import check_labels, labelled_stamps
     from catmorph.pipeline.cutouts import run_cutouts
     from catmorph.pipeline.ingest import prepare, run_ingest
     from catmorph.sources.names import check_names
@@ -26,6 +26,7 @@ def gather(session: Session, *, workers: int, scheduler: str | None, columns: bo
     folder = session.run
     if session.recipe.labels.stamp_files is None:
         check_names(session.recipe)
+        check_labels(session.recipe)
     prepare(folder)
     if session.recipe.labels.stamp_files is None:
         tell(session, run_ingest(folder))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +45,7 @@ def sample(
     from catmorph.labels.sample import draw_sample, write_sample
 
     bins = _numbers(edges) if edges is not None else []
+    _refuse_inputs([output], session)
     _known_views(session, bands)
     drawn = draw_sample(session.run, per_view=per_view, seed=seed, edges=bins, views=tuple(dict.fromkeys(bands)))
     path = output or session.run.path / "sample.csv"
@@ -119,6 +120,7 @@ def aggregate(
     from catmorph.labels.zooniverse import ExportOptions
 
     scheme, section = _scheme(session, scheme_name)
+    _refuse_inputs(output_files(output).values(), session if scheme_name is None else None, but="labels.table")
     if votes_path.resolve() in {path.resolve() for path in output_files(output).values()}:
         raise UsageError("the votes would be overwritten", where=votes_path, hint="choose another -o/--output")
     given = {**section.answers, **_pairs(answers, "--answer", "ANSWER=CLASS")}
@@ -210,6 +212,16 @@ def _scheme(session: Session, name: str | None) -> tuple[Scheme, LabelsSection]:
             raise UsageError("--scheme is for work without a recipe", hint="leave it out, or -r and --set")
         return load_scheme(name), LabelsSection()
     return load_scheme(session.recipe.scheme), session.recipe.labels
+
+
+def _refuse_inputs(outputs: Iterable[Path | None], session: Session | None, but: str = "") -> None:
+    """Raise a UsageError where an output would replace the recipe or its label table, except that of key `but`."""
+    if session is None:
+        return
+    inputs = {"recipe": session.recipe_file(), "labels.table": session.recipe.labels.table}
+    for what, path in inputs.items():
+        if path is not None and what != but and Path(path).resolve() in {one.resolve() for one in outputs if one}:
+            raise UsageError("would be replaced", where=path, hint="choose another -o/--output")
 
 
 def _known_views(session: Session, bands: Sequence[str]) -> None:

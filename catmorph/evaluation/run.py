@@ -18,7 +18,7 @@ from catmorph.evaluation.numbers import metrics_of
 from catmorph.evaluation.writing import Subset, described_labels, stamp_names, write_all
 from catmorph.files import digest
 from catmorph.labels import LabelledStamps, Split
-from catmorph.labels.split import read_split, split_path
+from catmorph.labels.split import OtherLabelsError, read_split, split_path
 from catmorph.models.card import Card, check_fits
 from catmorph.models.header import load_card
 from catmorph.models.identity import read_network_digest
@@ -135,7 +135,7 @@ def choose_subset(checkpoint: Path, data: LabelledStamps, wanted: str | None) ->
     UsageError
         When there is no such subset, no split file to tell it, or no stamp in it.
     CatalogError
-        When the split file is asked for and does not fit `data`.
+        When the split file is damaged, or is asked for and does not fit `data`; with `wanted` "all" neither matters.
     """
     path = split_path(checkpoint)
     split, why = None, f"there is no {path.name} beside the checkpoint"
@@ -143,7 +143,8 @@ def choose_subset(checkpoint: Path, data: LabelledStamps, wanted: str | None) ->
         try:
             split = read_split(path, data)
         except CatalogError as error:
-            if wanted not in (None, "all"):
+            # Where it is damaged, nobody can tell which stamps the checkpoint was trained on.
+            if wanted != "all" and not (wanted is None and isinstance(error, OtherLabelsError)):
                 raise
             why = f"{path.name} does not fit these labels ({error.message})"
     name = wanted or ("all" if split is None else "test")

@@ -10,7 +10,7 @@ import numpy as np
 
 from catmorph.evaluation.groups import survey_columns
 from catmorph.evaluation.votes import label_statistics
-from catmorph.files import write_bytes, write_json
+from catmorph.files import json_bytes, write_many
 from catmorph.labels import LabelledStamps, Split
 from catmorph.labels.split import SUBSETS, UNUSED
 from catmorph.recipe import Recipe
@@ -37,7 +37,7 @@ class Subset:
 def write_all(
     folder: Path, document: dict[str, Any], data: LabelledStamps, chosen: Subset, logits: np.ndarray, recipe: Recipe
 ) -> tuple[Path, ...]:
-    """Write all files into `folder`; metrics.json comes last, so that where it is the rest is too.
+    """Write all files into `folder`, or none where the disk is full; metrics.json comes last.
 
     Parameters
     ----------
@@ -70,10 +70,9 @@ def write_all(
     files[folder / "predictions.csv"] = _predictions(part, _subsets(chosen, len(data)), columns, scheme)
     files[folder / "evaluation.md"] = markdown_page(shown, drawings).encode()
     files[folder / "evaluation.html"] = html_page(shown, drawings).encode()
-    for path, content in files.items():
-        write_bytes(path, content)
-    write_json(folder / "metrics.json", document)
-    return (*files, folder / "metrics.json")
+    files[folder / "metrics.json"] = json_bytes(document)
+    write_many(files.items())
+    return tuple(files)
 
 
 def _points(data: LabelledStamps, probabilities: np.ndarray, recipe: Recipe, scheme: Scheme) -> Points | None:

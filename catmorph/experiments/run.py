@@ -22,6 +22,7 @@ from catmorph.labels import LabelledStamps, split_sources
 from catmorph.models.card import check_fits
 from catmorph.models.header import load_card
 from catmorph.progress import progress
+from catmorph.recipe import TrainingSection
 from catmorph.workspace import safe_name
 
 A_TRAINING_SECONDS = 60.0
@@ -112,8 +113,18 @@ def refuse_impossible(grid: Grid, stamps: Stamps) -> None:
         section = grid.section_of(point)
         key = point.side, section.seed, section.size, section.leave_out
         if key not in seen:
-            split_sources(stamps[point.side], section)
+            _divide(stamps[point.side], section, grid)
         seen.add(key)
+
+
+def _divide(data: LabelledStamps, section: TrainingSection, grid: Grid) -> None:
+    try:
+        split_sources(data, section)
+    except UsageError as error:
+        if section.size == grid.section.size:
+            raise
+        raise UsageError(error.message, where=error.where,
+                         hint=f"{error.hint}; training.size is one of experiments.sizes here") from None
 
 
 def refuse_without_lightning() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from catmorph.labels.gather import labelled_stamps
+from catmorph.labels.gather import check_labels, labelled_stamps
 from catmorph.labels.split import Split, split_sources
 from catmorph.labels.stamps import LabelledStamps
 from catmorph.labels.tables import LabelMatch, LabelTable, match_labels, read_labels, stamp_names
@@ -12,6 +12,7 @@ __all__ = [
     "LabelTable",
     "LabelledStamps",
     "Split",
+    "check_labels",
     "labelled_stamps",
     "match_labels",
     "read_labels",

@@ -60,6 +60,11 @@ def class_numbers(columns: Sequence[np.ndarray], scheme: Scheme, answers: Mappin
     return found
 
 
+def check_answers(answers: Mapping[str, str], scheme: Scheme) -> None:
+    """Check ``labels.answers`` without a table; raises as `class_numbers`."""
+    _known(scheme, answers)
+
+
 def from_classes(numbers: np.ndarray, scheme: Scheme) -> Labelled:
     """Turn the classes that people named, (row, person) from `class_numbers`, into fractions of their votes."""
     classes = np.arange(len(scheme.classes))

@@ -6,16 +6,36 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from catmorph.errors import UsageError, listed
+from catmorph.errors import CatalogError, UsageError, listed
 from catmorph.labels.files import labelled_stamp_files
 from catmorph.labels.positions import positioned_labels
+from catmorph.labels.rules import check_rules
 from catmorph.labels.shards import labelled_shards
 from catmorph.labels.sources import column_labels, rule_labels
 from catmorph.labels.stamps import LabelledStamps
 from catmorph.labels.surveyed import with_survey
 from catmorph.labels.tables import SUM_TOLERANCE, LabelTable, read_labels
+from catmorph.recipe import Recipe
 from catmorph.schemes import Scheme, load_scheme
 from catmorph.workspace import RunFolder
+
+
+def check_labels(recipe: Recipe) -> None:
+    """Read the label table, so that what is wrong with it is told before stamps are cut.
+
+    Labels that the sources carry are not looked at: the survey table may not be read in yet.
+
+    Raises
+    ------
+    CatalogError
+        As `catmorph.labels.tables.read_labels`, and when there is no label in it.
+    UsageError
+        When ``labels.rules`` or ``labels.answers`` do not fit the scheme.
+    """
+    section, scheme = recipe.labels, load_scheme(recipe.scheme)
+    check_rules(section, scheme)
+    if section.table is not None and not len(read_labels(section.table, scheme, section)):
+        raise CatalogError("holds no labels", where=section.table)
 
 
 def labelled_stamps(run: RunFolder) -> tuple[LabelledStamps, list[str]]:

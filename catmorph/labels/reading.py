@@ -105,6 +105,12 @@ def _read_csv(path: Path) -> tuple[list[str], pd.DataFrame]:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, comment="#", skipinitialspace=True)
     except FileNotFoundError:
         raise CatalogError("no such label table", where=path) from None
+    except UnicodeDecodeError as error:
+        raise CatalogError(f"is not text in UTF-8 (byte {error.object[error.start]:#04x})", where=path,
+                           hint="save it as CSV in UTF-8, or set labels.format where it is another kind of table"
+                           ) from error
+    except pd.errors.EmptyDataError:
+        raise CatalogError("is empty, not a label table", where=path) from None
     except (OSError, ValueError) as error:
         raise CatalogError(f"cannot be read as CSV: {error}", where=path,
                            hint="set labels.format where it is another kind of table") from error
@@ -119,4 +125,5 @@ def refuse(wrong: Any, what: str, path: Path) -> None:
     bad = np.asarray(wrong, dtype=bool)
     rows = np.flatnonzero(bad)
     if len(rows):
-        raise CatalogError(f"{what} in {len(rows)} of {len(bad)} rows: row {listed(rows + 1)}", where=path)
+        raise CatalogError(f"{what} in {len(rows)} of {len(bad)} rows: row {listed(rows + 1)}", where=path,
+                           hint="correct these rows, or leave them out")

@@ -25,6 +25,10 @@ UNUSED = "unused"
 _COLUMNS = ["stamp", "field", "id", "view", "subset"]
 
 
+class OtherLabelsError(CatalogError):
+    """A sound split file that belongs to other labels."""
+
+
 @dataclass(frozen=True)
 class Split:
     """Row numbers of the three subsets, each sorted; a stamp may be in none."""
@@ -167,7 +171,9 @@ def read_split(path: Path, data: LabelledStamps) -> Split:
     Raises
     ------
     CatalogError
-        When the file is missing, damaged, names no stamp of `data`, or has a source in two subsets.
+        When the file is missing, damaged, or has a source in two subsets.
+    OtherLabelsError
+        When it names no stamp of `data`.
     """
     table = _read(path)
     unknown = sorted(set(table["subset"]) - {*SUBSETS, UNUSED})
@@ -184,8 +190,8 @@ def read_split(path: Path, data: LabelledStamps) -> Split:
                            hint="train again: such a test says nothing")
     found = np.array([subset.get((guarded(a), guarded(b), guarded(c)), "") for a, b, c in _keys(data)])
     if not (found != "").any():
-        raise CatalogError("names none of the labelled stamps", where=path,
-                           hint="it belongs to other labels; move it away to go without")
+        raise OtherLabelsError("names none of the labelled stamps", where=path,
+                               hint="it belongs to other labels; move it away to go without")
     return Split(**{name: np.flatnonzero(found == name) for name in SUBSETS})
 
 

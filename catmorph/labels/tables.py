@@ -22,6 +22,8 @@ from catmorph.templates import fill
 
 SUM_TOLERANCE = 0.01
 """Fractions printed with two decimals miss 1 by up to this."""
+MOST_VOTES = 1e9
+"""More than any survey had; numbers whose squares are infinite would spoil every mean."""
 SOURCE_NAME = "{field}/{id}"
 """What a label of a source is called, which counts for all of its stamps."""
 
@@ -173,7 +175,7 @@ def read_rows(cells: Cells, scheme: Scheme, section: LabelsSection) -> Labelled:
     rows = _class_rows(cells, scheme, section) if section.class_column else _fraction_rows(cells, scheme)
     if section.votes_column is None:
         return rows
-    votes = _numbers(cells, section.votes_column, "labels.votes_column", upper=np.inf)
+    votes = _numbers(cells, section.votes_column, "labels.votes_column", upper=MOST_VOTES)
     return Labelled(rows.fractions, votes, rows.reasons)
 
 
@@ -219,12 +221,14 @@ def match_labels(table: LabelTable, names: Sequence[str]) -> LabelMatch:
     CatalogError
         When no stamp has a label, with an example of both kinds of names.
     """
+    if not len(table):
+        raise CatalogError("holds no labels", where=table.path)
     rows = {name: row for row, name in enumerate(table.names)}
     found = [(stamp, rows[name]) for stamp, name in enumerate(names) if name in rows]
     if not found:
         example = names[0] if len(names) else "none"
         raise CatalogError(
-            f"no label fits a stamp: labels are named like {table.names[0] if len(table) else 'none'!r}, "
+            f"no label fits a stamp: labels are named like {table.names[0]!r}, "
             f"stamps like {example!r}",
             where=table.path,
             hint="set labels.stamp",
@@ -240,7 +244,7 @@ def match_labels(table: LabelTable, names: Sequence[str]) -> LabelMatch:
 
 def _numbers(cells: Cells, name: str | int, key: str, *, upper: float) -> np.ndarray:
     values = pd.to_numeric(pd.Series(cells.text(name, key), dtype=object), errors="coerce").to_numpy(dtype=np.float64)
-    limit = "from 0 to 1" if upper == 1.0 else "of 0 or more"
+    limit = "from 0 to 1" if upper == 1.0 else f"of 0 or more, at most {upper:.0e}"
     right = np.isfinite(values) & (values >= 0) & (values <= upper)
     refuse(~right, f"column {name!r} is no number {limit}", cells.path)
     return values

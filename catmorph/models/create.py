@@ -9,6 +9,7 @@ from catmorph.models import MODELS, build
 from catmorph.models.account import Transfer
 from catmorph.models.card import Card, card_for
 from catmorph.models.checkpoint import save_checkpoint
+from catmorph.models.header import refuse_other_file
 from catmorph.models.pretrained import load_backbone
 from catmorph.recipe import Recipe
 
@@ -37,11 +38,12 @@ def create_untrained(
     CheckpointError
         When `backbone` is no file of weights, or of another network.
     UsageError
-        When there is no such architecture, the views have different numbers of bands, or the recipe's stamps
-        are not of the size the architecture takes.
+        When `output` is there and no checkpoint, there is no such architecture, the views have different numbers of
+        bands, or the recipe's stamps are not of the size the architecture takes.
     """
     channels = one_channel_count(recipe)
     check_input(name, recipe)
+    refuse_other_file(output)
     card = card_for(
         recipe, name, channels=channels, views=(), title=f"untrained {name}", purpose=PURPOSE,
         training={"trained": False, "seed": seed},

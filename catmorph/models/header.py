@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 from pydantic import ValidationError
 
-from catmorph.errors import CheckpointError
+from catmorph.errors import CheckpointError, UsageError
 from catmorph.models.card import FORMAT, Card
 
 METADATA_KEY = "catmorph"
@@ -42,6 +42,23 @@ def load_card(path: str | os.PathLike[str]) -> Card:
     path = Path(path)
     with open_checkpoint(path) as file:
         return parse_card(read_header(file, path), path)
+
+
+def refuse_other_file(path: str | os.PathLike[str]) -> None:
+    """Refuse to write a checkpoint over a file that is none: a label table, say, whose name was given by mistake.
+
+    Raises
+    ------
+    UsageError
+        When there is such a file or folder.
+    """
+    if not Path(path).exists():
+        return
+    try:
+        load_card(path)
+    except CheckpointError as error:
+        raise UsageError(f"is there already, and is no checkpoint that may be replaced ({error.message})", where=path,
+                         hint="choose another name, or move it away") from None
 
 
 def count_weights(path: str | os.PathLike[str]) -> tuple[int, int]:

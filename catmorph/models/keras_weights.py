@@ -19,6 +19,7 @@ from catmorph.models import MODELS, KerasGraph, ModelSpec, build
 from catmorph.models.card import Card, card_for
 from catmorph.models.checkpoint import save_checkpoint
 from catmorph.models.create import check_input, one_channel_count
+from catmorph.models.header import refuse_other_file
 from catmorph.models.keras_file import KerasFile, KerasLayer, open_keras, read_array
 from catmorph.recipe import Recipe
 
@@ -82,7 +83,7 @@ def import_keras(
     ------
     UsageError
         For an unknown model, one without Keras weights, stamps of another size than it takes, or an output that is
-        the file itself.
+        the file itself, or there and no checkpoint.
     CheckpointError
         When the file is not one of Keras, is damaged, does not say its backend, or does not fit: the first layer
         that differs is named with both shapes.
@@ -90,6 +91,7 @@ def import_keras(
     graph = keras_graph(MODELS.get(name))
     if output.resolve() == path.resolve():
         raise UsageError("the checkpoint would replace the file it is made from", where=path, hint="give another -o")
+    refuse_other_file(output)
     with open_keras(path) as file:
         family = backend or _backend(file)
         name = graph.backends.get(family, name)

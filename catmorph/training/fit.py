@@ -13,7 +13,7 @@ from torch import nn
 
 from catmorph.errors import UsageError, listed
 from catmorph.evaluation.metrics import summary
-from catmorph.files import digest_json, refuse_unwritable, write_bytes
+from catmorph.files import digest_json, refuse_folders, refuse_unwritable, write_bytes
 from catmorph.labels import LabelledStamps, Split, split_sources
 from catmorph.labels.split import split_path, write_split
 from catmorph.models import MODELS, build
@@ -22,6 +22,7 @@ from catmorph.models.card import Card, card_for
 from catmorph.models.checkpoint import round_weights, save_checkpoint
 from catmorph.models.create import check_input
 from catmorph.models.device import resolve_device, resolve_precision
+from catmorph.models.header import refuse_other_file
 from catmorph.models.pretrained import load_backbone, refuse_bad_source
 from catmorph.recipe import Recipe, TrainingSection
 from catmorph.schemes import Scheme, load_scheme
@@ -181,6 +182,9 @@ def train(
     """
     loop = _import_loop()
     log_dir = None if log_dir is None else Path(log_dir)
+    if log_dir is not None:
+        refuse_unwritable(log_dir)
+        refuse_folders([log_dir / "best.safetensors"])
     before = torch.get_num_threads()
     if threads:
         torch.set_num_threads(threads)
@@ -208,7 +212,10 @@ def refuse_misfits(recipe: Recipe, section: TrainingSection) -> None:
     refuse_unknown_stage(section.model, section.freeze_before)
     if section.start is None and section.backbone is not None:
         refuse_bad_source(MODELS.get(section.model), section.backbone)
-    refuse_unwritable(Path(section.output).parent)
+    output = Path(section.output)
+    refuse_unwritable(output.parent)
+    refuse_other_file(output)
+    refuse_folders([output.with_suffix(".curve.csv"), output.with_suffix(".curve.png"), split_path(output)])
 
 
 def _plan(data: LabelledStamps, recipe: Recipe, section: TrainingSection, device: str) -> _Plan:
@@ -219,7 +226,7 @@ def _plan(data: LabelledStamps, recipe: Recipe, section: TrainingSection, device
     _check_devices(section, device)
     split = split_sources(data, section)
     fractions = data.fractions[split.training]
-    _check_classes(fractions, scheme)
+    _check_classes(fractions, scheme, recipe.labels.table)
     weights = class_weights(section.class_weights, fractions, scheme)
     loss_for(section, scheme, weights)
     module = build(section.model, classes=len(scheme.classes), channels=data.inputs.shape[1], seed=section.seed)
@@ -323,17 +330,17 @@ def _check_devices(section: TrainingSection, device: str) -> None:
                          where="training.batch", hint=f"choose a multiple of {section.devices}")
 
 
-def _check_classes(fractions: np.ndarray, scheme: Scheme) -> None:
+def _check_classes(fractions: np.ndarray, scheme: Scheme, where: str | None) -> None:
     if scheme.kind == "softmax":
         most = np.unique(np.argmax(fractions, axis=1))
         if len(most) == 1:
             raise UsageError(
                 f"all {len(fractions)} stamps of the training subset have one class, {scheme.class_names[most[0]]!r}",
-                hint="label stamps of other classes too",
+                where=where, hint="label stamps of other classes too",
             )
     elif np.ptp(fractions, axis=0).max(initial=0) == 0:
         raise UsageError(f"all {len(fractions)} stamps of the training subset have the same label",
-                         hint="label stamps of other classes too")
+                         where=where, hint="label stamps of other classes too")
 
 
 def _notes(fractions: np.ndarray, scheme: Scheme, section: TrainingSection) -> tuple[str, ...]:

@@ -127,7 +127,8 @@ def read_history(path: Path) -> dict[str, Any]:
         When the file is damaged.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)["callbacks"][_Record.__qualname__]
+        state = torch.load(path, map_location="cpu", weights_only=True)["callbacks"][_Record.__qualname__]
+        return {name: state[name] for name in vars(History())}
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CatmorphError(f"is no state of a training, or damaged: {reason}", where=path,
@@ -265,14 +266,16 @@ class _Task(lightning.LightningModule):
         finite = torch.isfinite(torch.stack([loss for _, _, loss in unseen])).tolist()
         for good, (number, rows, loss) in zip(finite, unseen, strict=True):
             if not good:
-                names = self.names[rows.numpy()]
-                shown = listed(with_rows(self.labels, names[:SHOWN]), len(names))
-                raise CatmorphError(
-                    f"the training loss is {float(loss)} in epoch {self.current_epoch + 1}, step {number + 1} of "
-                    f"{self.section.batches_per_epoch}; stamps of the batch: {shown}; {self.keeper.where()}",
-                    where=self.labels.table if self.labels else None,
-                    hint="lower training.learning_rate, or look at these stamps",
-                )
+                raise self._not_finite(f"the training loss is {float(loss)} in epoch {self.current_epoch + 1}, step "
+                                       f"{number + 1} of {self.section.batches_per_epoch}; stamps of the batch", rows)
+
+    def _not_finite(self, what: str, rows: Tensor) -> CatmorphError:
+        """Return the error for a loss of the stamps `rows` that is not finite."""
+        names = self.names[rows.numpy()]
+        shown = listed(with_rows(self.labels, names[:SHOWN]), len(names))
+        return CatmorphError(f"{what}: {shown}; {self.keeper.where()}",
+                             where=self.labels.table if self.labels else None,
+                             hint="lower training.learning_rate, or look at these stamps")
 
     def validation_step(self, rows: Tensor) -> None:
         """Predict a batch of the validation subset."""
@@ -285,10 +288,10 @@ class _Task(lightning.LightningModule):
         fractions, votes = self._labels(rows)
         loss = self.loss(logits, fractions, votes)
         if not torch.isfinite(loss):
-            raise CatmorphError(
-                f"the validation loss is {float(loss)} after epoch {self.current_epoch + 1}; {self.keeper.where()}",
-                hint="lower training.learning_rate",
-            )
+            # A likelihood may be infinite though every answer is finite: then all stamps are to be looked at.
+            bad = rows[~torch.isfinite(logits).all(dim=1).cpu()]
+            raise self._not_finite(f"the validation loss is {float(loss)} after epoch {self.current_epoch + 1}; stamps",
+                                   bad if len(bad) else rows)
         self.log("validation_loss", loss.float())
         predicted = probabilities(logits, self.form)
         self.log("validation_square_error", (predicted - fractions).square().mean())
