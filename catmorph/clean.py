@@ -25,7 +25,7 @@ class Leftovers:
         Shards, FITS files and logits of views, classifiers, members of ensembles or cells that the recipe and the
         chunk plan have no more.
     markers : tuple of Path
-        Ledger entries of those, or of products that are gone.
+        Ledger entries of those, or of products that are gone, but for stamps: what is recorded of them stays valid.
     partial : tuple of Path
         What interrupted writes left behind.
     """
@@ -50,10 +50,12 @@ def find_leftovers(run: RunFolder) -> Leftovers:
 
     Products that are out of date but still asked for are not leftovers: the next run replaces them.
     """
-    needed = set(_needed(run))
+    shards = set(_needed_shards(run))
+    needed = {*shards, *_needed_others(run)}
     partial = tuple(sorted(run.path.rglob(TEMPORARY_PREFIX + "*")))
     products = tuple(path for path in _files(run.path, FOLDERS) if path not in needed and path not in partial)
-    wanted_markers = {run.ledger.marker_path(path) for path in needed if path.exists()}
+    # What is recorded of stamps counts without them: they may be removed, or never have been kept (--direct).
+    wanted_markers = {run.ledger.marker_path(path) for path in needed if path in shards or path.exists()}
     ledger = run.path / "ledger"
     markers = tuple(path for path in _files(ledger, FOLDERS) if path not in wanted_markers and path not in partial)
     return Leftovers(products, markers, partial)
@@ -72,10 +74,14 @@ def remove(run: RunFolder, leftovers: Leftovers) -> None:
                 folder.rmdir()
 
 
-def _needed(run: RunFolder) -> Iterable[Path]:
+def _needed_shards(run: RunFolder) -> Iterable[Path]:
+    chunks = run.chunks()
+    return (run.shard_path(view, chunk) for view in run.recipe.all_views for chunk in chunks)
+
+
+def _needed_others(run: RunFolder) -> Iterable[Path]:
     chunks = run.chunks()
     for view in run.recipe.all_views:
-        yield from (run.shard_path(view, chunk) for chunk in chunks)
         for chunk in chunks:
             files = mef.list_path(run, view, chunk)
             yield from (files, *mef.listed_files(files))

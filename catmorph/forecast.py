@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from catmorph.files import read_json
-from catmorph.inference import tasks as inference
+from catmorph.inference import tasks
 from catmorph.inference.direct import cuts_of, direct_state
 from catmorph.inference.identity import PASSES
 from catmorph.inference.members import all_members
@@ -66,7 +66,7 @@ def forecast(run: RunFolder, *, direct: bool = False) -> list[StageForecast]:
     ingest.add(state.why, 0)
     chunks = run.chunks() if state.done else planned_chunks(run)
     stages = [ingest, *(_direct(run, chunks) if direct else _in_turn(run, chunks))]
-    rates = _last_rates(run)
+    rates = _last_rates(run, direct=direct)
     for stage in stages:
         if stage.work and stage.stage in rates:
             stage.seconds = stage.passes / rates[stage.stage]
@@ -81,10 +81,11 @@ def _in_turn(run: RunFolder, chunks: Sequence[Chunk]) -> list[StageForecast]:
 def _direct(run: RunFolder, chunks: Sequence[Chunk]) -> list[StageForecast]:
     """Return what would be cut for the networks, and classified."""
     result = StageForecast("classify")
-    cuts = cuts_of(run, list(run.recipe.all_views), chunks)
+    found = cuts_of(run, list(run.recipe.all_views), chunks)
+    cuts = {key: build.recorded_state(run, cut) for key, cut in found.items()}
     for member in all_members(run.recipe):
         passes = PASSES[run.recipe.classifiers[member.classifier].test_time]
-        for task in inference.recorded_tasks(run, member, chunks):
+        for task in tasks.recorded_tasks(run, member, chunks):
             state = direct_state(run, task, cuts[task.view, task.chunk.key])
             result.add(state.why, task.chunk.count, passes)
     return [result]
@@ -104,19 +105,21 @@ def _classify(run: RunFolder, chunks: Sequence[Chunk], to_cut: set[tuple[str, st
     result = StageForecast("classify")
     for member in all_members(run.recipe):
         passes = PASSES[run.recipe.classifiers[member.classifier].test_time]
-        for task in inference.recorded_tasks(run, member, chunks):
+        for task in tasks.recorded_tasks(run, member, chunks):
             cut = (task.view, task.chunk.key) in to_cut
-            why = "stamps are cut again" if cut else inference.task_state(run, task).why
+            why = "stamps are cut again" if cut else tasks.task_state(run, task).why
             result.add(why, task.chunk.count, passes)
     return result
 
 
-def _last_rates(run: RunFolder) -> dict[str, float]:
-    """Return (source, view)s a second of each stage, from the last run that did some.
+def _last_rates(run: RunFolder, *, direct: bool) -> dict[str, float]:
+    """Return (source, view)s a second of each stage, from the last run where that did some in the same way.
 
-    Where networks run, it is the stamps they see that count.
+    Where networks run, it is the stamps they see that count. A `classify` that cut its stamps itself (`direct`) tells
+    nothing of one that reads them, nor the other way round.
     """
     record: Any = read_json(manifest_path(run))
     stages = record.get("stages", []) if isinstance(record, dict) else []
     return {stage["stage"]: (stage.get("passes") or stage["worked"]) / stage["seconds"] for stage in stages
-            if stage.get("worked") and stage.get("seconds")}
+            if stage.get("worked") and stage.get("seconds")
+            and (stage["stage"] != "classify" or direct == ("cut" in stage))}

@@ -18,6 +18,9 @@ from typing import Any
 from catmorph.files import checksum, digest_json, read_sealed, write_sealed
 from catmorph.patience import patiently
 
+DAMAGED = "damaged"
+"""How the reason begins where a product or its marker is not what was written."""
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -92,22 +95,31 @@ class Ledger:
             self._remembered[product] = read_sealed(self.marker_path(product))
         return self._remembered[product]
 
-    def state(self, product: Path, parts: Parts, *, deep: bool = False) -> State:
-        """Compare `product` with the inputs it should be made from; `deep` rehashes the file."""
+    def recorded(self, product: Path, parts: Parts) -> State:
+        """Compare what `product` was made from with what it should be made from; it need not be there itself."""
         marker = self.read(product)
-        if marker is None or not product.exists():
-            if product.exists() and self.marker_path(product).exists():
-                return State("stale", "damaged: its marker is not what was written")
-            if marker and not is_kept(marker):
-                return State("missing", "not kept", marker)
+        if marker is None:
+            if self.marker_path(product).exists():
+                return State("stale", f"{DAMAGED}: its marker is not what was written")
             return State("missing", "not made yet")
         if marker["fingerprint"] != parts.fingerprint:
             return State("stale", _difference(marker.get("parts", {}), parts.values), marker)
-        if product.stat().st_size != marker.get("size"):
-            return State("stale", "damaged: its size is not what was written", marker)
-        if deep and checksum(product) != marker.get("checksum"):
-            return State("stale", "damaged: its bytes are not what was written", marker)
         return State("done", "", marker)
+
+    def state(self, product: Path, parts: Parts, *, deep: bool = False) -> State:
+        """Compare `product` with the inputs it should be made from; `deep` rehashes the file."""
+        if not product.exists():
+            marker = self.read(product)
+            return State("missing", "not made yet") if not marker or is_kept(marker) else State(
+                "missing", "not kept", marker)
+        state = self.recorded(product, parts)
+        if not state.done:
+            return state
+        if product.stat().st_size != state.marker.get("size"):
+            return State("stale", f"{DAMAGED}: its size is not what was written", state.marker)
+        if deep and checksum(product) != state.marker.get("checksum"):
+            return State("stale", f"{DAMAGED}: its bytes are not what was written", state.marker)
+        return state
 
     def damaged(self) -> list[Path]:
         """Hash every recorded product again; return those whose bytes are not what was written."""

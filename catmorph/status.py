@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from catmorph.errors import CatmorphError, printable
-from catmorph.inference import tasks as inference
+from catmorph.inference import tasks
 from catmorph.inference.members import all_members
 from catmorph.ledger import State
 from catmorph.sources.inputs import ingest_state
@@ -117,8 +117,8 @@ def _classifier_rows(run: RunFolder) -> list[Row]:
         views = run.recipe.classifier_views(member.classifier)
         by_view = {view: Row("classify", f"{before}{view}{after}") for view in views}
         try:
-            for task in inference.recorded_tasks(run, member):
-                by_view[task.view].add(inference.task_state(run, task))
+            for task in tasks.recorded_tasks(run, member):
+                by_view[task.view].add(tasks.task_state(run, task))
         except CatmorphError as error:
             for row in by_view.values():
                 row.states["missing"] += len(run.chunks())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from catmorph.recipe import load_recipe
 from catmorph.sources.ingest import ingest
 from catmorph.stamps.build import cut_chunk, cut_tasks, task_state
 from catmorph.stamps.mosaics import find_mosaics
+from catmorph.stamps.sink import Sink
 from catmorph.stamps.store import ShardContent, open_shard, write_shard
 from catmorph.workspace import RunFolder
 
@@ -264,6 +266,27 @@ def test_a_full_disk_leaves_no_shard(tmp_path, bytes_left):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sink_keeps_errors_of_reading_and_seeking_to_itself(tmp_path):
+    sink, only_written = Sink(tmp_path / "a.h5"), os.open(tmp_path / "b", os.O_WRONLY | os.O_CREAT)
+    sink.write(b"abcd")
+    sink.seek(0)
+    os.dup2(only_written, sink._descriptor)  # what is open for writing alone cannot be read
+    buffer = bytearray(b"xxxx")
+    assert (sink.readinto(buffer), bytes(buffer), sink.tell()) == (4, bytes(4), 4)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        sink.check()
+    other = Sink(tmp_path / "c.h5")
+    other.write(b"abcd")
+    kept, other._descriptor = other._descriptor, -1
+    assert other.seek(0, os.SEEK_END) == 4
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        other.check()
+    other._descriptor = kept
+    for one in (sink, other):
+        one.close()
+    os.close(only_written)
 
 
 def touch(folder: Path, *names: str) -> None:

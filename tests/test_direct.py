@@ -41,8 +41,12 @@ def test_what_is_done_is_not_done_again(survey, finished_survey):
     planned = survey("run", "tiny.toml", "--direct", "--dry-run")
     assert planned.out.splitlines()[1] == "classify: 0 to make, 6 up to date"
     again = survey("run", "tiny.toml", "--direct")
-    assert "; 0 made, 0 up to date; flags: " in again.lines[1]
+    assert again.lines[1].startswith(
+        "cutouts, not kept: 33 (source, view)s, 21 stamps; 0 made, 6 up to date; flags: ")
     assert "; 0 made, 6 up to date" in again.lines[2]
+    # What is recorded of stamps that were not kept is no leftover.
+    assert survey("clean", "-r", "tiny.toml").out == ""
+    assert survey("export", "-r", "tiny.toml").status == 0
     # Stamps that are cut for other uses leave the logits valid.
     assert "not kept (2)" in survey("status", "-r", "tiny.toml").out
     cut = survey("cutouts", "-r", "tiny.toml")
@@ -58,8 +62,9 @@ def test_a_changed_mosaic_has_its_share_done_again(survey):
     planned = survey("run", "tiny.toml", "--direct", "--dry-run")
     assert planned.out.splitlines()[1].startswith("classify: 1 to make, 5 up to date; 6 (source, view)s")
     again = survey("run", "tiny.toml", "--direct", "--verbose")
-    assert "; 1 made, 0 up to date; flags: " in again.lines[1]
-    assert any("its mosaics or the recipe have changed" in line for line in again.lines)
+    assert "; 1 made, 5 up to date; flags: " in again.lines[1]
+    assert "  made because: mosaic F814W changed (1)" in again.lines
+    assert "  made because: stamps changed (1)" in again.lines
 
 
 def test_an_unreadable_mosaic_is_flagged_and_tried_again(survey, finished_survey, release_bytes):
@@ -83,7 +88,7 @@ def test_stamps_that_are_there_are_used(finished, finished_survey):
     shutil.rmtree(finished.run / "logits" / "net" / "F814W")
     before = {name: (finished.run / name).stat().st_mtime_ns for name in shards(finished)}
     done = finished("classify", "-r", "tiny.toml", "--direct")
-    assert "; 0 made, 0 up to date" in done.lines[0]
+    assert "; 0 made, 6 up to date" in done.lines[0]
     assert "; 2 made, 4 up to date" in done.lines[1]
     assert {name: (finished.run / name).stat().st_mtime_ns for name in shards(finished)} == before
     assert logits(finished) == logits(finished_survey)
@@ -103,6 +108,56 @@ def test_outdated_stamps_are_given_up(finished, pristine_survey, tmp_path):
     assert logits(finished) == logits(survey)
     with h5py.File(survey.run / shards(survey)[0]) as file:
         assert file["stamps"].shape[1:] == (1, 80, 80)
+
+
+def test_without_shards_that_were_removed_by_hand_nothing_is_made_again(finished, finished_survey):
+    shutil.rmtree(finished.run / "stamps")
+    assert finished("clean", "-r", "tiny.toml").out == ""
+    planned = finished("run", "tiny.toml", "--direct", "--dry-run")
+    assert planned.out.splitlines()[1] == "classify: 0 to make, 6 up to date"
+    (lost, *_) = sorted((finished.run / "logits" / "net" / "F160W").iterdir())
+    lost.unlink()
+    done = finished("run", "tiny.toml", "--direct", "-v")
+    assert "; 1 made, 5 up to date" in done.lines[1]
+    assert "  made because: stamps are not kept, and a network is to see them (1)" in done.lines
+    assert any(line.startswith("classify: ") and line.endswith("; 1 made, 5 up to date") for line in done.lines)
+    assert logits(finished) == logits(finished_survey)
+
+
+def test_what_is_lost_or_damaged_is_told(finished):
+    (finished.folder / "mosaics" / "alpha_f814w.fits").unlink()
+    (damaged,) = finished.run.glob("stamps/F160W/beta-*.h5")
+    damaged.write_bytes(damaged.read_bytes()[:-10])
+    done = finished("run", "tiny.toml", "--direct")
+    warnings = [line.removeprefix("catmorph: warning: ") for line in done.lines if "warning: " in line]
+    assert "F814W, field alpha: the mosaic has gone; its 5 stamps are given up" in warnings
+    assert f"{damaged}: damaged: its size is not what was written; removed, as stamps need not be kept" in warnings
+    assert not damaged.exists()
+    assert "; 1 made, 5 up to date" in done.lines[1]
+    assert any(line.startswith("classify: ") and line.endswith("; 1 made, 5 up to date") for line in done.lines)
+
+
+def test_a_mosaic_that_still_cannot_be_read_leaves_the_logits_valid(survey):
+    (survey.folder / "mosaics" / "beta_f160w.fits").write_bytes(b"<html>")
+    first, second = survey("run", "tiny.toml", "--direct"), survey("run", "tiny.toml", "--direct")
+    assert (first.status, second.status) == (3, 3)
+    assert "; 1 made, 5 up to date" in second.lines[1]
+    assert any(line.startswith("classify: ") and line.endswith("; 0 made, 6 up to date") for line in second.lines)
+
+
+def test_rates_of_the_other_way_of_working_are_not_forecast(finished):
+    shutil.rmtree(finished.run / "logits")
+    (with_shards,), (direct,) = (
+        [line for line in finished("run", "tiny.toml", "--dry-run", *more).out.splitlines() if "classify: " in line]
+        for more in ((), ("--direct",)))  # fmt: skip
+    assert "at the last rate" in with_shards
+    assert "at the last rate" not in direct
+    assert finished("run", "tiny.toml", "--direct").status == 0
+    shutil.rmtree(finished.run / "logits")
+    direct = finished("run", "tiny.toml", "--dry-run", "--direct").out.splitlines()[1]
+    with_shards = finished("run", "tiny.toml", "--dry-run").out.splitlines()[2]
+    assert "at the last rate" in direct
+    assert "at the last rate" not in with_shards
 
 
 def test_a_new_folder_takes_the_survey_table_in(survey, finished_survey):

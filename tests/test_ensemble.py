@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from catmorph.models.identity import read_network_digest
 from catmorph.recipe import Recipe, load_recipe
 from catmorph.release.assemble import release_layout
 from catmorph.release.layout import check_layout
+from catmorph.stamps import build
 
 CLASSES = ("spheroid", "disk", "irregular", "point_source", "unclassifiable")
 ONE, TWO = 'checkpoint = "a.safetensors"', 'checkpoint = ["a.safetensors", "b.safetensors"]'
@@ -163,6 +165,50 @@ def test_a_member_more_or_less_is_the_only_work(pair, release_bytes):
     shutil.rmtree(pair.run)
     assert counts(pair) == (2 * FILES, 0)
     assert kept == release_bytes(pair)
+
+
+def test_direct_cuts_once_for_all_members(pair, release_bytes, monkeypatch):
+    before, cut = release_bytes(pair), []
+    real = build.cut_stamps
+    monkeypatch.setattr(build, "cut_stamps", lambda task: cut.append(task.shard) or real(task))
+    shutil.rmtree(pair.run)
+    assert counts(pair, "--direct") == (2 * FILES, 0)
+    assert len(cut) == len(set(cut)) == FILES
+    assert release_bytes(pair) == before
+    # Members that need different chunks: each is cut once, and no other.
+    lost = [*pair.run.glob("logits/net/F814W/*.parquet"), *pair.run.glob("logits/net/*/b/alpha-*.parquet")]
+    for path in lost:
+        path.unlink()
+    cut.clear()
+    assert counts(pair, "--direct") == (len(lost), 2 * FILES - len(lost)) == (5, 7)
+    assert len(cut) == len(set(cut)) == 4
+    assert release_bytes(pair) == before
+
+
+def test_direct_a_mosaic_that_fails_once_fails_for_all_members(pair, release_bytes, monkeypatch):
+    before = release_bytes(pair)
+    shutil.rmtree(pair.run / "stamps")
+    (lost,) = pair.run.glob("logits/net/F160W/b/alpha-*.parquet")
+    lost.unlink()
+    real, mosaic = build.cut_stamps, pair.folder / "mosaics" / "alpha_f160w.fits"
+
+    def while_it_changes(task):
+        times = mosaic.stat().st_atime_ns, mosaic.stat().st_mtime_ns
+        os.utime(mosaic, ns=(0, 0))
+        try:
+            return real(task)
+        finally:
+            os.utime(mosaic, ns=times)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(build, "cut_stamps", while_it_changes)
+        done = pair("run", "tiny.toml", "--direct")
+    # The logits of the first member were valid; they are of stamps that this run could not read.
+    assert done.status == 3
+    assert any(line.startswith("classify: ") and line.endswith("; 2 made, 10 up to date") for line in done.lines)
+    assert "alpha_f160w.fits (field alpha): has changed while the run went on" in done.err
+    assert counts(pair, "--direct") == (2, 2 * FILES - 2)
+    assert release_bytes(pair) == before
 
 
 def test_from_one_network_to_two_and_back(pair, release_bytes):

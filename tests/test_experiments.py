@@ -468,6 +468,7 @@ def test_networks_that_cannot_be_compared_are_refused(tmp_path, overrides, match
 @pytest.mark.parametrize(
     ("override", "match"),
     [("experiments.networks.a.seed=3", r"a.seed: all networks share it, as \[training\] says"),
+     ("experiments.networks.a.fold=1", r"a.fold: all networks share it, as \[training\] says"),
      ("experiments.networks.a.learning_rates=3", r"a.learning_rates: unknown key, did you mean 'learning_rate'"),
      ('experiments.networks.a/b.epochs=3', r"network name 'a/b' must be letters"),
      ('experiments.crop_sizes=[3, "random"]', r"random needs two other sides, to draw between them"),

@@ -244,7 +244,7 @@ def classify(
     """Run the networks over the stamps.
 
     Writes logits/<classifier>/<view>/<field>-<cell>.parquet, one row a source of the chunk. With --direct no stamps
-    are needed: they are cut for the network (for each one anew, where the recipe names several) and not kept.
+    are needed: they are cut once for all networks of the recipe, which are in memory together, and not kept.
     """
     if direct:
         with _begun(session, bands):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -15,10 +15,10 @@ Run = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass
-class _Waiting:
+class _Waiting(Generic[Key]):
     """A key whose stamps are not all done: `done` rows of `logits` are filled."""
 
-    key: object
+    key: Key
     logits: np.ndarray
     done: int = 0
 
@@ -27,7 +27,7 @@ class _Waiting:
         return self.done == len(self.logits)
 
 
-class Packer:
+class Packer(Generic[Key]):
     """Fills one batch after another and gives each key its rows back.
 
     Parameters
@@ -44,8 +44,8 @@ class Packer:
         self._run, self._classes = run, classes
         self._buffer = np.zeros(shape, dtype=np.float32)
         self._used = 0
-        self._spans: list[tuple[_Waiting, int, int]] = []
-        self._waiting: deque[_Waiting] = deque()
+        self._spans: list[tuple[_Waiting[Key], int, int]] = []
+        self._waiting: deque[_Waiting[Key]] = deque()
 
     def stream(self, items: Iterable[tuple[Key, np.ndarray]]) -> Iterator[tuple[Key, np.ndarray]]:
         """Yield (key, logits (n_i, class)) in the order of `items`, each as soon as its last stamp is done.
@@ -53,15 +53,26 @@ class Packer:
         In memory are one batch, the item at hand, and the logits of the keys that wait for it.
         """
         for key, inputs in items:
-            owner = _Waiting(key, np.empty((len(inputs), self._classes), dtype=np.float32))
-            self._waiting.append(owner)
-            for _ in self._fill(owner, inputs):
-                yield from self._finished()
+            yield from self.feed(key, inputs)
+        yield from self.end()
+
+    def feed(self, key: Key, inputs: np.ndarray) -> Iterator[tuple[Key, np.ndarray]]:
+        """Take the stamps of one more key; yield the keys that they complete, as `stream` does.
+
+        The stamps are taken as the iterator is read, to its end.
+        """
+        owner = _Waiting(key, np.empty((len(inputs), self._classes), dtype=np.float32))
+        self._waiting.append(owner)
+        for _ in self._fill(owner, inputs):
             yield from self._finished()
+        yield from self._finished()
+
+    def end(self) -> Iterator[tuple[Key, np.ndarray]]:
+        """Run the last batch, and yield the keys that are left."""
         self._flush()
         yield from self._finished()
 
-    def _fill(self, owner: _Waiting, inputs: np.ndarray) -> Iterator[None]:
+    def _fill(self, owner: _Waiting[Key], inputs: np.ndarray) -> Iterator[None]:
         """Put the stamps of `owner` into batches; yield after each batch that was run."""
         start = 0
         while start < len(inputs):
@@ -87,4 +98,4 @@ class Packer:
     def _finished(self) -> Iterator[tuple[Key, np.ndarray]]:
         while self._waiting and self._waiting[0].complete:
             owner = self._waiting.popleft()
-            yield owner.key, owner.logits  # type: ignore[misc]
+            yield owner.key, owner.logits

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -12,9 +12,11 @@ import pyarrow.parquet as pq
 
 from catmorph.errors import CatmorphError
 from catmorph.files import atomic
+from catmorph.inference.batches import Packer
 from catmorph.inference.members import Member
 from catmorph.inference.supply import Supply
 from catmorph.inference.tasks import LogitsTask, check_member
+from catmorph.ledger import State
 from catmorph.quality import Flag, blocked, count_flags
 from catmorph.schemes import load_scheme
 from catmorph.workspace import RunFolder
@@ -25,12 +27,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LogitsReport:
-    """What came of one task."""
+    """What came of one task: `why` the file was made, nothing where it is kept."""
 
     task: LogitsTask
     classified: int
     blocked: int
     flags: dict[str, int]
+    why: str = ""
     note: str = ""
 
 
@@ -53,34 +56,71 @@ def load_predictor(run: RunFolder, member: Member, *, device: str = "auto", prec
                      test_time=section.test_time)
 
 
-def classify(run: RunFolder, predictor: Predictor, supplies: Iterable[Supply]) -> Iterator[LogitsReport]:
-    """Run the network over the stamps of `supplies`; yield a report as each file is in place.
+def classify(
+    run: RunFolder, predictors: Mapping[Member, Predictor], supplies: Iterable[Supply]
+) -> Iterator[LogitsReport]:
+    """Run networks over the stamps of `supplies`; yield a report as each file is in place, or found valid.
 
-    Stamps of successive tasks share the network's fixed batches, so that small chunks cost no more than
-    large ones; memory is bounded by a few batches and one chunk's logits.
+    All networks that need a chunk's stamps see them before the next chunk. Stamps of successive chunks share a
+    network's fixed batches, so that small chunks cost no more than large ones; memory is bounded by a few batches and
+    a few chunks' logits of each network.
     """
-    waiting: dict[LogitsTask, Supply] = {}
-    parts: dict[LogitsTask, list[np.ndarray]] = {}
-    for (task, last), logits in predictor.stream(_blocks(supplies, waiting, predictor.shape[1:])):
-        parts.setdefault(task, []).append(logits)
-        if last:
-            yield _write(run, waiting.pop(task), np.concatenate(parts.pop(task)))
+    streams = {member: _Stream(run, predictor) for member, predictor in predictors.items()}
+    for supply in supplies:
+        yield from (kept_report(task, state) for task, state in supply.logits.items() if state.done)
+        todo = [task for task, state in supply.logits.items() if not state.done]
+        for task in todo:
+            # What happened to the stamps is told once. Their pixels are gone when the logits are there.
+            streams[task.member].begin(task, replace(supply, inputs=(), note=supply.note if task is todo[0] else ""))
+        for inputs in supply.inputs if todo else ():
+            for task in todo:
+                yield from streams[task.member].take(task, inputs)
+        for task in todo:
+            yield from streams[task.member].finish(task)
+    for stream in streams.values():
+        yield from stream.end()
 
 
-def _blocks(
-    supplies: Iterable[Supply], waiting: dict[LogitsTask, Supply], shape: tuple[int, ...]
-) -> Iterator[tuple[tuple[LogitsTask, bool], np.ndarray]]:
-    """Yield ((task, whether these are its last), stamps); `waiting` takes what belongs to the stamps besides."""
-    for one in supplies:
-        # The pixels are gone when the logits are there; their columns are needed then.
-        waiting[one.task] = replace(one, inputs=())
-        for inputs in one.inputs:
-            yield (one.task, False), inputs
-        yield (one.task, True), np.empty((0, *shape), np.float32)
+class _Stream:
+    """One network, which is handed stamps piece by piece and writes the logits of each task when it has them all."""
+
+    def __init__(self, run: RunFolder, predictor: Predictor):
+        self._run, self._predictor = run, predictor
+        # Keys: a task, and whether these are its last stamps.
+        self._packer: Packer[tuple[LogitsTask, bool]] = predictor.packer()
+        self._rows: dict[LogitsTask, Supply] = {}
+        self._parts: dict[LogitsTask, list[np.ndarray]] = {}
+
+    def begin(self, task: LogitsTask, rows: Supply) -> None:
+        """Take what belongs to the stamps of a task besides."""
+        self._rows[task], self._parts[task] = rows, []
+
+    def take(self, task: LogitsTask, inputs: np.ndarray) -> Iterator[LogitsReport]:
+        """Run stamps (m, channel, y, x) of a task."""
+        yield from self._written(self._packer.feed((task, False), self._predictor.checked(inputs)))
+
+    def finish(self, task: LogitsTask) -> Iterator[LogitsReport]:
+        """Take the end of a task's stamps."""
+        nothing = np.empty((0, *self._predictor.shape[1:]), np.float32)
+        yield from self._written(self._packer.feed((task, True), nothing))
+
+    def end(self) -> Iterator[LogitsReport]:
+        """Run what waits for a full batch."""
+        yield from self._written(self._packer.end())
+
+    def _written(self, found: Iterable[tuple[tuple[LogitsTask, bool], np.ndarray]]) -> Iterator[LogitsReport]:
+        for (task, last), logits in found:
+            self._parts[task].append(logits)
+            if last:
+                yield _write(self._run, task, self._rows.pop(task), np.concatenate(self._parts.pop(task)))
 
 
-def _write(run: RunFolder, rows: Supply, logits: np.ndarray) -> LogitsReport:
-    task = rows.task
+def kept_report(task: LogitsTask, state: State) -> LogitsReport:
+    """Return the report of logits that are there and valid."""
+    return LogitsReport(task, state.marker["classified"], state.marker["blocked"], state.marker["flags"])
+
+
+def _write(run: RunFolder, task: LogitsTask, rows: Supply, logits: np.ndarray) -> LogitsReport:
     names = load_scheme(run.recipe.classifier_scheme(task.member.classifier)).class_names
     usable = ~blocked(rows.flags)
     if len(logits) != np.count_nonzero(usable):
@@ -99,4 +139,4 @@ def _write(run: RunFolder, rows: Supply, logits: np.ndarray) -> LogitsReport:
         pq.write_table(pa.table(columns), temporary)
     counts = count_flags(flags)
     run.ledger.write(task.product, task.parts, classified=int((~null).sum()), blocked=int(null.sum()), flags=counts)
-    return LogitsReport(task, int((~null).sum()), int(null.sum()), counts, rows.note)
+    return LogitsReport(task, int((~null).sum()), int(null.sum()), counts, rows.logits[task].why, rows.note)

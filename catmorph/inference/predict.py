@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -124,10 +124,15 @@ class Predictor:
         key, ndarray of float32, shape (n_i, class)
             In order, each as soon as its last stamp is done.
         """
-        packer = Packer(self._run, self.shape, len(self.classes))
-        return packer.stream((key, self._checked(inputs)) for key, inputs in items)
+        packer: Packer[Key] = self.packer()
+        return packer.stream((key, self.checked(inputs)) for key, inputs in items)
 
-    def _checked(self, inputs: np.ndarray) -> np.ndarray:
+    def packer(self) -> Packer[Any]:
+        """Return empty batches, for stamps that are handed over piece by piece; each piece is to be `checked`."""
+        return Packer(self._run, self.shape, len(self.classes))
+
+    def checked(self, inputs: np.ndarray) -> np.ndarray:
+        """Return `inputs`; a UsageError where they are no stamps (n, channel, y, x) of the network's size."""
         if inputs.ndim != 4 or inputs.shape[1:] != self.shape[1:]:
             raise UsageError(f"stamps are {inputs.shape}, the network takes (n, {', '.join(map(str, self.shape[1:]))})")
         return inputs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,8 @@ import numpy as np
 
 from catmorph.errors import CatmorphError
 from catmorph.files import checksum
-from catmorph.inference.tasks import LogitsTask, changed_stamps, logits_task
+from catmorph.inference.tasks import LogitsTask, changed_stamps, renewed, task_state
+from catmorph.ledger import State
 from catmorph.quality import blocked
 from catmorph.recipe import NormaliseSection
 from catmorph.stamps import build
@@ -22,13 +23,18 @@ READ_AHEAD = 512
 """Stamps read and normalised at a time: 13 MB of 80x80 float32, and at least one batch."""
 
 
+Group = Sequence[LogitsTask]
+"""What several networks are to make of the same stamps: those of one view and chunk."""
+
+
 @dataclass(frozen=True)
 class Supply:
-    """The stamps of one task.
+    """The stamps of one view and chunk.
 
     Attributes
     ----------
-    task : LogitsTask
+    logits : dict of LogitsTask to State
+        Whether what each network makes of them is there and valid, now that it is certain which stamps they are.
     ids, flags, bad_fraction, signal
         Of the chunk's sources, as in `catmorph.stamps.store.ShardContent`.
     inputs : iterable of ndarray of float32, shape (m, channel, y, x)
@@ -37,7 +43,7 @@ class Supply:
         What happened on the way that a user should know.
     """
 
-    task: LogitsTask
+    logits: Mapping[LogitsTask, State]
     ids: Sequence[str]
     flags: np.ndarray
     bad_fraction: np.ndarray
@@ -53,40 +59,47 @@ def normalised(stamps: Shard | ShardContent, section: NormaliseSection) -> Itera
         yield normalise(stamps.read(rows[start : start + READ_AHEAD]), section)
 
 
-def from_shards(run: RunFolder, tasks: Iterable[LogitsTask]) -> Generator[Supply, None, None]:
-    """Yield the stamps of each task from its shard; one that is damaged is cut again.
+def from_shards(run: RunFolder, groups: Iterable[Group]) -> Generator[Supply, None, None]:
+    """Yield the stamps of each group from its shard; one that is damaged is cut again.
 
     Raises
     ------
     CatmorphError
         When there is no shard, or it was cut for another recipe.
     """
-    for task in tasks:
-        sound, note = _with_sound_shard(run, task)
-        with open_shard(sound.shard) as shard:
-            yield Supply(sound, shard.ids, shard.flags, shard.bad_fraction, shard.signal,
+    for group in groups:
+        sound, note = _with_sound_shard(run, group)
+        with open_shard(sound[0].shard) as shard:
+            yield Supply(logits_states(run, sound), shard.ids, shard.flags, shard.bad_fraction, shard.signal,
                          normalised(shard, run.recipe.normalise), note)
 
 
-def _with_sound_shard(run: RunFolder, task: LogitsTask) -> tuple[LogitsTask, str]:
-    """Return the task, its shard cut again where its bytes are not those that were written, and a note of that."""
-    marker = run.ledger.read(task.shard)
-    if marker is None or not task.shard.exists():
-        raise CatmorphError("there are no stamps", where=task.shard,
+def logits_states(run: RunFolder, group: Group) -> dict[LogitsTask, State]:
+    """Return whether the logits of each task are there and valid."""
+    return {task: task_state(run, task) for task in group}
+
+
+def _with_sound_shard(run: RunFolder, group: Group) -> tuple[Group, str]:
+    """Return the tasks, their shard cut again where its bytes are not those that were written, and a note of that."""
+    first = group[0]
+    marker = run.ledger.read(first.shard)
+    if marker is None or not first.shard.exists():
+        raise CatmorphError("there are no stamps", where=first.shard,
                             hint="run `catmorph cutouts`, or classify with --direct")
-    changed = changed_stamps(run, task, marker["parts"])
+    changed = changed_stamps(run, first, marker["parts"])
     if changed:
-        raise CatmorphError(f"was cut before a change of: {changed}", where=task.shard, hint="run `catmorph cutouts`")
-    if checksum(task.shard) == marker.get("checksum"):
-        return task, ""
-    return _cut_again(run, task, marker), f"{task.shard}: was damaged, its bytes were not what was written; cut again"
+        raise CatmorphError(f"was cut before a change of: {changed}", where=first.shard, hint="run `catmorph cutouts`")
+    if checksum(first.shard) == marker.get("checksum"):
+        return group, ""
+    _cut_again(run, first, marker)
+    return ([renewed(run, task) for task in group],
+            f"{first.shard}: was damaged, its bytes were not what was written; cut again")
 
 
-def _cut_again(run: RunFolder, task: LogitsTask, marker: dict[str, Any]) -> LogitsTask:
+def _cut_again(run: RunFolder, task: LogitsTask, marker: dict[str, Any]) -> None:
     run.ledger.forget(task.shard)
     (cut,) = build.cut_tasks(run, [task.view], [task.chunk])
     if cut.parts.fingerprint != marker["fingerprint"]:
         raise CatmorphError("is damaged, and its mosaics are not those it was cut from", where=task.shard,
                             hint="run `catmorph run` or `catmorph cutouts`, which cut it again")
     build.cut_chunk(cut)
-    return logits_task(run, task.member, task.view, task.chunk, task.parts.values["classifier"])

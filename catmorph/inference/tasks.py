@@ -52,6 +52,11 @@ def logits_task(run: RunFolder, member: Member, view: str, chunk: Chunk, fingerp
     return LogitsTask(member, view, chunk, shard, member_logits(run, member, view, chunk), parts)
 
 
+def renewed(run: RunFolder, task: LogitsTask) -> LogitsTask:
+    """Return `task` with its validity as the marker of the shard says after it was cut."""
+    return logits_task(run, task.member, task.view, task.chunk, task.parts.values["classifier"])
+
+
 def recorded_tasks(run: RunFolder, member: Member, chunks: Sequence[Chunk] | None = None) -> list[LogitsTask]:
     """Return the tasks of `member` as its logits were made: on any device, in any precision.
 

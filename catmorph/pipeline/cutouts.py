@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
+from functools import partial
+from pathlib import Path
 
 from catmorph.engine import run_tasks
 from catmorph.errors import CatmorphError, UsageError
 from catmorph.failures import write_failures
+from catmorph.ledger import State
 from catmorph.pipeline.report import StageReport
 from catmorph.progress import progress
 from catmorph.quality import Flag
@@ -38,25 +41,15 @@ def run_cutouts(
     tasks = build.cut_tasks(run, run.chosen_views(bands))
     report.warnings += unmatched_bands(run, tasks)
     run.identities.save()
-    todo = []
-    for task in tasks:
-        state = build.task_state(run, task)
-        if state.done:
-            report.kept += 1
-            count_stamps(report, state.marker["sources"], state.marker["stamps"], state.marker["flags"])
-            report.note_bad_images(state.marker.get("bad_images", []))
-        else:
-            todo.append(task)
-            report.note_why(task.shard, state.why)
-            report.warnings += _given_up(task, state.marker.get("stamps", 0))
-    report.warn_of_damage()
+    todo, kept = sort_out(report, tasks, partial(build.task_state, run))
+    for state in kept.values():
+        count_kept(report, state)
     results = run_tasks(build.cut_chunk, todo, workers=workers, estimated_seconds=seconds_to_cut(run, todo),
                         scheduler=scheduler)
     try:
         # Closing the generator ends its worker processes, also where this loop is left early.
         with closing(progress(results, total=len(todo), label="cutouts", shown=shown)) as shown_results:
             for result in shown_results:
-                count_stamps(report, result.sources, result.stamps, result.flags)
                 add_result(report, result, fail_fast)
     finally:
         results.close()
@@ -66,6 +59,30 @@ def run_cutouts(
     report.warn_of_bad_images()
     report.warnings += blank_fields(run, tasks)
     return report
+
+
+def sort_out(
+    report: StageReport, tasks: Iterable[build.CutTask], state_of: Callable[[build.CutTask], State]
+) -> tuple[list[build.CutTask], dict[Path, State]]:
+    """Return the tasks to do, and of the others shard -> state; the report takes why, and what is lost by it."""
+    todo, kept = [], {}
+    for task in tasks:
+        state = state_of(task)
+        if state.done:
+            kept[task.shard] = state
+        else:
+            todo.append(task)
+            report.note_why(task.shard, state.why)
+            report.warnings += _given_up(task, state.marker.get("stamps", 0))
+    report.warn_of_damage()
+    return todo, kept
+
+
+def count_kept(report: StageReport, state: State) -> None:
+    """Note a chunk whose stamps, or what is recorded of them, are valid."""
+    report.kept += 1
+    _count_stamps(report, state.marker["sources"], state.marker["stamps"], state.marker["flags"])
+    report.note_bad_images(state.marker.get("bad_images", []))
 
 
 def seconds_to_cut(run: RunFolder, tasks: Iterable[build.CutTask]) -> float:
@@ -96,6 +113,7 @@ def add_result(report: StageReport, result: build.CutReport, fail_fast: bool) ->
     """
     report.made += 1
     report.worked += result.sources
+    _count_stamps(report, result.sources, result.stamps, result.flags)
     report.note_bad_images(result.bad_images)
     if fail_fast and result.bad_images:
         image, reason = result.bad_images[0]
@@ -120,7 +138,7 @@ def blank_fields(run: RunFolder, tasks: list[build.CutTask]) -> list[str]:
     ]
 
 
-def count_stamps(report: StageReport, sources: int, stamps: int, flags: dict[str, int]) -> None:
+def _count_stamps(report: StageReport, sources: int, stamps: int, flags: dict[str, int]) -> None:
     """Count the (source, view)s of a chunk."""
     report.counts.update({"(source, view)s": sources, "stamps": stamps})
     report.flags.update(flags)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from catmorph.ledger import DAMAGED
 from catmorph.stamps.reasons import by_reason
 
 _MOST_REASONS = 10
@@ -57,14 +58,14 @@ class StageReport:
     def note_why(self, product: Path, why: str) -> None:
         """Count why a product is made."""
         self.why[why] += 1
-        if why.startswith("damaged"):
+        if why.startswith(DAMAGED):
             self.damaged.append(f"{product}: {why}")
 
-    def warn_of_damage(self) -> None:
-        """Warn of the damaged products noted since the last time, by the first of them."""
+    def warn_of_damage(self, what: str = "made again") -> None:
+        """Warn of the damaged products noted since the last time, by the first of them, and say `what` is done."""
         if self.damaged:
             others = f" (and {len(self.damaged) - 1} more)" if len(self.damaged) > 1 else ""
-            self.warnings.append(f"{self.damaged[0]}{others}; made again")
+            self.warnings.append(f"{self.damaged[0]}{others}; {what}")
             self.damaged.clear()
 
     def note_bad_images(self, images: Iterable[tuple[str, str]]) -> None:

@@ -12,8 +12,8 @@ from catmorph.recipe.base import SAFE_NAME, Section, Strings
 from catmorph.recipe.training import TrainingSection
 
 SHARED = (
-    "output", "title", "licence", "purpose", "seed", "split_seed", "validation", "test", "test_fields", "leave_out",
-    "duplicates_arcsec", "size",
+    "output", "title", "licence", "purpose", "seed", "split_seed", "validation", "test", "fold", "test_fields",
+    "leave_out", "duplicates_arcsec", "size",
 )  # fmt: skip
 """Keys of [training] that no network of a comparison has for itself: names, seeds and the split."""
 CHANGEABLE = (*(key for key in TrainingSection.model_fields if key not in SHARED), "scheme")

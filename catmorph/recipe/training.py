@@ -24,7 +24,7 @@ class TrainingSection(Section):
     split_seed: int | None = Field(None, ge=0, description="seed of the split alone, for trainings that differ in "
                                    "`seed` and share their subsets, as members of an ensemble must; default: `seed`")
     validation: float = Field(0.15, gt=0, description="fraction of sources for validation; from 1 on, number of "
-                              "stamps (at least)")
+                              "stamps (at least, with fold 0; other folds have as many sources)")
     test: float = Field(0.15, gt=0, description="fraction of sources for the test; from 1 on, number of stamps "
                         "(at least)")
     fold: int = Field(0, ge=0, description="which share of the sources that are not tested validates, from 0; the test "

@@ -48,7 +48,7 @@ class CutTask:
 
 
 @dataclass(frozen=True)
-class Cut:
+class ChunkStamps:
     """The stamps of one task, the mosaics that may be read another time, and images that cannot be used as they are."""
 
     content: ShardContent
@@ -112,7 +112,15 @@ class _Tiles:
 
 def task_state(run: RunFolder, task: CutTask) -> State:
     """Return whether the shard is there and valid; one made with a failed mosaic is tried again."""
-    state = run.ledger.state(task.shard, task.parts)
+    return _tried_again(run.ledger.state(task.shard, task.parts))
+
+
+def recorded_state(run: RunFolder, task: CutTask) -> State:
+    """Return whether what is recorded of the stamps is valid; the shard need not be there."""
+    return _tried_again(run.ledger.recorded(task.shard, task.parts))
+
+
+def _tried_again(state: State) -> State:
     if state.done and state.marker.get("failures"):
         return State("stale", "a mosaic could not be read: " + state.marker["failures"][0][1], state.marker)
     return state
@@ -120,12 +128,12 @@ def task_state(run: RunFolder, task: CutTask) -> State:
 
 def cut_chunk(task: CutTask) -> CutReport:
     """Make one shard: read the rows, cut the stamps, write the file, then its marker."""
-    cut = cut_stamps(task)
-    report = cut_report(task, cut)
+    stamps = cut_stamps(task)
+    report = cut_report(task, stamps)
     ledger = Ledger(task.run_folder)
     # The old marker goes first: it must never stand beside a shard that it does not describe.
     ledger.forget(task.shard)
-    write_shard(task.shard, cut.content, _attributes(task))
+    write_shard(task.shard, stamps.content, _attributes(task))
     ledger.write(task.shard, task.parts, **report.facts())
     return report
 
@@ -138,7 +146,7 @@ def note_chunk(task: CutTask, report: CutReport) -> None:
     ledger.note(task.shard, task.parts, **report.facts())
 
 
-def cut_stamps(task: CutTask) -> Cut:
+def cut_stamps(task: CutTask) -> ChunkStamps:
     """Read the rows of a task and cut their stamps; nothing is written."""
     sources = _columns(read_row_group(task.sources, task.chunk.group))
     # One BLAS thread: the workers share the cores, and the number of threads could change last bits.
@@ -148,14 +156,14 @@ def cut_stamps(task: CutTask) -> Cut:
     if changed:
         content = _without_stamps(content)
         failures = [*failures, *((name, "has changed while the run went on") for name in changed)]
-    return Cut(content, tuple(failures), tuple(bad_images))
+    return ChunkStamps(content, tuple(failures), tuple(bad_images))
 
 
-def cut_report(task: CutTask, cut: Cut) -> CutReport:
+def cut_report(task: CutTask, stamps: ChunkStamps) -> CutReport:
     """Return what came of a task."""
-    flags = cut.content.flags
-    return CutReport(task.view, task.chunk, len(cut.content.ids), len(cut.content.stamps), int(blocked(flags).sum()),
-                     count_flags(flags), cut.failures, cut.bad_images)
+    content, flags = stamps.content, stamps.content.flags
+    return CutReport(task.view, task.chunk, len(content.ids), len(content.stamps), int(blocked(flags).sum()),
+                     count_flags(flags), stamps.failures, stamps.bad_images)
 
 
 def _columns(rows: pa.Table) -> dict[str, np.ndarray]:

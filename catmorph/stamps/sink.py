@@ -21,7 +21,7 @@ class Sink(io.RawIOBase):
         self._error: OSError | None = None
 
     def check(self) -> None:
-        """Raise the first error that writing met."""
+        """Raise the first error that was met."""
         if self._error:
             raise self._error
 
@@ -42,7 +42,11 @@ class Sink(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         """Read as much as there is, zeros where an error has left nothing."""
         view = memoryview(buffer).cast("B")
-        count = os.preadv(self._descriptor, [view], self._place)
+        try:
+            count = os.preadv(self._descriptor, [view], self._place)
+        except OSError as error:
+            self._note(error)
+            count = 0
         if self._error:
             view[count:] = bytes(len(view) - count)
             count = len(view)
@@ -51,9 +55,19 @@ class Sink(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Move the place of the file."""
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: os.fstat(self._descriptor).st_size}[whence]
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size()}[whence]
         self._place = start + offset
         return self._place
+
+    def _size(self) -> int:
+        try:
+            return os.fstat(self._descriptor).st_size
+        except OSError as error:
+            self._note(error)
+            return self._place
+
+    def _note(self, error: OSError) -> None:
+        self._error = self._error or error
 
     def tell(self) -> int:
         """Return the place of the file."""
