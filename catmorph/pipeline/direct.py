@@ -56,7 +56,7 @@ class DirectStamps:
         self.report.warnings += unmatched_bands(run, tasks)
         run.identities.save()
         _, self._kept = sort_out(self.report, tasks, partial(build.recorded_state, run))
-        self._remove_damaged(task for task in tasks if task.shard in self._kept)
+        self._remove_damaged(task for task in tasks if task.shard in self._kept and task.shard.exists())
 
     def _remove_damaged(self, tasks: Iterable[build.CutTask]) -> None:
         """Remove shards that are damaged where what is recorded of their stamps stays valid without them."""
