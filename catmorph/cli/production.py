@@ -115,10 +115,10 @@ def _produce(
         with record.stage("classify") as facts:
             tell(session, run_classify(folder, device=device, precision=precision, shown=shown), facts)
     with record.stage("export") as facts:
-        result = run_release(folder, workers=workers)
+        result = run_release(folder, workers=workers, shown=shown)
         facts["counts"] = result.account.counts()
     with record.stage("summarize"):
-        summary = run_summary(folder, workers=workers)
+        summary = run_summary(folder, workers=workers, shown=shown)
     if session.json:
         click.echo(json.dumps(summary.to_json(), indent=2))
     else:

@@ -37,7 +37,7 @@ def export(session: Session, formats: tuple[str, ...]) -> int:
     session.run.ingest_counts()  # refuses a folder without sources before the lock would make it
     with session.run.lock():
         warn_of_changes(session)
-        result = run_release(session.run, formats, workers=usable_cores())
+        result = run_release(session.run, formats, workers=usable_cores(), shown=session.shows_progress)
     counts = result.account.counts()
     if session.json:
         files = {name: str(path) for name, path in result.files.items()}
@@ -62,7 +62,7 @@ def summarize(session: Session) -> int:
     session.run.ingest_counts()  # refuses a folder without sources before the lock would make it
     with session.run.lock():
         warn_of_changes(session)
-        summary = run_summary(session.run, workers=usable_cores())
+        summary = run_summary(session.run, workers=usable_cores(), shown=session.shows_progress)
     if session.json:
         click.echo(json.dumps(summary.to_json(), indent=2, sort_keys=True))
     elif not session.quiet:

@@ -17,7 +17,9 @@ from catmorph.release.summary import summarize as summarize_release
 from catmorph.workspace import RunFolder
 
 
-def run_release(run: RunFolder, formats: Iterable[str] = (), *, workers: int = 1) -> ExportResult:
+def run_release(
+    run: RunFolder, formats: Iterable[str] = (), *, workers: int = 1, shown: bool = False
+) -> ExportResult:
     """Write the released catalog in `formats` (default: the recipe's); see `catmorph.release.bundle.export`.
 
     Raises
@@ -27,12 +29,12 @@ def run_release(run: RunFolder, formats: Iterable[str] = (), *, workers: int = 1
     """
     with run.ledger.remembered():
         refuse_outdated(run)
-        result = export_release(run, tuple(formats), workers=workers)
+        result = export_release(run, tuple(formats), workers=workers, shown=shown)
     run.identities.save()
     return result
 
 
-def run_summary(run: RunFolder, *, workers: int = 1) -> Summary:
+def run_summary(run: RunFolder, *, workers: int = 1, shown: bool = False) -> Summary:
     """Write the summaries, and the figures that the recipe asks for.
 
     See `catmorph.release.summary.summarize` and `catmorph.report.release_figures.draw_release`.
@@ -46,7 +48,7 @@ def run_summary(run: RunFolder, *, workers: int = 1) -> Summary:
 
             figures = draw_release(run, workers=workers)
         _remove_older_figures(run, figures)
-        return summarize_release(run, [path.name for path in figures], workers=workers)
+        return summarize_release(run, [path.name for path in figures], workers=workers, shown=shown)
 
 
 def _remove_older_figures(run: RunFolder, drawn: list[Path]) -> None:

@@ -52,11 +52,12 @@ def made_of_batches(
     *,
     used: Temperatures | None = None,
     workers: int = 1,
+    label: str = "",
 ) -> Iterator[Made]:
     """Yield what `make` makes of the released rows, field by field; their order does not depend on the chunks.
 
-    `make` is called in the processes that read; `used` and `workers` are those of
-    `catmorph.release.results.made_of_results`.
+    `make` is called in the processes that read; `used`, `workers` and `label` are those
+    of `catmorph.release.results.made_of_results`.
 
     A field of up to 100,000 sources comes in one batch, by id (whole numbers by value); a larger one some chunks at a
     time, in the order of the sky, so that memory stays bounded.
@@ -71,7 +72,7 @@ def made_of_batches(
         else:
             parts += runs_of_chunks(chunks)
     assemble = partial(_assemble, layout, frozenset(by_id), make)
-    for made in made_of_results(run, assemble, parts=parts, used=used, workers=workers):
+    for made in made_of_results(run, assemble, parts=parts, used=used, workers=workers, label=label):
         yield from made
 
 

@@ -44,7 +44,9 @@ class ExportResult:
         return list(self.files.values())
 
 
-def export(run: RunFolder, formats: Sequence[str] = (), *, workers: int = 1) -> ExportResult:
+def export(
+    run: RunFolder, formats: Sequence[str] = (), *, workers: int = 1, shown: bool = False
+) -> ExportResult:
     """Write the release of `run`, omitted.parquet, provenance.json and columns.md; each whole or not at all.
 
     Parameters
@@ -55,6 +57,8 @@ def export(run: RunFolder, formats: Sequence[str] = (), *, workers: int = 1) -> 
         Names in `FORMATS`; by default the recipe's.
     workers : int
         Processes that may read logits and encode rows.
+    shown : bool
+        Show a progress bar.
 
     Raises
     ------
@@ -74,7 +78,7 @@ def export(run: RunFolder, formats: Sequence[str] = (), *, workers: int = 1) -> 
     full = any(writer.full for writer in writers.values())
     widest = layout if full else replace(layout, columns=layout.plain)
     encode = partial(_encoded, list(writers.values()), widest)
-    encoded = made_of_batches(run, widest, encode, used=used, workers=workers)
+    encoded = made_of_batches(run, widest, encode, used=used, workers=workers, label="export" if shown else "")
     files = _write(run.release_folder(), writers, layout, rows.released, encoded)
     write_bytes(run.release_folder() / "columns.md", column_dictionary(layout).encode())
     _write_provenance(run, rows, list(files.values()), used)

@@ -16,6 +16,7 @@ from catmorph.engine import run_in_order
 from catmorph.errors import CatmorphError
 from catmorph.inference.combine import Prediction, combine, entropy
 from catmorph.inference.members import Member, all_temperatures, member_logits, members
+from catmorph.progress import progress
 from catmorph.quality import blocked, describe
 from catmorph.recipe import Recipe
 from catmorph.release.layout import Key, release_keys
@@ -108,6 +109,7 @@ def made_of_results(
     parts: Sequence[Sequence[Chunk]] | None = None,
     used: Temperatures | None = None,
     workers: int = 1,
+    label: str = "",
 ) -> Iterator[Made]:
     """Yield what `make` makes of the results of each of `parts`, by default of all chunks in the order of the plan.
 
@@ -124,6 +126,8 @@ def made_of_results(
         Temperatures of each classifier's members, by default those that recipe and cards say now.
     workers : int
         Processes that may read and call `make`; no more than 4 are used.
+    label : str
+        Of the progress bar; without one there is none.
 
     Raises
     ------
@@ -137,7 +141,7 @@ def made_of_results(
     seconds = sum(map(len, parts)) * sum(map(len, used.values())) * len(run.recipe.all_views) / _FILES_A_SECOND
     workers = min(workers, _MOST_READERS)
     with closing(run_in_order(_make, tasks, workers=workers, estimated_seconds=seconds)) as made:
-        yield from made
+        yield from progress(made, total=len(tasks), label=label, shown=bool(label))
 
 
 @dataclass(frozen=True)

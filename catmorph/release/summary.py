@@ -140,7 +140,9 @@ def _counted(nothing: _Counts, results: Iterable[ChunkResult]) -> _Counts:
     return counts
 
 
-def summarize(run: RunFolder, figures: Sequence[str] = (), *, workers: int = 1) -> Summary:
+def summarize(
+    run: RunFolder, figures: Sequence[str] = (), *, workers: int = 1, shown: bool = False
+) -> Summary:
     """Count the release of `run`; write release/summary.json and release/summary.md.
 
     Parameters
@@ -149,6 +151,8 @@ def summarize(run: RunFolder, figures: Sequence[str] = (), *, workers: int = 1) 
         Names of files in release/figures/ that the summary shall show.
     workers : int
         Processes that may read and count.
+    shown : bool
+        Show a progress bar.
 
     Returns
     -------
@@ -161,7 +165,8 @@ def summarize(run: RunFolder, figures: Sequence[str] = (), *, workers: int = 1) 
     """
     counts = _Counts(release_keys(run.recipe), all_rules(run.recipe), Regions(run.recipe.evaluation.groups))
     used = all_temperatures(run.recipe)
-    for part in made_of_results(run, partial(_counted, deepcopy(counts)), used=used, workers=workers):
+    label = "summarize" if shown else ""
+    for part in made_of_results(run, partial(_counted, deepcopy(counts)), used=used, workers=workers, label=label):
         counts += part
     summary = Summary({**_values(run, counts, used), "figures": list(figures)})
     write_json(run.release_folder() / "summary.json", summary.values)
