@@ -101,3 +101,23 @@ def test_another_run_in_the_folder_is_refused(survey):
         process.communicate(timeout=60)
 
 
+
+
+def test_an_interrupt_that_a_library_swallows_is_no_internal_error(pristine_survey):
+    """As numpy does when it is interrupted while it imports a part of itself: what it lacks later is no bug of ours."""
+    code = """
+import os, signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+import catmorph.recipe as recipe
+def half_imported(*arguments):
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(20)
+    except BaseException:
+        pass
+    raise AttributeError("module has no attribute 'records'")
+recipe.load_recipe = half_imported
+"""
+    process = start(pristine_survey, "status", "-r", "tiny.toml", code=code)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (1, "catmorph: error: interrupted; run the same command again to go on\n")

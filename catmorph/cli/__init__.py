@@ -106,6 +106,8 @@ def main() -> NoReturn:
     atexit.register(leaving)
     gc.set_threshold(_GARBAGE_THRESHOLD)
     signal.signal(signal.SIGTERM, _stop)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where a shell lets it be ignored
+        signal.signal(signal.SIGINT, _stop)
     try:
         cli.main(prog_name="catmorph")
     except SystemExit as done:
@@ -127,6 +129,15 @@ class _Leaving:
         os._exit(self.status)
 
 
+_INTERRUPTED = "interrupted; run the same command again to go on"
+
+
+class _Stop:
+    """Whether this process was told to stop."""
+
+    came = False
+
+
 def _status(call: Callable[[], Any]) -> int:
     """Call a command and return its exit status; what it raises becomes one line each."""
     try:
@@ -134,7 +145,7 @@ def _status(call: Callable[[], Any]) -> int:
         if sys.stdout:
             sys.stdout.flush()
     except (click.exceptions.Abort, KeyboardInterrupt):
-        return _fail("interrupted; run the same command again to go on", 1)
+        return _fail(_INTERRUPTED, 1)
     except click.ClickException as error:
         return _misused(error)
     except ProblemsError as error:
@@ -150,7 +161,8 @@ def _status(call: Callable[[], Any]) -> int:
     except Exception as error:
         if os.environ.get(TRACEBACK):
             raise
-        return _fail(_unexpected(error), 1)
+        # A library that is interrupted while it is imported may swallow that, and stumble over the rest.
+        return _fail(_INTERRUPTED if _Stop.came else _unexpected(error), 1)
     return result if isinstance(result, int) else 0
 
 
@@ -182,4 +194,5 @@ def _fail(message: str, status: int) -> int:
 
 
 def _stop(signum: int, frame: object) -> NoReturn:
+    _Stop.came = True
     raise KeyboardInterrupt
