@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from catmorph.errors import CatmorphError, ProblemsError
-from catmorph.inference.classify import load_predictor
+from catmorph.inference.classify import fingerprint_of, load_predictor
 from catmorph.inference.members import Member, members, network_of, temperatures
 from catmorph.inference.tasks import check_member
 from catmorph.labels.rules import check_rules
@@ -164,10 +164,9 @@ def quick_findings(
         found.problems.append("the recipe names no classifier; add [classifiers.NAME] with a checkpoint")
     found.attempt(all_rules, recipe)
     for name in recipe.classifiers:
-        if weights:
-            _check_networks(run, name, found, device=device, precision=precision)
-        else:
-            _check_cards(run, name, found)
+        sound = _check_cards(run, name, found)
+        for member in sound if weights else ():
+            found.attempt(_load, run, member, device=device, precision=precision)
     found.attempt(_check_writable, run)
     return found
 
@@ -186,18 +185,8 @@ def _check_tables(run: RunFolder, found: Findings) -> None:
     found.attempt(check_names, recipe)
 
 
-def _check_networks(run: RunFolder, name: str, found: Findings, *, device: str, precision: str | None) -> None:
-    """Open every member of classifier `name`; each must fit, be another network, and have its temperature."""
-    known: dict[str, Member] = {}
-    for member in members(run.recipe, name):
-        predictor = found.attempt(load_predictor, run, member, device=device, precision=precision)
-        if predictor:
-            _refuse_twin(known.setdefault(predictor.network, member), member, found)
-    found.attempt(temperatures, run.recipe, name)
-
-
-def _check_cards(run: RunFolder, name: str, found: Findings) -> None:
-    """Read the card and the bytes of every member of classifier `name`; it must fit, and be another network."""
+def _check_cards(run: RunFolder, name: str, found: Findings) -> list[Member]:
+    """Return the members of classifier `name` whose file is whole, fits, and is another network than the others."""
     known: dict[str, Member] = {}
     for member in members(run.recipe, name):
         card = found.attempt(load_card, member.checkpoint)
@@ -206,6 +195,18 @@ def _check_cards(run: RunFolder, name: str, found: Findings) -> None:
             found.attempt(check_member, card, run, member)
             _refuse_twin(known.setdefault(network, member), member, found)
     found.attempt(temperatures, run.recipe, name)
+    return list(known.values())
+
+
+def _load(run: RunFolder, member: Member, *, device: str, precision: str | None) -> None:
+    """Make the network of a member, unless that was done with the same bytes before: importing torch takes seconds."""
+    fingerprint = fingerprint_of(run, member, device=device, precision=precision)
+
+    def made(_: Path) -> str:
+        load_predictor(run, member, device=device, precision=precision)
+        return "yes"
+
+    run.identities.derived(member.checkpoint, f"made as {fingerprint}", made)
 
 
 def _refuse_twin(twin: Member, member: Member, found: Findings) -> None:

@@ -267,7 +267,7 @@ def test_stale_logits_are_not_released(finished, release_bytes):
     assert release_bytes(finished) == before
 
 
-def test_export_status_and_a_dry_run_leave_torch_alone(finished_survey):
+def test_what_runs_no_network_leaves_torch_alone(finished):
     code = """
 import sys
 from catmorph import cli
@@ -277,8 +277,9 @@ def tell(self):
     leave(self)
 cli._Leaving.__call__ = tell
 """
-    for command in (("status", "-r", "tiny.toml"), ("export", "-r", "tiny.toml"), ("run", "tiny.toml", "--dry-run")):
-        done = start(finished_survey, *command, "-q", code=code)
+    for command in (("status", "-r", "tiny.toml"), ("export", "-r", "tiny.toml"), ("run", "tiny.toml", "--dry-run"),
+                    ("run", "tiny.toml"), ("classify", "-r", "tiny.toml")):  # fmt: skip
+        done = start(finished, *command, "-q", code=code)
         out, err = done.communicate(timeout=60)
         assert (done.returncode, out.splitlines()[-1]) == (0, "False"), err
 

@@ -15,7 +15,6 @@ from catmorph.inference.torch_network import steady_dense
 from catmorph.models import build
 from catmorph.models.card import card_for
 from catmorph.models.checkpoint import load_checkpoint, save_checkpoint
-from catmorph.models.device import resolve_precision
 from catmorph.recipe import load_recipe
 
 BATCH = 16
@@ -114,18 +113,6 @@ def test_cuda_is_near_and_as_steady(checkpoint, stamps, logits, precision):
     result = gpu.logits(stamps)
     assert np.abs(result - logits).max() < 0.03 * np.abs(logits).max()
     assert gpu.logits(stamps[3:5]).tobytes() == result[3:5].tobytes()
-
-
-def test_auto_precision(monkeypatch):
-    for capabilities, wanted in (
-        ({"avx512_bf16": True}, "bfloat16"),
-        ({"amx_bf16": True}, "bfloat16"),
-        ({"avx512_f": True, "avx512_bf16": False}, "float32"),
-    ):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=capabilities: found, raising=False)
-        assert resolve_precision("auto", "cpu") == wanted
-    monkeypatch.delattr(torch.cpu, "get_capabilities")
-    assert resolve_precision("auto", "cpu") == "float32"
 
 
 def test_symmetries_of_the_square(checkpoint, device, stamps, logits):

@@ -13,10 +13,13 @@ import pyarrow.parquet as pq
 from catmorph.errors import CatmorphError
 from catmorph.files import atomic
 from catmorph.inference.batches import Packer
-from catmorph.inference.members import Member
+from catmorph.inference.identity import classifier_fingerprint
+from catmorph.inference.members import Member, network_of
 from catmorph.inference.supply import Supply
 from catmorph.inference.tasks import LogitsTask, check_member
 from catmorph.ledger import State
+from catmorph.models.device import resolve_device, resolve_precision
+from catmorph.models.header import load_card
 from catmorph.quality import Flag, blocked, count_flags
 from catmorph.schemes import load_scheme
 from catmorph.workspace import RunFolder
@@ -37,6 +40,25 @@ class LogitsReport:
     note: str = ""
 
 
+def fingerprint_of(run: RunFolder, member: Member, *, device: str = "auto", precision: str | None = None) -> str:
+    """Return the fingerprint of the predictor that `load_predictor` gives, without torch where no GPU may be there.
+
+    Raises
+    ------
+    CheckpointError
+        When the checkpoint cannot be opened or its card does not fit the recipe.
+    UsageError
+        When the device is not there.
+    """
+    section = run.recipe.classifiers[member.classifier]
+    check_member(load_card(member.checkpoint), run, member)
+    device = resolve_device(device)
+    return classifier_fingerprint(
+        network_of(run, member), device=device, precision=resolve_precision(precision or section.precision, device),
+        batch=section.batch, test_time=section.test_time,
+    )
+
+
 def load_predictor(run: RunFolder, member: Member, *, device: str = "auto", precision: str | None = None) -> Predictor:
     """Open the checkpoint of `member`, check that it fits the recipe, and ready it for inference.
 
@@ -45,7 +67,7 @@ def load_predictor(run: RunFolder, member: Member, *, device: str = "auto", prec
     CheckpointError
         When it cannot be opened or its card does not fit the recipe.
     """
-    # Torch takes seconds to import: what only looks at logits does without.
+    # Torch takes seconds to import: what only looks at logits does without, and a run with nothing to do.
     from catmorph.inference.predict import Predictor
     from catmorph.models.checkpoint import load_checkpoint
 

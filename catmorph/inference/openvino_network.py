@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from functools import cached_property
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -33,12 +32,10 @@ class OpenVinoNetwork:
     Raises
     ------
     UsageError
-        When OpenVINO is not installed; at the first batch, when it cannot run the network.
+        At the first batch, when it cannot run the network.
     """
 
     def __init__(self, module: nn.Module, shape: tuple[int, int, int, int]):
-        if find_spec("openvino") is None:
-            raise UsageError("--device openvino needs OpenVINO", hint="pip install 'catmorph[openvino]'")
         self._module, self._shape = module, shape
 
     def place(self, batch: np.ndarray) -> Tensor:

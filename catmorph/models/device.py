@@ -1,18 +1,30 @@
-"""Where networks run, and in which arithmetic."""
+"""Where networks run, and in which arithmetic; torch, seconds to import, is asked only where there may be a GPU."""
 
 from __future__ import annotations
 
-import torch
+import sys
+from importlib.util import find_spec
+from pathlib import Path
 
 from catmorph.errors import UsageError
 
+_PROCESSOR = Path("/proc/cpuinfo")
+_DEVICES = Path("/dev")
+_DRIVERS = ("nvidia*", "nvhost*", "nvmap", "kfd", "dxg")
+"""Device files of GPUs that torch uses as CUDA devices: NVIDIA's, Jetson's, AMD's, and those of Windows' Linux."""
+
+_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
+"""Flags of x86-64 and Arm processors that compute in bfloat16."""
+
 
 def resolve_device(device: str) -> str:
-    """Return cpu or cuda for auto, any other as it is; asking for a GPU that is not there is an error."""
-    if device == "cuda" and not torch.cuda.is_available():
+    """Return cpu or cuda for auto, any other as it is; asking for what is not there is an error."""
+    if device == "openvino" and find_spec("openvino") is None:
+        raise UsageError("--device openvino needs OpenVINO", hint="pip install 'catmorph[openvino]'")
+    if device == "cuda" and not _torch_has_gpu():
         raise UsageError("there is no CUDA device that torch can use", hint="use --device cpu or auto")
     if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        return "cuda" if _may_have_gpu() and _torch_has_gpu() else "cpu"
     return device
 
 
@@ -24,11 +36,31 @@ def resolve_precision(precision: str, device: str) -> str:
         return "float32"
     if precision != "auto":
         return precision
+    return "bfloat16" if (_gpu_has_bfloat16() if device == "cuda" else _cpu_has_bfloat16()) else "float32"
+
+
+def _may_have_gpu() -> bool:
+    return sys.platform != "linux" or any(any(_DEVICES.glob(name)) for name in _DRIVERS)
+
+
+def _torch_has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _gpu_has_bfloat16() -> bool:
+    import torch
+
     # The first GPUs with bfloat16 arithmetic have compute capability 8.0.
-    native = torch.cuda.get_device_capability() >= (8, 0) if device == "cuda" else _cpu_has_bfloat16()
-    return "bfloat16" if native else "float32"
+    return torch.cuda.get_device_capability() >= (8, 0)
 
 
 def _cpu_has_bfloat16() -> bool:
-    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    """Return what Linux says; on other systems no."""
+    try:
+        lines = _PROCESSOR.read_text().splitlines()
+    except OSError:
+        return False
+    flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    return not _BFLOAT16.isdisjoint(flags.split())

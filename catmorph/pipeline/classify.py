@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Protocol
 
 from catmorph.errors import UsageError
 from catmorph.inference import classify
 from catmorph.inference.classify import LogitsReport
+from catmorph.inference.identity import PASSES
 from catmorph.inference.members import Member, all_members
 from catmorph.inference.supply import Group, Supply, from_shards
 from catmorph.inference.tasks import LogitsTask, logits_tasks, task_state
@@ -76,26 +78,34 @@ def run_classify(
     views, stamps = run.chosen_views(bands), stamps or ShardStamps(run)
     networks = all_members(run.recipe)
     for together in [networks] if stamps.one_pass else [[one] for one in networks]:
-        predictors = {one: classify.load_predictor(run, one, device=device, precision=precision) for one in together}
-        _classify_by(run, predictors, views, stamps, report, shown=shown)
+        made_by = {one: classify.fingerprint_of(run, one, device=device, precision=precision) for one in together}
+        todo, kept = _sort_out(run, made_by, views, stamps)
+        load = partial(classify.load_predictor, run, device=device, precision=precision)
+        _report(run, report, chain(kept, _classified(run, together, load, todo, stamps, shown=shown)))
     return report
 
 
-def _classify_by(
-    run: RunFolder, predictors: dict[Member, Predictor], views: Sequence[str], stamps: StampSource,
-    report: StageReport, *, shown: bool,
-) -> None:
-    """Classify with networks that see the same stamps, and add what they did to the report."""
-    todo, kept = _sort_out(run, predictors, views, stamps)
-    label = next(iter(predictors)).label if len(predictors) == 1 else f"{len(predictors)} networks"
-    spoilt: Counter[Member] = Counter()
+def _classified(
+    run: RunFolder, networks: Sequence[Member], load: Callable[[Member], Predictor], todo: Sequence[Group],
+    stamps: StampSource, *, shown: bool,
+) -> Iterator[LogitsReport]:
+    """Classify with networks that see the same stamps; they are loaded only if there is something to do."""
+    if not todo:
+        return
+    predictors = {one: load(one) for one in networks}
+    label = networks[0].label if len(networks) == 1 else f"{len(networks)} networks"
     with closing(stamps.supplies(todo)) as supplies:
-        found = progress(classify.classify(run, predictors, supplies), total=sum(map(len, todo)), label=label,
-                         shown=shown)
-        for result in chain(kept, found):
-            member = result.task.member
-            _add(report, result, predictors[member].passes)
-            spoilt[member] += result.flags.get(_NOT_FINITE, 0)
+        results = classify.classify(run, predictors, supplies)
+        yield from progress(results, total=sum(map(len, todo)), label=label, shown=shown)
+
+
+def _report(run: RunFolder, report: StageReport, results: Iterable[LogitsReport]) -> None:
+    """Add what came of networks to the report."""
+    spoilt: Counter[Member] = Counter()
+    for result in results:
+        member = result.task.member
+        _add(report, result, PASSES[run.recipe.classifiers[member.classifier].test_time])
+        spoilt[member] += result.flags.get(_NOT_FINITE, 0)
     report.warn_of_damage()
     for member, count in spoilt.items():
         if count and member.name:
@@ -104,12 +114,15 @@ def _classify_by(
 
 
 def _sort_out(
-    run: RunFolder, predictors: dict[Member, Predictor], views: Sequence[str], stamps: StampSource
+    run: RunFolder, made_by: dict[Member, str], views: Sequence[str], stamps: StampSource
 ) -> tuple[list[Group], list[LogitsReport]]:
-    """Return the tasks of each (view, chunk) where a network has something to do, and what came of the others."""
+    """Return the tasks of each (view, chunk) where a network has something to do, and what came of the others.
+
+    `made_by` are the fingerprints of the networks.
+    """
     groups: dict[tuple[str, str], list[LogitsTask]] = {}
-    for member, predictor in predictors.items():
-        for task in logits_tasks(run, member, views, predictor.fingerprint):
+    for member, fingerprint in made_by.items():
+        for task in logits_tasks(run, member, views, fingerprint):
             groups.setdefault((task.view, task.chunk.key), []).append(task)
     todo: list[Group] = []
     kept: list[LogitsReport] = []
