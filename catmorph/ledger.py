@@ -7,7 +7,9 @@ that an interruption leaves at worst a product without marker, which is made aga
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -199,6 +201,8 @@ class Identities:
         known = self._known.get(str(path))
         if known and known[:3] == stamp:
             return known[3]
+        if stat.S_IFMT(os.stat(path).st_mode) not in (stat.S_IFREG, stat.S_IFDIR):  # a pipe is waited for, for ever
+            raise OSError(errno.EINVAL, "no regular file", str(path))
         value = checksum(path)
         # A file that changed while it was read, or may change once more within the clock's tick, is read again
         # the next time.

@@ -69,7 +69,7 @@ def check_run(run: RunFolder, *, deep: bool = False) -> Findings:
     if run.recipe.experiments.source is not None:
         _check_source(run, found, deep=deep)
     if found.problems and run.recipe.obtain:
-        found.notes.append(f"what is missing can be had: {run.recipe.obtain}")
+        found.notes.append(f"where the data can be had: {run.recipe.obtain}")
     return found
 
 
@@ -82,6 +82,8 @@ def _check_survey(run: RunFolder, found: Findings, *, deep: bool) -> None:
         counts = rows.frame["kind"].value_counts().to_dict()
         found.notes.append(f"catalog: {len(rows.frame)} rows, {len(rows.frame) - sum(counts.values())} usable")
         found.notes += [f"catalog: {count} rows rejected: {kind}" for kind, count in sorted(counts.items())]
+        found.notes += [f"catalog: {path.name} has no rows" for path in catalog_files(run.recipe.catalog)
+                        if path.name not in set(rows.frame["file"])]
         for one in rows.matches:
             found.notes.append(f"match with {one.name}: {one.matched} rows of the catalog matched, {one.unmatched} not")
             found.notes += match_lines(one.facts())
@@ -109,7 +111,7 @@ def _check_source(run: RunFolder, found: Findings, *, deep: bool) -> None:
     if source.labels.stamp_files is None:
         _check_survey(other, theirs, deep=deep)
     if theirs.problems and source.obtain:
-        theirs.notes.append(f"what is missing can be had: {source.obtain}")
+        theirs.notes.append(f"where the data can be had: {source.obtain}")
     found.problems += [f"experiments.source {source.name}: {problem}" for problem in theirs.problems]
     found.notes += [f"experiments.source {source.name}: {note}" for note in theirs.notes]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import random
 import re
@@ -72,9 +73,13 @@ REFUSED = {
         lambda survey: rewrite(catalog(survey), lambda data: b""), RUN,
         "{folder}/catalogs/alpha.cat: the file is empty",
     ),
+    "catalog is a pipe": (
+        lambda survey: os.mkfifo(survey.folder / "catalogs" / "pipe.cat"), RUN,
+        "{folder}/catalogs/pipe.cat: is no file, but a pipe or a device; check catalog.files in the recipe",
+    ),
     "duplicate ids": (
         edit('duplicates = "first"', 'duplicates = "refuse"'), RUN,
-        "alpha.cat: 2 duplicate ids: alpha 3 (row 6); beta 2 (row 5); "
+        "alpha.cat: 2 duplicate ids: alpha 3 (row 6); beta 2 (beta.cat, row 5); "
         "set catalog.duplicates to 'first' or 'brightest' to keep one of each",
     ),
     "no row left": (
@@ -238,7 +243,7 @@ def test_check_lists_problems_of_every_kind(survey):
         "catmorph: error: scheme 'clash' has no class 'irreg'; did you mean 'irregular'?",
         f"catmorph: error: {survey.folder}/untrained.safetensors: no such checkpoint; "
         "`catmorph train` and `catmorph models create` write one",
-        "catmorph: error: alpha.cat: 2 duplicate ids: alpha 3 (row 6); beta 2 (row 5); "
+        "catmorph: error: alpha.cat: 2 duplicate ids: alpha 3 (row 6); beta 2 (beta.cat, row 5); "
         "set catalog.duplicates to 'first' or 'brightest' to keep one of each",
         f"catmorph: error: {mosaic(survey)}: is a web page saved under a FITS name; download it again",
     ]
@@ -335,6 +340,7 @@ BAD_MOSAICS = {
     "truncated header": (lambda path: rewrite(path, lambda data: data[:1000]), "UNREADABLE", ""),
     "web page": (lambda path: path.write_text("<!DOCTYPE html><html></html>"), "UNREADABLE", "is a web page"),
     "empty": (lambda path: path.write_bytes(b""), "UNREADABLE", "empty"),
+    "pipe": (lambda path: (path.unlink(), os.mkfifo(path)), "UNREADABLE", "is no file, but a pipe"),
     "random": (lambda path: path.write_bytes(random.Random(1).randbytes(9000)), "UNREADABLE", ""),
     "no WCS": (no_wcs, "UNREADABLE", "has no celestial world coordinate system"),
     "only NaN": (only_nan, "NO_DATA", None),
@@ -409,6 +415,13 @@ def test_random_bytes_never_end_in_a_traceback(survey, seed):
     assert done.status in (0, 2)
     assert all(line.startswith("catmorph: error: ") for line in done.lines)
     assert not survey.run.exists()
+
+
+def test_check_names_catalogs_without_rows(survey):
+    table = survey.folder / "catalogs" / "beta.cat"
+    table.write_text("".join(line for line in table.read_text().splitlines(True) if line.startswith("#")))
+    done = survey("check", "-r", "tiny.toml")
+    assert "catalog: beta.cat has no rows" in done.lines
 
 
 def test_check_says_each_problem_once(survey):

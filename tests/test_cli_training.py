@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 from catmorph.models.header import load_card
 
@@ -155,6 +156,16 @@ def test_an_evaluation_that_cannot_be_written_is_told_before_stamps_are_cut(labe
     done = labelled("evaluate", "untrained.safetensors", "-r", "tiny.toml", "--out", "labels.csv")
     assert (done.status, len(done.lines)) == (1, 1)
     assert "labels.csv: cannot be written: " in done.lines[0]
+    assert not labelled.run.exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+@pytest.mark.parametrize("command", [("train", "tiny.toml"), ("evaluate", "untrained.safetensors", "-r", "tiny.toml"),
+                                     ("experiment", "repeat", "tiny.toml", "--workers", 1)])
+def test_a_gpu_that_is_not_there_is_told_before_stamps_are_cut(labelled, command):
+    done = labelled(*command, "--device", "cuda")
+    assert (done.status, done.lines) == (
+        2, ["catmorph: error: there is no CUDA device that torch can use; use --device cpu or auto"])
     assert not labelled.run.exists()
 
 

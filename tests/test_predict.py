@@ -1,4 +1,5 @@
 import hashlib
+import sys
 
 import numpy as np
 import pytest
@@ -177,6 +178,17 @@ def test_small_batches_are_refused(checkpoint):
 def test_a_gpu_that_is_not_there(checkpoint):
     with pytest.raises(UsageError, match=r"^there is no CUDA device that torch can use; use --device cpu or auto$"):
         Predictor(checkpoint, device="cuda")
+
+
+def test_openvino_that_cannot_be_loaded(checkpoint, stamps, tmp_path, monkeypatch):
+    broken = tmp_path / "openvino.py"
+    broken.write_text("raise ImportError('libtbb.so.12: cannot open shared object file')")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "openvino"]:
+        monkeypatch.delitem(sys.modules, name)
+    predictor = Predictor(checkpoint, device="openvino", precision="float32", batch=BATCH)
+    with pytest.raises(UsageError, match=r"^OpenVINO is there, but cannot be loaded: libtbb\.so\.12: .*; install it"):
+        predictor.logits(stamps[:1])
 
 
 class Network:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import gc
 import os
 import signal
@@ -178,14 +179,20 @@ def _misused(error: click.ClickException) -> int:
 
 def _unexpected(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
-        in_the_way = isinstance(error, IsADirectoryError | NotADirectoryError | FileExistsError)
-        hint = "move away what is there, run again" if in_the_way else "run the same command again to go on"
-        return one_line(error.strerror, where=error.filename, hint=hint)
+        return one_line(error.strerror, where=error.filename, hint=_way_out(error))
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return one_line(
         f"internal error, {type(error).__name__}: {error} ({os.path.basename(frame.filename)}, line {frame.lineno})",
         hint=f"this is a bug of catmorph, please report it; {TRACEBACK}=1 shows more",
     )
+
+
+def _way_out(error: OSError) -> str:
+    if isinstance(error, IsADirectoryError | NotADirectoryError | FileExistsError):
+        return "move away what is there, run again"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "change its permissions or choose another place, run again"
+    return "run the same command again to go on"
 
 
 def _fail(message: str, status: int) -> int:

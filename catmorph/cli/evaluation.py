@@ -42,11 +42,13 @@ def evaluate(
     from catmorph.evaluation.run import evaluate as evaluate_checkpoint
     from catmorph.evaluation.run import evaluation_folder
     from catmorph.files import refuse_unwritable
+    from catmorph.models.device import resolve_device
     from catmorph.models.header import load_card
     from catmorph.sources.regions import check_expressions
 
     # What cannot end well is told before stamps are cut.
     load_card(checkpoint)
+    resolve_device(device)
     check_expressions(session.recipe.evaluation)
     refuse_unwritable(evaluation_folder(checkpoint, out))
     if labels is not None:

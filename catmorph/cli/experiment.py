@@ -67,7 +67,7 @@ def experiment(
     from catmorph.experiments.summary import write_all
 
     _refuse_misuse(name, more, start, given)
-    settings = Settings(workers or _workers(device, dry_run), threads, device, keep, session.shows_progress)
+    settings = Settings(_workers(workers, device, dry_run), threads, device, keep, session.shows_progress)
     if name == TRANSFER_TABLE:
         from catmorph.cli.transfer_table import transfer_table
 
@@ -109,12 +109,14 @@ def _refuse_misuse(name: str, more: tuple[Path, ...], start: Path | None, given:
                              hint="set training.start in the source recipe to begin with a checkpoint")
 
 
-def _workers(device: str, dry_run: bool) -> int:
+def _workers(given: int | None, device: str, dry_run: bool) -> int:
+    """Return how many trainings run at a time; a GPU that is not there is refused before stamps are cut."""
     if dry_run:
-        return 1
+        return given or 1
     from catmorph.models.device import resolve_device
 
-    return 1 if resolve_device(device) == "cuda" else usable_cores()
+    found = resolve_device(device)
+    return given or (1 if found == "cuda" else usable_cores())
 
 
 @contextmanager

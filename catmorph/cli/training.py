@@ -84,9 +84,11 @@ def _train(
             raise UsageError("the new checkpoint would replace the one it starts from", where=section.output,
                              hint="give --output")
         load_card(section.start)  # refuses a file that is none before stamps are cut
+    from catmorph.models.device import resolve_device
     from catmorph.training.fit import refuse_misfits
     from catmorph.training.fit import train as train_checkpoint
 
+    resolve_device(options["device"])  # refuses a GPU that is not there before stamps are cut
     refuse_misfits(session.recipe, section)
 
     with folder.lock():

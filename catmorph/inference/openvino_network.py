@@ -32,7 +32,7 @@ class OpenVinoNetwork:
     Raises
     ------
     UsageError
-        At the first batch, when it cannot run the network.
+        At the first batch, when OpenVINO cannot be loaded or cannot run the network.
     """
 
     def __init__(self, module: nn.Module, shape: tuple[int, int, int, int]):
@@ -55,6 +55,9 @@ class OpenVinoNetwork:
         # What finds everything done does without: this takes two seconds.
         try:
             return self._compiled().create_infer_request()
+        except ImportError as error:
+            raise UsageError(f"OpenVINO is there, but cannot be loaded: {str(error).strip().splitlines()[0]}",
+                             hint="install it again, or use --device cpu") from error
         except RuntimeError as error:
             raise UsageError(f"OpenVINO cannot run this network: {str(error).strip().splitlines()[0]}",
                              hint="use --device cpu") from error

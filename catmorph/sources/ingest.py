@@ -96,9 +96,11 @@ def _mark_duplicates(frame: pd.DataFrame, section: CatalogSection) -> None:
     if not len(repeated):
         return
     if section.duplicates == "refuse":
-        named = "; ".join(f"{r.field} {r.id} (row {r.row})" for r in repeated.head(5).itertuples())
+        first = repeated.iloc[0]["file"]
+        named = "; ".join(f"{r.field} {r.id} ({'' if r.file == first else f'{r.file}, '}row {r.row})"
+                          for r in repeated.head(5).itertuples())
         raise CatalogError(
-            f"{len(repeated)} duplicate ids: {named}", where=repeated.iloc[0]["file"],
+            f"{len(repeated)} duplicate ids: {named}", where=first,
             hint="set catalog.duplicates to 'first' or 'brightest' to keep one of each",
         )
     frame.loc[repeated.index, "kind"] = "duplicate"

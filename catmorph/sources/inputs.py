@@ -42,6 +42,10 @@ def catalog_files(section: CatalogSection | MatchSection) -> list[Path]:
             if os.path.isdir(pattern):
                 raise CatalogError("is a folder", where=pattern, hint="name its files in catalog.files, such as *.cat")
             raise CatalogError("no such catalog file", where=pattern, hint="check catalog.files in the recipe")
+        for file in files:
+            if file.exists() and not file.is_file():
+                raise CatalogError("is no file, but a pipe or a device", where=str(file),
+                                   hint="check catalog.files in the recipe")
         found += [file for file in files if file not in found]
     return found
 

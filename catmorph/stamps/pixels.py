@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
@@ -201,6 +202,10 @@ def _closed(rows: slice, columns: slice) -> np.ndarray:
 def _check_is_fits(path: str) -> bool:
     """Refuse what is not FITS by its first bytes; return whether the file is gzipped."""
     try:
+        # Opening a named pipe would wait for ever; opening a folder says what it is.
+        kind = stat.S_IFMT(os.stat(path).st_mode)
+        if kind not in (stat.S_IFREG, stat.S_IFDIR):
+            raise MosaicError("is no file, but a pipe or a device", where=path, hint="check mosaics.pattern")
         with open(path, "rb") as file:
             start = file.read(80)
     except OSError as error:
@@ -211,8 +216,8 @@ def _check_is_fits(path: str) -> bool:
         return True
     if not start.startswith(b"SIMPLE  ="):
         lowered = start.lstrip().lower()
-        kind = "a web page saved under a FITS name" if lowered.startswith((b"<!doctype", b"<html")) else "not FITS"
-        raise MosaicError(f"is {kind}", where=path, hint="download it again")
+        what = "a web page saved under a FITS name" if lowered.startswith((b"<!doctype", b"<html")) else "not FITS"
+        raise MosaicError(f"is {what}", where=path, hint="download it again")
     return False
 
 
