@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -287,6 +288,28 @@ def test_a_sink_keeps_errors_of_reading_and_seeking_to_itself(tmp_path):
     for one in (sink, other):
         one.close()
     os.close(only_written)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_while_hdf5_writes_comes_when_it_is_done(tmp_path, monkeypatch, number):
+    """One that is raised in a call from HDF5 is lost, or ends the process in a segmentation fault."""
+    write, calls = Sink.write, []
+
+    def interrupted(sink, data):
+        calls.append(len(data))
+        signal.raise_signal(number)
+        return write(sink, data)
+
+    monkeypatch.setattr(Sink, "write", interrupted)
+    before = signal.signal(number, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            write_shard(tmp_path / "a.h5", content(1), {})
+        assert signal.getsignal(number) is signal.default_int_handler
+    finally:
+        signal.signal(number, before)
+    assert len(calls) > 1
+    assert not list(tmp_path.iterdir())
 
 
 def touch(folder: Path, *names: str) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from catmorph.errors import CatmorphError
 from catmorph.files import atomic
-from catmorph.stamps.sink import Sink
+from catmorph.stamps.sink import Sink, undisturbed
 
 SHARD_FORMAT = 1
 TOP_FIRST = "top_first"
@@ -145,7 +145,7 @@ def write_shard(path: Path, content: ShardContent, attributes: Mapping[str, Any]
     """Write a shard, whole or not at all, with a checksum on every block; same content, same bytes."""
     text = json.dumps({"format": SHARD_FORMAT, "mosaics": content.mosaics, **attributes}, sort_keys=True)
     with atomic(path) as temporary, closing(Sink(temporary)) as sink:
-        with h5py.File(sink, "w", libver=("v110", "v110")) as file:
+        with undisturbed(), h5py.File(sink, "w", libver=("v110", "v110")) as file:
             file.attrs["catmorph"] = text
             _write_columns(file, content)
             stamps = content.stamps
