@@ -19,7 +19,7 @@ from catmorph.release.bundle import check_release
 from catmorph.release.tally import all_rules
 from catmorph.schemes import load_scheme
 from catmorph.sources.expressions import Expression
-from catmorph.sources.ingest import chunks_of, divide
+from catmorph.sources.ingest import chunks_of, divide, files_without_rows
 from catmorph.sources.inputs import catalog_files, listed_images, match_files
 from catmorph.sources.mapping import map_catalog
 from catmorph.sources.match import match_lines
@@ -82,8 +82,7 @@ def _check_survey(run: RunFolder, found: Findings, *, deep: bool) -> None:
         counts = rows.frame["kind"].value_counts().to_dict()
         found.notes.append(f"catalog: {len(rows.frame)} rows, {len(rows.frame) - sum(counts.values())} usable")
         found.notes += [f"catalog: {count} rows rejected: {kind}" for kind, count in sorted(counts.items())]
-        found.notes += [f"catalog: {path.name} has no rows" for path in catalog_files(run.recipe.catalog)
-                        if path.name not in set(rows.frame["file"])]
+        found.notes += [f"catalog: {name} has no rows" for name in files_without_rows(rows, run.recipe)]
         for one in rows.matches:
             found.notes.append(f"match with {one.name}: {one.matched} rows of the catalog matched, {one.unmatched} not")
             found.notes += match_lines(one.facts())

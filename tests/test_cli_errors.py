@@ -422,6 +422,8 @@ def test_check_names_catalogs_without_rows(survey):
     table.write_text("".join(line for line in table.read_text().splitlines(True) if line.startswith("#")))
     done = survey("check", "-r", "tiny.toml")
     assert "catalog: beta.cat has no rows" in done.lines
+    done = survey("ingest", "-r", "tiny.toml")
+    assert "catmorph: warning: beta.cat: the file has no rows" in done.lines
 
 
 def test_check_says_each_problem_once(survey):

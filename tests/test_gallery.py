@@ -92,6 +92,14 @@ def test_the_same_sheet_is_the_same_bytes_whatever_matplotlib_is_set_to(run, tmp
         assert gallery(run, [], 2, 5, tmp_path / "b.png").path.read_bytes() == first
 
 
+def test_other_bands_may_be_without_logits(run, tmp_path):
+    for chunk in run.chunks():
+        run.logits_path("inception", "F850LP", chunk).unlink()
+    assert gallery(run, ["F435W"], per_row=2, rows=2, path=tmp_path / "a.png").ids == ("2", "4", "1", "3")
+    with pytest.raises(CatmorphError, match="this logits file is missing"):
+        gallery(run, [], per_row=2, rows=2, path=tmp_path / "a.png")
+
+
 def test_an_unknown_band_and_missing_stamps_are_errors(run, tmp_path):
     with pytest.raises(UsageError, match="unknown band or view 'F435'; did you mean 'F435W'"):
         gallery(run, ["F435"], 2, 2, tmp_path / "a.png")

@@ -36,7 +36,10 @@ def run_ingest(run: RunFolder) -> StageReport:
         report.kept = 1
         counts = run.ingest_counts()
     report.counts.update({"rows read": counts["read"], "rejected": counts["rejected"], "sources": counts["sources"]})
-    for match in (run.ledger.read(run.sources_path()) or {}).get("matches", ()):
+    marker = run.ledger.read(run.sources_path()) or {}
+    if report.made:
+        report.warnings += [f"{name}: the file has no rows" for name in marker.get("empty", ())]
+    for match in marker.get("matches", ()):
         report.counts[f"matched with {match['name']}"] += match["matched"]
         if report.made:
             from catmorph.sources.match import match_lines

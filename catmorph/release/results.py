@@ -81,10 +81,10 @@ class ChunkResult:
 
 
 def read_results(
-    run: RunFolder, *, used: Temperatures | None = None, workers: int = 1
+    run: RunFolder, *, keys: Sequence[Key] | None = None, workers: int = 1
 ) -> Iterator[ChunkResult]:
     """Yield the results of all chunks in the order of the plan; see `made_of_results`."""
-    for part in made_of_results(run, list, used=used, workers=workers):
+    for part in made_of_results(run, list, keys=keys, workers=workers):
         yield from part
 
 
@@ -107,6 +107,7 @@ def made_of_results(
     *,
     flags_only: bool = False,
     parts: Sequence[Sequence[Chunk]] | None = None,
+    keys: Sequence[Key] | None = None,
     used: Temperatures | None = None,
     workers: int = 1,
     label: str = "",
@@ -122,6 +123,8 @@ def made_of_results(
         a `functools.partial` of one.
     flags_only : bool
         Read ids and flags alone; probabilities have shape (n, 0).
+    keys : sequence of Key, optional
+        Classifiers and views to read, by default those of the release; what is released depends on all of them.
     used : mapping, optional
         Temperatures of each classifier's members, by default those that recipe and cards say now.
     workers : int
@@ -137,7 +140,8 @@ def made_of_results(
     """
     parts = runs_of_chunks(run.chunks()) if parts is None else parts
     used = all_temperatures(run.recipe) if used is None else used
-    tasks = [_ReadTask(run.path, run.recipe, tuple(chunks), make, flags_only, used) for chunks in parts]
+    keys = release_keys(run.recipe) if keys is None else keys
+    tasks = [_ReadTask(run.path, run.recipe, tuple(chunks), tuple(keys), make, flags_only, used) for chunks in parts]
     seconds = sum(map(len, parts)) * sum(map(len, used.values())) * len(run.recipe.all_views) / _FILES_A_SECOND
     workers = min(workers, _MOST_READERS)
     with closing(run_in_order(_make, tasks, workers=workers, estimated_seconds=seconds)) as made:
@@ -151,6 +155,7 @@ class _ReadTask(Generic[Made]):
     folder: Path
     recipe: Recipe
     chunks: tuple[Chunk, ...]
+    keys: tuple[Key, ...]
     make: Callable[[Iterator[ChunkResult]], Made]
     flags_only: bool
     used: Temperatures
@@ -162,11 +167,11 @@ def _make(task: _ReadTask[Made]) -> Made:
 
 def _read(task: _ReadTask[Made]) -> Iterator[ChunkResult]:
     run = RunFolder(task.folder, task.recipe)
-    reader, keys = _Reader(run, task.flags_only, task.used), release_keys(run.recipe)
+    reader = _Reader(run, task.flags_only, task.used)
     for chunk in task.chunks:
         sources = run.read_sources(chunk)
         ids = sources["id"].combine_chunks().cast(pa.string())
-        views = {key: reader.read(key, chunk, ids) for key in keys}
+        views = {key: reader.read(key, chunk, ids) for key in task.keys}
         released = _released(run.recipe.release.require, views, len(ids))
         yield ChunkResult(chunk, sources, views, released)
 

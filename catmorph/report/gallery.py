@@ -163,7 +163,8 @@ def _by_class(candidates: list[_Candidate], wanted: int, schemes: Sequence[Schem
 
 def _candidates(run: RunFolder, keys: Sequence[Key], order: Order) -> Iterator[list[_Candidate]]:
     schemes = _schemes(run.recipe, keys)
-    for result in read_results(run):
+    # Whoever looks at a view has a line in its captions.
+    for result in read_results(run, keys=[one for key in keys for one in _who_look(run.recipe, key.view)]):
         views = [result.views[key] for key in keys]
         names = [answer_names(scheme, view.probabilities).to_pylist()
                  for scheme, view in zip(schemes, views, strict=True)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ from catmorph.errors import CatalogError, CatmorphError
 from catmorph.files import atomic
 from catmorph.recipe import CatalogSection, Recipe
 from catmorph.sources.cells import groups, natural_rank, split, split_identifiers
-from catmorph.sources.inputs import ingest_parts, listed_images
+from catmorph.sources.inputs import catalog_files, ingest_parts, listed_images
 from catmorph.sources.mapping import CANONICAL, MappedRows, catalog_paths, map_catalog
 from catmorph.workspace import Chunk, RunFolder
 
@@ -51,10 +52,18 @@ def ingest(run: RunFolder) -> dict[str, int]:
     _write_table(run.plan_path(), plan)
     counts = {"read": len(rows.frame), "rejected": len(rejected), "sources": len(sources)}
     by_kind = {kind: int(count) for kind, count in sorted(Counter(rejected["kind"]).items())}
-    facts = {"matches": [one.facts() for one in rows.matches]} if rows.matches else {}
+    facts: dict[str, Any] = {"matches": [one.facts() for one in rows.matches]} if rows.matches else {}
+    facts |= {"empty": empty} if (empty := files_without_rows(rows, run.recipe)) else {}
     run.ledger.write(run.sources_path(), parts, counts=counts, rejected_by_kind=by_kind, **facts)
     run.identities.save()
     return counts
+
+
+def files_without_rows(rows: MappedRows, recipe: Recipe) -> list[str]:
+    """Return the names of the catalog's files that hold a header alone."""
+    if not recipe.catalog.files:
+        return []
+    return [path.name for path in catalog_files(recipe.catalog) if path.name not in set(rows.frame["file"])]
 
 
 def planned_chunks(run: RunFolder) -> list[Chunk]:
