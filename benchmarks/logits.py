@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from catmorph.api import open_run
+from catmorph.inference.classify import write_logits
 from catmorph.inference.identity import possible_fingerprints
 from catmorph.inference.members import all_members, network_of
 from catmorph.inference.tasks import logits_tasks
@@ -38,5 +37,5 @@ def put_logits(recipe: Path, folder: Path) -> None:
             table = {"id": ids, "flags": zeros.astype(np.uint32), "bad_fraction": zeros, "signal": zeros + 10,
                      **dict(zip(names, logits, strict=True))}
             task.product.parent.mkdir(parents=True, exist_ok=True)
-            pq.write_table(pa.table(table), task.product)
+            write_logits(task.product, table)
             run.ledger.write(task.product, task.parts, classified=len(ids), blocked=0, flags={})
