@@ -99,19 +99,19 @@ def _pool_window(worker: Callable[[Task], Result], tasks: Sequence[Task], worker
             raise
 
 
-def expect_workers(workers: int, module: str) -> None:
-    """Let another process import `module` already, which local worker processes for its functions will start from.
+def expect_workers(workers: int, *modules: str) -> None:
+    """Let another process import `modules` already, which local worker processes will start from.
 
     Called before this process has its own imports to do, so that both are done at the same time.
     """
     if workers > 1:
-        _context(module)
+        _context(*modules)
         forkserver.ensure_running()
 
 
-def _context(module: str) -> Any:
+def _context(*modules: str) -> Any:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([module])
+    context.set_forkserver_preload(list(modules))
     return context
 
 

@@ -1,7 +1,7 @@
 """Registries of named things that live one to a file: models, release formats.
 
-A registry imports the modules of its package on first use, so that adding a file adds the thing and
-nothing else needs to change; a name given twice is refused.
+A registry imports the modules of its package when it is asked, so that adding a file adds the thing and nothing else
+needs to change; a name given twice is refused. A thing in a module of its own name is found without the others.
 """
 
 from __future__ import annotations
@@ -60,6 +60,9 @@ class Registry(Generic[T]):
         UsageError
             When there is none; the message names the nearest or lists the valid ones.
         """
+        self._load_module(name)
+        if name in self._things:
+            return self._things[name]
         things = self._load()
         if name in things:
             return things[name]
@@ -76,6 +79,11 @@ class Registry(Generic[T]):
     def names(self) -> list[str]:
         """Return all names, sorted."""
         return sorted(self._load())
+
+    def _load_module(self, name: str) -> None:
+        package = importlib.import_module(self.package)
+        if name in {module.name for module in pkgutil.iter_modules(package.__path__)}:
+            importlib.import_module(f"{self.package}.{name}")
 
     def _load(self) -> dict[str, T]:
         if not self._loaded:

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from catmorph.sources.cells import groups, natural_rank, split
+from catmorph.sources.cells import groups, split
+from catmorph.sources.order import natural_rank
 
 positions = st.lists(
     st.tuples(

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.image import imread
 
+from catmorph.check import check_run
 from catmorph.cli import cli
 from catmorph.errors import CatmorphError, RecipeError, UsageError
 from catmorph.experiments.measures import positives
@@ -29,7 +30,6 @@ from catmorph.files import read_sealed
 from catmorph.labels import LabelledStamps
 from catmorph.models.checkpoint import load_checkpoint, rewrite_card
 from catmorph.models.header import load_card
-from catmorph.preflight import check_run
 from catmorph.recipe import load_recipe
 from catmorph.schemes import load_scheme
 from catmorph.workspace import RunFolder

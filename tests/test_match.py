@@ -16,11 +16,11 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from catmorph.check import check_run
 from catmorph.cli import cli
 from catmorph.errors import CatmorphError
 from catmorph.labels.gather import label_tables
 from catmorph.pipeline.ingest import run_ingest
-from catmorph.preflight import check_run
 from catmorph.recipe import load_recipe, write_recipe
 from catmorph.release.bundle import recipe_without_paths
 from catmorph.release.layout import check_layout

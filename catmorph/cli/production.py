@@ -155,7 +155,7 @@ def _expect_workers(session: Session, workers: int, module: str = "catmorph.stam
 
     with suppress(CatmorphError, OSError):
         if sum(path.stat().st_size for path in catalog_files(session.recipe.catalog)) >= _LARGE_CATALOG_BYTES:
-            expect_workers(workers, module)
+            expect_workers(workers, module, "catmorph.stamps.block")
 
 
 def _say_forecast(session: Session, *, direct: bool) -> int:

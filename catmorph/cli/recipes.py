@@ -46,7 +46,7 @@ def check(session: Session, deep: bool) -> None:
 
     Lists every problem at once, one a line; exit status 2 where there is one.
     """
-    from catmorph.preflight import check_run
+    from catmorph.check import check_run
 
     found = check_run(session.run, deep=deep)
     if session.json:

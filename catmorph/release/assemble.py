@@ -22,7 +22,7 @@ from catmorph.release.results import (
     runs_of_chunks,
 )
 from catmorph.schemes import load_scheme
-from catmorph.sources.cells import natural_rank
+from catmorph.sources.order import natural_rank
 from catmorph.workspace import Chunk, RunFolder
 
 SORTED_ROWS = 100_000

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from astropy import units as u
 from astropy_healpix import HEALPix
 
@@ -74,15 +72,3 @@ def groups(keys: np.ndarray) -> list[np.ndarray]:
     order = np.argsort(keys, kind="stable")
     edges = np.flatnonzero(np.diff(keys[order])) + 1
     return np.split(order, edges)
-
-
-def natural_rank(identifiers: np.ndarray) -> np.ndarray:
-    """Return each identifier's place (row,): whole numbers first, by value, then everything else as text."""
-    texts = pa.array(identifiers, pa.string())
-    whole = pc.match_substring_regex(texts, r"\A[0-9]{1,18}\z")
-    value = pc.if_else(whole, texts, "0").cast(pa.int64())
-    table = pa.table({"other": pc.invert(whole).cast(pa.int8()), "value": value, "text": texts})
-    order = pc.sort_indices(table, sort_keys=[(name, "ascending") for name in table.column_names]).to_numpy()
-    rank = np.empty(len(order), dtype=np.int64)
-    rank[order] = np.arange(len(order))
-    return rank

@@ -18,9 +18,10 @@ import pyarrow.parquet as pq
 from catmorph.errors import CatalogError, CatmorphError
 from catmorph.files import atomic
 from catmorph.recipe import CatalogSection, Recipe
-from catmorph.sources.cells import groups, natural_rank, split, split_identifiers
+from catmorph.sources.cells import groups, split, split_identifiers
 from catmorph.sources.inputs import catalog_files, ingest_parts, listed_images
 from catmorph.sources.mapping import CANONICAL, MappedRows, catalog_paths, map_catalog
+from catmorph.sources.order import natural_rank
 from catmorph.workspace import Chunk, RunFolder
 
 REJECTED = pa.schema(

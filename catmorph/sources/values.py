@@ -9,8 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from catmorph.sources.columns import masked, numbers
-
 ARITHMETIC: dict[type[ast.AST], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
     ast.Mod: operator.mod,
@@ -47,6 +45,9 @@ def constant(value: bool | int | float | str) -> Values:
 
 def cells(values: Any) -> Values:
     """Return the cells of a column."""
+    # Pandas and astropy, a second to import, which an expression that is only read does without; so below.
+    from catmorph.sources.columns import masked
+
     array = masked(values)
     missing = np.ma.getmaskarray(array)
     # Python cannot order None and text.
@@ -79,6 +80,8 @@ def _parsed(value: Values) -> Values:
     """Return a text column as numbers, where all its cells are."""
     if not value.data.ndim:
         raise TypeError(f"{value.data.item()!r} is text, not a number")
+    from catmorph.sources.columns import numbers
+
     data, wrong = numbers(value.data)
     wrong &= ~value.missing
     if wrong.any():

@@ -14,7 +14,6 @@ from threadpoolctl import threadpool_limits
 from catmorph.ledger import Ledger, Parts, State, stamp_of
 from catmorph.quality import Flag, blocked, count_flags
 from catmorph.recipe import Recipe, StampSection
-from catmorph.stamps.block import BlockPlan, cut_block
 from catmorph.stamps.mosaics import ImageFiles, find_mosaics
 from catmorph.stamps.store import TOP_FIRST, ShardContent, write_shard
 from catmorph.workspace import Chunk, RunFolder, read_row_group
@@ -175,6 +174,9 @@ def _columns(rows: pa.Table) -> dict[str, np.ndarray]:
 def _cut(task: CutTask, sources: Mapping[str, np.ndarray]) -> tuple[ShardContent, _Failed, _Failed]:
     """Return the stamps of a task, what may be read another time, and images that cannot be used as they are."""
     if task.images is None:
+        # Astropy's WCS, a second to import, which those who only plan do without.
+        from catmorph.stamps.block import BlockPlan, cut_block
+
         content, failures = cut_block(BlockPlan(task.mosaics, task.reference, task.stamp), sources)
         return content, failures, []
     from catmorph.stamps.images_block import cut_images

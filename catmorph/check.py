@@ -1,0 +1,101 @@
+"""`catmorph check`: everything that can be wrong with a recipe and its files, found without working."""
+
+from __future__ import annotations
+
+from catmorph.preflight import Findings, missing_files, quick_findings, training_findings
+from catmorph.recipe import Recipe, load_recipe
+from catmorph.sources.ingest import chunks_of, divide, files_without_rows
+from catmorph.sources.inputs import listed_images
+from catmorph.sources.mapping import map_catalog
+from catmorph.sources.match import match_lines
+from catmorph.stamps.images_check import check_images
+from catmorph.stamps.mef import damaged_files
+from catmorph.stamps.mosaics import ImageFiles, describe_unmatched, find_mosaics
+from catmorph.stamps.pixels import Mosaic
+from catmorph.workspace import RunFolder
+
+
+def check_run(run: RunFolder, *, deep: bool = False) -> Findings:
+    """Check recipe, catalog, every mosaic or the header of every image, and the checkpoints, without working.
+
+    Parameters
+    ----------
+    deep : bool
+        Also read all inputs and products of the run folder again, and compare their sha256; decode all images.
+    """
+    found = quick_findings(run)
+    if deep:
+        found.problems += [f"{path}: its bytes changed, but not its size, time and inode; touch it and run again"
+                           for path in run.identities.changed_unseen()]
+        found.problems += [f"{path}: is damaged: its bytes are not what was written; delete it and run again"
+                           for path in [*run.ledger.damaged(), *damaged_files(run)]]
+    _check_survey(run, found, deep=deep)
+    if run.recipe.experiments.source is not None:
+        _check_source(run, found, deep=deep)
+    if found.problems and run.recipe.obtain:
+        found.notes.append(f"where the data can be had: {run.recipe.obtain}")
+    return found
+
+
+def _check_survey(run: RunFolder, found: Findings, *, deep: bool) -> None:
+    """Read the catalog, and look for the mosaics or images of its sources."""
+    images = found.attempt(listed_images, run) if run.recipe.images else None
+    rows = found.attempt(map_catalog, run.recipe, images) if images is not None or run.recipe.mosaics else None
+    if rows is not None:
+        sources = found.attempt(divide, rows, run.recipe)
+        counts = rows.frame["kind"].value_counts().to_dict()
+        found.notes.append(f"catalog: {len(rows.frame)} rows, {len(rows.frame) - sum(counts.values())} usable")
+        found.notes += [f"catalog: {count} rows rejected: {kind}" for kind, count in sorted(counts.items())]
+        found.notes += [f"catalog: {name} has no rows" for name in files_without_rows(rows, run.recipe)]
+        for one in rows.matches:
+            found.notes.append(f"match with {one.name}: {one.matched} rows of the catalog matched, {one.unmatched} not")
+            found.notes += match_lines(one.facts())
+        # Rejected rows may hold anything as field: no path is made of it.
+        if run.recipe.mosaics:
+            _check_mosaics(run.recipe, sorted(rows.frame.loc[rows.frame["kind"].isna(), "field"].unique()), found)
+        elif sources is not None:
+            images_found = found.attempt(check_images, run, chunks_of(sources[0], run.recipe), deep=deep)
+            found.problems += images_found[0] if images_found else []
+            found.notes += images_found[1] if images_found else []
+
+
+def _check_source(run: RunFolder, found: Findings, *, deep: bool) -> None:
+    """Check the recipe that ``experiments.source`` names, and whether one network can answer in both surveys."""
+    source = found.attempt(load_recipe, run.recipe.experiments.source)
+    if source is None:
+        return
+    # It looks at the networks, and torch takes seconds to import.
+    from catmorph.experiments.transfer import question
+
+    found.attempt(question, run.recipe)
+    found.problems += missing_files(run.recipe, starts=False)
+    other = RunFolder(run.path.parent / source.name, source)
+    theirs = training_findings(other)
+    if source.labels.stamp_files is None:
+        _check_survey(other, theirs, deep=deep)
+    if theirs.problems and source.obtain:
+        theirs.notes.append(f"where the data can be had: {source.obtain}")
+    found.problems += [f"experiments.source {source.name}: {problem}" for problem in theirs.problems]
+    found.notes += [f"experiments.source {source.name}: {note}" for note in theirs.notes]
+
+
+def _check_mosaics(recipe: Recipe, fields: list[str], found: Findings) -> None:
+    unmatched = []
+    for band in recipe.bands.names:
+        tiles = {name: found.attempt(find_mosaics, recipe, name, band) or () for name in fields}
+        missing = [name for name, files in tiles.items() if not files]
+        if len(missing) == len(fields):
+            unmatched.append(band)
+        elif missing:
+            found.notes.append(f"band {band}: no mosaic for {len(missing)} of {len(fields)} fields: "
+                               + ", ".join(missing[:5]))
+        for files in tiles.values():
+            for tile in files:
+                found.attempt(_open, tile)
+    if unmatched:
+        everything = len(unmatched) == len(recipe.bands.names)
+        (found.problems if everything else found.notes).append(describe_unmatched(recipe, unmatched))
+
+
+def _open(tile: ImageFiles) -> None:
+    Mosaic(tile).close()
