@@ -1,7 +1,7 @@
 """Vectorised text of table cells: arrays of bytes, padded with zero bytes that are taken out at the end.
 
-Measured, CPU seconds on one core for a million rows of the CLASH release: CSV (84 columns) 10 to write,
-16 to assemble, 11 to account for; in full precision (132 columns) FITS 10, Parquet 13, VOTable 71, ECSV 86.
+Measured, CPU seconds on one core to write a million rows of the CLASH release: CSV (84 columns) 10; in full
+precision (132 columns) FITS 10, Parquet 13, VOTable 71, ECSV 86.
 """
 
 from __future__ import annotations
