@@ -73,7 +73,7 @@ def account(run: RunFolder, layout: Layout, *, workers: int = 1) -> Account:
     texts = [column.source for column in layout.columns if column.role == "source" and column.kind == "text"]
     chunks = run.chunks()
     certain = [chunk for chunk in chunks if _all_released(run, chunk)]
-    parts = runs_of_chunks(chunk for chunk in chunks if chunk not in set(certain))
+    parts = runs_of_chunks(sorted(set(chunks) - set(certain), key=lambda chunk: chunk.group))
     widths = [_widths(run.read_sources(chunk), texts) for chunk in certain]
     sources = released = sum(chunk.count for chunk in certain)
     make = partial(_count, texts, omission(run.recipe.release.require))
