@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import queue
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -83,7 +84,7 @@ def run_in_order(
 
 
 def _pool_window(worker: Callable[[Task], Result], tasks: Sequence[Task], workers: int) -> Iterator[Result]:
-    context = _context(worker.__module__)
+    context = _context(*_imports_of(worker))
     with ProcessPoolExecutor(min(workers, len(tasks)), mp_context=context, initializer=_attend) as pool:
         under_way: deque[Future[Result]] = deque()
         try:
@@ -107,6 +108,11 @@ def expect_workers(workers: int, *modules: str) -> None:
     if workers > 1:
         _context(*modules)
         forkserver.ensure_running()
+
+
+def _imports_of(worker: Callable[..., Any]) -> list[str]:
+    """Return the module of a worker's function, and those that it says in WORKERS_IMPORT it imports when called."""
+    return [worker.__module__, *getattr(sys.modules[worker.__module__], "WORKERS_IMPORT", ())]
 
 
 def _context(*modules: str) -> Any:
@@ -139,7 +145,7 @@ def _pool_is_dead(left: int) -> CatmorphError:
 def _pool_results(
     worker: Callable[[Task], Result], tasks: dict[int, Task], workers: int
 ) -> Iterator[tuple[int, Result]]:
-    context = _context(worker.__module__)
+    context = _context(*_imports_of(worker))
     done: queue.SimpleQueue[tuple[Any, Any]] = queue.SimpleQueue()
     graph = {key: (worker, task) for key, task in tasks.items()}
     with ProcessPoolExecutor(min(workers, len(tasks)), mp_context=context, initializer=_attend) as pool:

@@ -14,8 +14,10 @@ from astropy.io import fits
 from astropy.table import Table
 from mosaic_files import draw_sources, tan_wcs, write_mosaic
 
+from catmorph import engine
 from catmorph.engine import run_tasks
 from catmorph.errors import CatmorphError, RecipeError, UsageError
+from catmorph.inference import direct
 from catmorph.quality import describe
 from catmorph.recipe import load_recipe
 from catmorph.sources.ingest import ingest
@@ -310,6 +312,11 @@ def test_an_interrupt_while_hdf5_writes_comes_when_it_is_done(tmp_path, monkeypa
         signal.signal(number, before)
     assert len(calls) > 1
     assert not list(tmp_path.iterdir())
+
+
+def test_worker_processes_start_from_one_that_has_imported_what_cutting_needs():
+    assert engine._imports_of(cut_chunk) == ["catmorph.stamps.build", "catmorph.stamps.block"]
+    assert engine._imports_of(direct._ready) == ["catmorph.inference.direct", "catmorph.stamps.block"]
 
 
 def touch(folder: Path, *names: str) -> None:

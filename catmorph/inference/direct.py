@@ -16,6 +16,8 @@ from catmorph.recipe import NormaliseSection
 from catmorph.stamps import build
 from catmorph.workspace import Chunk, RunFolder
 
+WORKERS_IMPORT = build.WORKERS_IMPORT
+
 Cuts = Mapping[tuple[str, str], build.CutTask]
 """(view, chunk key) -> how its stamps are cut."""
 

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from catmorph.stamps.images_block import ImagePlan
     from catmorph.stamps.images_plan import ChunkImages
 
+WORKERS_IMPORT = ("catmorph.stamps.block",)
+"""What cutting imports when it begins: once for all worker processes, see `catmorph.engine`."""
+
 CODE_VERSION = 5
 """Raised when this stage's results change; part of its fingerprint."""
 
