@@ -149,13 +149,14 @@ def _padded_window(mosaic: Pixels, placement: Placement) -> tuple[np.ndarray, np
 def _parallel_average(
     placement: Placement, shape: tuple[int, ...], origin: tuple[int, int], resample: str
 ) -> Average:
-    """Weigh rows and columns separately: stamp = Wy @ window @ Wx.T, exact for parallel axes."""
+    """Weigh rows and columns separately: stamp = Wy @ window @ Wx, exact for parallel axes."""
     step_x, step_y = placement.matrix[0, 0], placement.matrix[1, 1]
-    across = _kept_weights(placement.pixels, placement.centre[0] - origin[0], float(step_x), shape[1], resample)
+    across = _kept_weights(placement.pixels, placement.centre[0] - origin[0], float(step_x), shape[1], resample,
+                           columns=True)
     along = _kept_weights(placement.pixels, placement.centre[1] - origin[1], float(step_y), shape[0], resample)
 
     def average(window: np.ndarray) -> np.ndarray:
-        return (along @ window @ across.T).astype(np.float32, copy=False)
+        return (along @ window @ across).astype(np.float32, copy=False)
 
     return average
 

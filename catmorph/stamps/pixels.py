@@ -89,13 +89,13 @@ class Image:
         with read_errors(self.path, "pixels cannot be read"):
             return self._read(rows, columns)
 
-    def cost(self, rows: slice, columns: slice) -> float:
-        """Return the work of reading a window, in pixels read one after another; of tiles, whole ones are."""
-        height, width = (
-            -(-part.stop // tile) * tile - part.start // tile * tile
-            for part, tile in zip((rows, columns), self._tile, strict=True)
-        )
-        return _READ_COST + float(height) * width
+    def cost(self, first: np.ndarray, past: np.ndarray) -> np.ndarray:
+        """Return the work (...) of reading windows from `first` to `past` (..., 2) x, y, in pixels read in a row.
+
+        Of an image in tiles whole ones are read.
+        """
+        tile = np.array(self._tile[::-1])
+        return _READ_COST + ((-(-past // tile) - first // tile) * tile).prod(axis=-1).astype(float)
 
     def close(self) -> None:
         """Close the file; no window can be read any more."""
@@ -149,9 +149,9 @@ class Mosaic:
             values[invalid] = np.nan
         return values
 
-    def cost(self, rows: slice, columns: slice) -> float:
-        """Return the work of reading a window, in pixels read one after another."""
-        return sum(image.cost(rows, columns) for image in self._opened)
+    def cost(self, first: np.ndarray, past: np.ndarray) -> np.ndarray:
+        """Return the work (...) of reading windows of all its maps, see `Image.cost`."""
+        return np.sum([image.cost(first, past) for image in self._opened], axis=0)
 
     def close(self) -> None:
         """Close the files."""

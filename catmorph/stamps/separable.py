@@ -28,7 +28,8 @@ def axis_start(centre: np.ndarray, span: np.ndarray) -> np.ndarray:
 
 
 def axis_weights(
-    pixels: int, centre: np.ndarray | float, step: np.ndarray | float, length: int, resample: str
+    pixels: int, centre: np.ndarray | float, step: np.ndarray | float, length: int, resample: str, *,
+    columns: bool = False,
 ) -> np.ndarray:
     """Return weights (..., pixels, length), rows summing to 1, of window pixels for stamp pixels along one axis.
 
@@ -43,6 +44,8 @@ def axis_weights(
     length : int
         Window pixels.
     resample : {"bilinear", "area"}
+    columns : bool
+        Return them transposed (..., length, pixels), as the right-hand factor of a product.
 
     Returns
     -------
@@ -55,27 +58,42 @@ def axis_weights(
     # Overlap of the unit pixel with the stamp pixel's interval, which is at least a point wide; or a triangle.
     half = np.maximum(size, 1e-9) / 2 if resample == "area" else np.maximum(size, 1.0)
     reach = half + 0.5 if resample == "area" else half
-    taps = int(np.ceil(2 * reach.max(initial=0.5))) + 1  # integers from floor(p - reach) to p + reach
-    at = np.floor(positions - reach)[..., None] + np.arange(taps)
-    distance = np.abs(at - positions[..., None])
-    if resample == "area":
-        edge = half[..., None]
-        weights = np.maximum(np.minimum(distance + 0.5, edge) - np.maximum(distance - 0.5, -edge), 0.0)
-    else:
-        weights = np.maximum(1.0 - distance / half[..., None], 0.0)
-    weights *= (at >= 0) & (at < length)
-    # In the order of the pixels: a sum over an axis may be taken in another order for another number of stamps.
-    total = weights[..., 0].copy()
+    first = np.floor(positions - reach)
+    # Tap by tap: integers from floor(p - reach) to p + reach, for all stamps at once.
+    taps = int(np.ceil(2 * reach.max(initial=0.5))) + 1
+    weights = np.empty((taps, *positions.shape))
+    for tap in range(taps):
+        distance = np.abs(first + tap - positions)
+        weights[tap] = _overlap(distance, half) if resample == "area" else np.maximum(1.0 - distance / half, 0.0)
+    if first.size and (first.min() < 0 or first.max() + taps > length):
+        at = first + np.arange(taps).reshape(-1, *(1,) * first.ndim)
+        weights *= (at >= 0) & (at < length)
+    total = weights[0].copy()
     for tap in range(1, taps):
-        total += weights[..., tap]
-    weights /= np.where(total > 0, total, 1.0)[..., None]
-    return _dense(weights, at, length)
+        total += weights[tap]
+    weights /= np.where(total > 0, total, 1.0)
+    return _dense(weights.astype(np.float32), first, length, columns)
 
 
-def _dense(weights: np.ndarray, at: np.ndarray, length: int) -> np.ndarray:
-    """Return the `weights` (..., pixels, taps) of the window pixels `at` as rows (..., pixels, length)."""
-    dense = np.zeros((*weights.shape[:-1], length), np.float32)
-    kept = weights > 0
-    row = np.arange(dense.size // length).reshape(*weights.shape[:-1], 1) * length
-    dense.reshape(-1)[(at.astype(np.intp) + row)[kept]] = weights[kept]
-    return dense
+def _overlap(distance: np.ndarray, half: np.ndarray) -> np.ndarray:
+    """Return what unit pixels at a `distance` share with intervals of `half` a length to each side."""
+    return np.maximum(np.minimum(distance + 0.5, half) - np.maximum(distance - 0.5, -half), 0.0)
+
+
+def _dense(weights: np.ndarray, first: np.ndarray, length: int, columns: bool) -> np.ndarray:
+    """Return `weights` (tap, ..., pixels), of window pixels from `first` (..., pixels) on, as (..., pixels, length).
+
+    Or as `columns` (..., length, pixels). The taps beyond the window, whose weights are zero, have room beside it.
+    """
+    taps, room = len(weights), length + 2 * len(weights)
+    at = np.clip(first, -taps, length).astype(np.intp) + taps
+    pixels = first.shape[-1]
+    stamp = np.arange(first.size // pixels).reshape(*first.shape[:-1], 1) * (room * pixels)
+    pixel = np.arange(pixels)
+    place, step = (stamp + at * pixels + pixel, pixels) if columns else (stamp + pixel * room + at, 1)
+    dense = np.zeros(first.size * room, np.float32)
+    for tap in range(taps):
+        dense[place + tap * step] = weights[tap]
+    if columns:
+        return dense.reshape(*first.shape[:-1], room, pixels)[..., taps : taps + length, :]
+    return dense.reshape(*first.shape, room)[..., taps : taps + length]

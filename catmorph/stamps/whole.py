@@ -5,7 +5,7 @@ Most stamps of a survey are such. What comes out is what `cut_stamp` gives for e
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,14 +18,14 @@ _STRIP_PIXELS = 1 << 23
 """Mosaic pixels read at once: 32 MB, and as much again while they are converted."""
 
 _BATCH_PIXELS = 1 << 19
-"""Window pixels resampled at once: 2 MB, which with their weights stay in a core's cache."""
+"""Window pixels whose weights are made at once: 2 MB."""
 
 
 class Readable(Pixels, Protocol):
     """Pixels that tell what a window costs, so that many windows can be read as one where that is less."""
 
-    def cost(self, rows: slice, columns: slice) -> float:
-        """Return the work of reading a window, in pixels read one after another."""
+    def cost(self, first: np.ndarray, past: np.ndarray) -> np.ndarray:
+        """Return the work (...) of reading windows from `first` to `past` (..., 2) x, y, in pixels read in a row."""
         ...
 
 
@@ -64,14 +64,26 @@ def cut_whole(mosaic: Readable, stamps: ParallelStamps, resample: str) -> Iterat
     for group in _strips(np.flatnonzero(inside), first, first + span):
         pixels = _Strip(mosaic, first[group], first[group] + span[group])
         for rows in _batches(group, span):
-            windows = pixels.windows(first[rows], span[rows[0]])
             x, y = (
                 axis_weights(stamps.pixels, stamps.centre[rows, axis] - first[rows, axis], stamps.step[rows, axis],
-                             int(span[rows[0], axis]), resample)
+                             int(span[rows[0], axis]), resample, columns=axis == 0)
                 for axis in (0, 1)
             )
-            # A NaN anywhere in a window makes all of its stamp NaN, since 0 x NaN is NaN.
-            yield rows, y @ windows @ x.transpose(0, 2, 1)
+            yield rows, _weighed(pixels.windows(first[rows], span[rows[0]]), y, x)
+
+
+def _weighed(windows: Iterable[np.ndarray], left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Return ``left @ window @ right`` of every window, whose factors are (m, pixels, ny) and (m, nx, pixels).
+
+    A NaN anywhere in a window makes all of its stamp NaN, since 0 x NaN is NaN.
+    """
+    # One by one: many at once would have to be brought together first, which takes as long as to resample them.
+    stamps = np.empty((len(left), left.shape[1], right.shape[2]), np.float32)
+    narrowed = np.empty((left.shape[1], right.shape[1]), np.float32)
+    for stamp, window, along, across in zip(stamps, windows, left, right, strict=True):
+        np.matmul(along, window, out=narrowed)
+        np.matmul(narrowed, across, out=stamp)
+    return stamps
 
 
 def _strips(candidates: np.ndarray, first: np.ndarray, past: np.ndarray) -> Iterator[np.ndarray]:
@@ -95,10 +107,9 @@ def _box(first: np.ndarray, past: np.ndarray) -> tuple[int, int, int, int]:
 
 def _batches(group: np.ndarray, span: np.ndarray) -> Iterator[np.ndarray]:
     """Yield the stamps of a group in batches of one window shape."""
-    shapes, which = np.unique(span[group], axis=0, return_inverse=True)
-    for number, shape in enumerate(shapes):
-        alike = group[which.reshape(-1) == number]
-        size = max(1, int(_BATCH_PIXELS // shape.prod()))
+    order = group[np.lexsort(span[group].T)]
+    for alike in np.split(order, np.flatnonzero(np.diff(span[order], axis=0).any(axis=1)) + 1):
+        size = max(1, int(_BATCH_PIXELS // span[alike[0]].prod()))
         for begin in range(0, len(alike), size):
             yield alike[begin : begin + size]
 
@@ -108,20 +119,21 @@ class _Strip:
 
     def __init__(self, mosaic: Readable, first: np.ndarray, past: np.ndarray):
         self._mosaic = mosaic
-        self._origin = first.min(axis=0)
-        box = _window(self._origin, past.max(axis=0))
-        each = sum(mosaic.cost(*_window(low, high)) for low, high in zip(first, past, strict=True))
-        self._pixels = mosaic.window(*box) if mosaic.cost(*box) <= each else None
+        self._origin, end = first.min(axis=0), past.max(axis=0)
+        at_once = mosaic.cost(self._origin, end) <= mosaic.cost(first, past).sum()
+        self._pixels = mosaic.window(*_window(*self._origin.tolist(), *end.tolist())) if at_once else None
 
-    def windows(self, first: np.ndarray, span: np.ndarray) -> np.ndarray:
-        """Return the windows (m, y, x) that begin at `first` (m, 2) x, y and are `span` (2,) long."""
+    def windows(self, first: np.ndarray, span: np.ndarray) -> Iterator[np.ndarray]:
+        """Yield the windows (y, x) that begin at `first` (m, 2) x, y and are `span` (2,) long."""
         if self._pixels is None:
-            return np.stack([self._mosaic.window(*_window(at, at + span)) for at in first])
-        views = np.lib.stride_tricks.sliding_window_view(self._pixels, (int(span[1]), int(span[0])))
-        x, y = (first - self._origin).T
-        return views[y, x]
+            for left, bottom, right, top in np.hstack([first, first + span]).tolist():
+                yield self._mosaic.window(*_window(left, bottom, right, top))
+            return
+        first = first - self._origin
+        for left, bottom, right, top in np.hstack([first, first + span]).tolist():
+            yield self._pixels[bottom:top, left:right]
 
 
-def _window(first: np.ndarray, past: np.ndarray) -> tuple[slice, slice]:
-    """Return rows and columns from `first` to `past` (x, y)."""
-    return slice(int(first[1]), int(past[1])), slice(int(first[0]), int(past[0]))
+def _window(left: int, bottom: int, right: int, top: int) -> tuple[slice, slice]:
+    """Return rows and columns from (`left`, `bottom`) to (`right`, `top`)."""
+    return slice(bottom, top), slice(left, right)
