@@ -117,7 +117,7 @@ def _imports_of(worker: Callable[..., Any]) -> list[str]:
 
 def _context(*modules: str) -> Any:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(modules))
+    context.set_forkserver_preload(["catmorph.forked", *modules])
     return context
 
 

@@ -267,15 +267,32 @@ def test_stale_logits_are_not_released(finished, release_bytes):
     assert release_bytes(finished) == before
 
 
+def test_workers_of_a_large_new_survey_begin_before_the_recipe_is_checked(finished):
+    code = """
+import sys
+from catmorph import engine
+from catmorph.cli import main, production
+production._LARGE_CATALOG_BYTES = int(sys.argv.pop(1))
+engine.expect_workers = lambda workers, *modules: print('begun', workers, *modules, 'pydantic' in sys.modules)
+"""
+    build, block = "catmorph.stamps.build", "catmorph.stamps.block"
+    for limit, folder, expected in (("1", "new", [f"begun 2 {build} {block} False"]), ("1", finished.run, []),
+                                    ("1000000", "other", [])):  # fmt: skip
+        done = start(finished, limit, "cutouts", "-r", "tiny.toml", "-w", str(folder), "-q", "--workers", "2",
+                     code=code)  # fmt: skip
+        out, err = done.communicate(timeout=60)
+        assert (done.returncode, out.splitlines()) == (0, expected), err
+
+
 def test_what_runs_no_network_leaves_torch_alone(finished):
     code = """
 import sys
-from catmorph import cli
-leave = cli._Leaving.__call__
+from catmorph.lifetime import Leaving
+leave = Leaving.__call__
 def tell(self):
     print('torch' in sys.modules)
     leave(self)
-cli._Leaving.__call__ = tell
+Leaving.__call__ = tell
 """
     for command in (("status", "-r", "tiny.toml"), ("export", "-r", "tiny.toml"), ("run", "tiny.toml", "--dry-run"),
                     ("run", "tiny.toml"), ("classify", "-r", "tiny.toml")):  # fmt: skip

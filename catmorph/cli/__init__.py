@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import atexit
 import errno
-import gc
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from typing import Any, NoReturn
@@ -18,6 +15,7 @@ from typing import Any, NoReturn
 import click
 
 from catmorph.errors import CatmorphError, ProblemsError, UsageError, one_line, suggest
+from catmorph.lifetime import begin
 
 TRACEBACK = "CATMORPH_TRACEBACK"
 """Environment variable: set it to see where an unexpected error comes from."""
@@ -96,16 +94,9 @@ def cli() -> None:
     """
 
 
-_GARBAGE_THRESHOLD = 100_000
-"""New objects before Python looks for cycles of garbage: at its own 700 that takes a fifth of the time of imports."""
-
-
 def main() -> NoReturn:
     """Run the command line; every error a user can cause is one line on stderr."""
-    leaving = _Leaving()
-    # What is registered first is called last, when all that is to be closed is closed.
-    atexit.register(leaving)
-    gc.set_threshold(_GARBAGE_THRESHOLD)
+    leaving = begin(1)
     signal.signal(signal.SIGTERM, _stop)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where a shell lets it be ignored
         signal.signal(signal.SIGINT, _stop)
@@ -115,19 +106,6 @@ def main() -> NoReturn:
         leaving.status = done.code if isinstance(done.code, int) else 0 if done.code is None else 1
         raise
     raise AssertionError("click's main exits")
-
-
-class _Leaving:
-    """Ends the process at once: taking some thousand modules apart first would take 0.2 s."""
-
-    status = 1
-
-    def __call__(self) -> None:
-        # A caller may have closed them (`>&-`).
-        for stream in filter(None, (sys.stdout, sys.stderr)):
-            with suppress(OSError, ValueError):
-                stream.flush()
-        os._exit(self.status)
 
 
 _INTERRUPTED = "interrupted; run the same command again to go on"

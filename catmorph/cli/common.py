@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import tomllib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, wraps
 from pathlib import Path
@@ -36,6 +38,15 @@ class Session:
         from catmorph.recipe import load_recipe
 
         return load_recipe(self.recipe_file(), self.overrides)
+
+    def draft(self) -> dict[str, Any]:
+        """Return what the recipe's own file says, not checked and without what it extends; nothing where unreadable.
+
+        The classes that check a recipe take half a second to make.
+        """
+        with suppress(UsageError, OSError, ValueError):
+            return tomllib.loads(self.recipe_file().expanduser().read_text(encoding="utf-8"))
+        return {}
 
     @cached_property
     def run(self) -> RunFolder:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -31,6 +34,9 @@ direct_option = click.option("--direct", is_flag=True, help="Hand stamps from th
 _LARGE_CATALOG_BYTES = 250_000
 """Some thousand sources: a second of cutting."""
 
+_WORK_BEGUN = ("stamps", "logits")
+"""What is in a run folder where work was begun, of which not much may be left."""
+
 
 @click.command(epilog="Example: catmorph run configs/samples/clash.toml --workers 2")
 @click.option("--dry-run", is_flag=True, help="Only say what would be made, and how long it would take.")
@@ -48,12 +54,15 @@ def run(session: Session, dry_run: bool, after: str | None, **options: Any) -> i
     else ./catmorph.toml). What is already in the run folder and still valid is kept, so that the same command
     goes on after an interruption, and does only what is needed after a change.
     """
+    if options["direct"] and options["scheduler"]:
+        raise UsageError("--direct cuts on this machine, --scheduler on others", hint="leave one of them out")
+    if not (dry_run or options["scheduler"]):
+        module = "catmorph.inference.direct" if options["direct"] else "catmorph.stamps.build"
+        _expect_workers(session, options["workers"], module)
     from catmorph.preflight import refuse_problems
     from catmorph.record import RunRecord, call_after, parse_after
 
     command = parse_after(after)
-    if options["direct"] and options["scheduler"]:
-        raise UsageError("--direct cuts on this machine, --scheduler on others", hint="leave one of them out")
     # Torch takes seconds to import: what is only told does without the weights.
     refuse_problems(session.run, device=options["device"], precision=options["precision"], weights=not dry_run)
     if dry_run:
@@ -93,8 +102,6 @@ def _produce(
     session: Session, record: RunRecord, *, workers: int, scheduler: str | None, device: str, precision: str | None,
     fail_fast: bool, direct: bool,
 ) -> Summary:
-    if not scheduler:
-        _expect_workers(session, workers, "catmorph.inference.direct" if direct else "catmorph.stamps.build")
     from catmorph.pipeline.classify import run_classify
     from catmorph.pipeline.cutouts import run_cutouts
     from catmorph.pipeline.ingest import prepare, run_ingest
@@ -149,13 +156,25 @@ def _classify_directly(
 
 
 def _expect_workers(session: Session, workers: int, module: str = "catmorph.stamps.build") -> None:
-    """Let worker processes do their imports already, where the catalog is so large that they will be needed."""
-    from catmorph.engine import expect_workers
-    from catmorph.sources.inputs import catalog_files
+    """Let worker processes do their imports already, where a new survey is so large that they will be needed."""
+    # The recipe is not read in yet: that takes as long as half of those imports.
+    draft = session.draft()
+    folder = session.workdir or Path("runs") / str(draft.get("name"))
+    is_new = not any((folder / name).exists() for name in _WORK_BEGUN)
+    if is_new and _bytes_of_catalog(session, draft) >= _LARGE_CATALOG_BYTES:
+        from catmorph.engine import expect_workers
 
-    with suppress(CatmorphError, OSError):
-        if sum(path.stat().st_size for path in catalog_files(session.recipe.catalog)) >= _LARGE_CATALOG_BYTES:
-            expect_workers(workers, module, "catmorph.stamps.block")
+        expect_workers(workers, module, "catmorph.stamps.block")
+
+
+def _bytes_of_catalog(session: Session, draft: dict[str, Any]) -> int:
+    """Return the size of the catalog's files, as far as the recipe's own text names them."""
+    catalog = draft.get("catalog")
+    files = catalog.get("files") if isinstance(catalog, dict) else None
+    patterns = [files] if isinstance(files, str) else files if isinstance(files, list) else []
+    folder = session.recipe_file().expanduser().parent
+    paths = [path for pattern in patterns for path in glob.glob(str(folder / str(pattern)))]
+    return sum(os.path.getsize(path) for path in paths)
 
 
 def _say_forecast(session: Session, *, direct: bool) -> int:
