@@ -58,7 +58,7 @@ def test_bits_are_those_of_one_by_one(seed, count, resample, each, strip):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(whole, "_STRIP_PIXELS", strip)
         patch.setattr(whole, "_BATCH_PIXELS", 5000)
-        cut = {row: pixels for rows, many in whole.cut_whole(mosaic, stamps, resample)
+        cut = {row: pixels for rows, many, _ in whole.cut_whole(mosaic, stamps, resample)
                for row, pixels in zip(rows.tolist(), many, strict=True)}
     for row in range(count):
         alone = one_by_one(mosaic, stamps, row, resample)
@@ -75,11 +75,24 @@ def test_an_invalid_pixel_in_the_window_spoils_the_whole_stamp():
     image = noise((300, 300))
     image[150, 150] = np.nan
     stamps = whole.ParallelStamps(np.array([[150.3, 149.8], [60.0, 60.0]]), np.full((2, 2), 1.3), 24)
-    (rows, pixels), = whole.cut_whole(Array(image), stamps, "bilinear")
+    (rows, pixels, blank), = whole.cut_whole(Array(image), stamps, "bilinear")
+    assert not blank.any()
     spoilt = dict(zip(rows.tolist(), pixels, strict=True))
     assert np.isnan(spoilt[0]).all()
     assert np.isfinite(spoilt[1]).all()
     assert are_flat(pixels).tolist() == [np.isnan(stamp).any() for stamp in pixels]
+
+
+def test_windows_without_a_valid_pixel_are_told_from_those_with_one():
+    image = np.full((300, 300), np.nan, np.float32)
+    image[200, 200] = 1
+    stamps = whole.ParallelStamps(np.array([[200.0, 200.0], [60.0, 60.0]]), np.full((2, 2), 1.3), 24)
+    (rows, pixels, blank), = whole.cut_whole(Array(image), stamps, "bilinear")
+    assert dict(zip(rows.tolist(), blank.tolist(), strict=True)) == {0: False, 1: True}
+    assert np.isnan(pixels).all()
+    alone = one_by_one(Array(image), stamps, 1, "bilinear")
+    assert np.isnan(alone.pixels).all()
+    assert (alone.bad_fraction, alone.off_fraction, alone.centre_valid) == (1, 0, False)
 
 
 def test_dense_windows_are_read_as_one_and_lone_ones_alone():
@@ -133,21 +146,45 @@ def test_a_chunk_is_the_same_with_and_without(tmp_path, monkeypatch, settings):
     rows = {"id": np.array([str(row) for row in range(80)]), "ra": ra, "dec": dec,
             "size_arcsec": np.where(random.random(80) < 0.1, np.nan, random.uniform(0.3, 1.5, 80))}
     plan = BlockPlan(tiles, None, StampSection(**{"pixels": 24, **settings}))
+    stamps, at_once, _ = the_same_with_and_without(monkeypatch, plan, rows)
+    assert 5 < at_once < stamps
+    assert 10 < stamps < 80
+
+
+@pytest.mark.parametrize("settings", [{}, {"max_bad_fraction": 1.0}, {"orientation": "north", "values": "flux"}])
+def test_blank_parts_of_a_mosaic_are_the_same_with_and_without(tmp_path, monkeypatch, settings):
+    """Half of a mosaic is blank, some of that half lies on another tile."""
+    first = noise((260, 260), 1)
+    first[:, 130:] = np.nan
+    wcs = tan_wcs(150.0, 2.0, shape=(260, 260))
+    moved = tan_wcs(150.0, 2.0, shape=(260, 260))
+    moved.wcs.crpix = 130.2, -28.9
+    paths = [write_mosaic(tmp_path / "a.fits", first, wcs), write_mosaic(tmp_path / "b.fits", noise((260, 260)), moved)]
+    random = np.random.default_rng(5)
+    ra, dec = wcs.all_pix2world(random.uniform(0, 260, 80), random.uniform(0, 260, 80), 0)
+    rows = {"id": np.array([str(row) for row in range(80)]), "ra": ra, "dec": dec, "size_arcsec": np.full(80, 0.4)}
+    tiles = (tuple(ImageFiles(str(path)) for path in paths),)
+    plan = BlockPlan(tiles, None, StampSection(**{"pixels": 24, "side": "4 radii", **settings}))
+    _, at_once, settled = the_same_with_and_without(monkeypatch, plan, rows)
+    assert settled > at_once + 5
+
+
+def the_same_with_and_without(monkeypatch, plan: BlockPlan, rows: dict[str, np.ndarray]) -> tuple[int, int, int]:
+    """Compare every column and pixel; return the stamps, those cut at once, and the sources settled at once."""
     at_once = []
 
     def keep_whole(kept: Rows, *rest: object) -> None:
         block_whole.keep_whole(kept, *rest)
-        at_once.append(int(kept.kept.sum()))
+        at_once.extend([int(kept.kept.sum()), int(kept.settled.sum())])
 
     monkeypatch.setattr(block, "keep_whole", keep_whole)
     fast, failed = cut_block(plan, rows)
     monkeypatch.setattr(block, "keep_whole", lambda *_: None)
     slow, _ = cut_block(plan, rows)
-    assert 5 < at_once[0] < len(fast.stamps)
     assert failed == []
-    assert 10 < len(fast.stamps) < 80
     for name in ("flags", "rows", "bad_fraction", "signal", "centre", "pixel_scale", "mosaic", "stamps", "axes"):
         assert getattr(fast, name).tobytes() == getattr(slow, name).tobytes(), name
+    return len(fast.stamps), *at_once
 
 
 @given(seed=st.integers(0, 100), side=st.integers(5, 40), levels=st.sampled_from([3, 40, 10**6]))

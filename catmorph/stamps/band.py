@@ -15,7 +15,7 @@ from catmorph.stamps.cut import Cut, Placement, cut_stamp
 from catmorph.stamps.mosaics import ImageFiles
 from catmorph.stamps.pixels import Mosaic
 from catmorph.stamps.sky import LocalGrid, locate
-from catmorph.stamps.whole import ParallelStamps, cut_whole
+from catmorph.stamps.whole import Batch, ParallelStamps, cut_whole
 
 
 class Band:
@@ -68,7 +68,7 @@ class Band:
         self._given_up.discard(tile)
         return result
 
-    def cut_whole(self, tile: int, stamps: ParallelStamps, resample: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def cut_whole(self, tile: int, stamps: ParallelStamps, resample: str) -> Iterator[Batch]:
         """Yield what can be cut from a tile at once, see `catmorph.stamps.whole`; none, or no more, after an error."""
         mosaic = self._mosaics[tile]
         if mosaic is not None:
@@ -91,6 +91,11 @@ class Band:
         margin = self._margin[:, source]
         order = np.argsort(-margin, kind="stable")
         return [int(tile) for tile in order if margin[tile] >= 0]
+
+    @property
+    def tile_counts(self) -> np.ndarray:
+        """The number of tiles that hold the centre of every source (source,)."""
+        return (self._margin >= 0).sum(axis=0)
 
     @property
     def first_tiles(self) -> np.ndarray:

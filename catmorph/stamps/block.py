@@ -67,7 +67,7 @@ def cut_block(plan: BlockPlan, sources: Mapping[str, np.ndarray]) -> tuple[Shard
     try:
         cutter = _Cutter(plan.stamp, bands, reference, np.asarray(sources["size_arcsec"], float), rows)
         keep_whole(rows, plan.stamp, bands, cutter.plain_sides())
-        for source in np.flatnonzero(~rows.kept).tolist():
+        for source in np.flatnonzero(~rows.settled).tolist():
             cutter.cut(source)
     finally:
         for band in used:

@@ -1,8 +1,8 @@
 """The sources of a chunk that need no second thought, cut at once.
 
 Such a source lies on a mosaic in every band, its stamp whole and without an invalid pixel on the first choice of them,
-along their axes. Every other one is left to `catmorph.stamps.block`, which looks at sources one by one; both give the
-same stamps.
+along their axes; or, in a view of one band, on one mosaic that has no valid pixel there. Every other one is left to
+`catmorph.stamps.block`, which looks at sources one by one; both give the same stamps.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import numpy as np
 
 from catmorph.recipe import StampSection
 from catmorph.stamps.band import Band
-from catmorph.stamps.cut import are_parallel
-from catmorph.stamps.judge import are_flat
+from catmorph.stamps.cut import are_parallel, blank_cut
+from catmorph.stamps.judge import are_flat, judge
 from catmorph.stamps.placing import NORTH_UP, area, frame_of, stamp_matrix
 from catmorph.stamps.rows import Rows
 from catmorph.stamps.signal import signals_to_noise
@@ -22,7 +22,7 @@ from catmorph.stamps.whole import ParallelStamps
 
 
 def keep_whole(rows: Rows, stamp: StampSection, bands: list[Band], sides: np.ndarray) -> None:
-    """Cut the sources that need no second thought, and keep their stamps in `rows`.
+    """Cut the sources that need no second thought, and keep their stamps, or why they have none, in `rows`.
 
     Parameters
     ----------
@@ -47,20 +47,30 @@ def keep_whole(rows: Rows, stamp: StampSection, bands: list[Band], sides: np.nda
                 rows.stamps[some, channel] = pixels
                 signal[some] = np.maximum(signal[some], signals_to_noise(pixels))
                 cut[some] = True
+            if len(bands) == 1:
+                _note_blank(rows, stamp, band, tile, np.array(view.blank, int))
         good &= cut
     kept = np.flatnonzero(good)
     for channel in range(len(bands)):
         for tile in np.unique(first[channel, kept]).tolist():
             rows.note_place(kept[first[channel, kept] == tile], channel, tile)
-    rows.kept[kept] = True
+    rows.kept[kept] = rows.settled[kept] = True
     rows.bad_fraction[kept] = 0
     rows.signal[kept] = signal[kept]
     turned = NORTH_UP if stamp.orientation == "north" else frames[kept]
     rows.axes[kept] = turned * (sides[kept] / stamp.pixels)[:, None, None]
 
 
+def _note_blank(rows: Rows, stamp: StampSection, band: Band, tile: int, sources: np.ndarray) -> None:
+    """Note why sources whose windows hold no valid pixel have no stamp, unless another tile may give one."""
+    blank = sources[band.tile_counts[sources] == 1]
+    rows.note_place(blank, 0, tile)
+    rows.flags[blank] |= np.uint32(judge(blank_cut(stamp.pixels), stamp))
+    rows.settled[blank] = True
+
+
 class _View:
-    """One tile of a band and the sources that are cut from it."""
+    """One tile of a band and the sources that are cut from it; those without a valid pixel end in `blank`."""
 
     def __init__(self, stamp: StampSection, band: Band, tile: int, sources: np.ndarray, sides: np.ndarray,
                  frames: np.ndarray | None):
@@ -73,12 +83,14 @@ class _View:
         self._stamp, self._band, self._tile = stamp, band, tile
         self._sources, self._matrix = sources[parallel], matrix[parallel]
         self._centre = grid.centre[self._sources]
+        self.blank: list[int] = []
 
     def stamps(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield sources (m,) and their stamps (m, y, x), which have no flag."""
         steps = self._matrix[:, (0, 1), (0, 1)]
         stamps = ParallelStamps(self._centre, steps, self._stamp.pixels)
-        for rows, pixels in self._band.cut_whole(self._tile, stamps, self._stamp.resample):
+        for rows, pixels, blank in self._band.cut_whole(self._tile, stamps, self._stamp.resample):
+            self.blank += self._sources[rows[blank]].tolist()
             if self._stamp.values == "flux":
                 pixels *= area(self._matrix[rows])[:, None, None]
             clean = ~are_flat(pixels)

@@ -89,6 +89,11 @@ class Cut:
     centre_valid: bool
 
 
+def blank_cut(pixels: int) -> Cut:
+    """Return what is cut where a mosaic has no valid pixel."""
+    return Cut(np.full((pixels, pixels), np.nan, np.float32), 1.0, 0.0, False)
+
+
 def cut_stamp(mosaic: Pixels, placement: Placement, resample: str) -> Cut:
     """Cut one stamp.
 
@@ -108,12 +113,14 @@ def cut_stamp(mosaic: Pixels, placement: Placement, resample: str) -> Cut:
         invalid, ``off_fraction`` the part of it outside the mosaic.
     """
     window, outside, (row0, column0) = _padded_window(mosaic, placement)
-    averaging = _parallel_average if placement.is_parallel else _turned_average
-    average = averaging(placement, window.shape, (column0, row0), resample)
     invalid = ~np.isfinite(window)
     x, y = placement.centre
     at = (int(np.floor(y + 0.5)) - row0, int(np.floor(x + 0.5)) - column0)
     centre_valid = bool(0 <= at[0] < window.shape[0] and 0 <= at[1] < window.shape[1] and not invalid[at])
+    if invalid.all() and not outside.any():
+        return blank_cut(placement.pixels)
+    averaging = _parallel_average if placement.is_parallel else _turned_average
+    average = averaging(placement, window.shape, (column0, row0), resample)
     if not invalid.any():
         return Cut(average(window), 0.0, 0.0, centre_valid)
     off = average(outside.astype(np.float32)) if outside.any() else np.float32(0)

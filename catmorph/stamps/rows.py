@@ -17,6 +17,8 @@ class Rows:
     ----------
     kept : bool array (n,)
         Which sources have a stamp.
+    settled : bool array (n,)
+        Of which sources all is known: those, and some that cannot have one.
     stamps : float32 array (n, channel, y, x)
         Of those that are kept; others are not set.
     """
@@ -26,6 +28,7 @@ class Rows:
         self._stamp, self._bands = stamp, bands
         self.flags = np.zeros(count, np.uint32)
         self.kept = np.zeros(count, bool)
+        self.settled = np.zeros(count, bool)
         self.bad_fraction = np.full(count, np.nan, np.float32)
         self.signal = np.full(count, np.nan, np.float32)
         self.centre = np.full((count, channels, 2), np.nan)

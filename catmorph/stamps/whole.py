@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -48,10 +48,26 @@ class ParallelStamps:
     pixels: int
 
 
-def cut_whole(mosaic: Readable, stamps: ParallelStamps, resample: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield batches of stamps: which of the n (m,), and their pixels (m, y, x) float32.
+class Batch(NamedTuple):
+    """Some stamps that were cut.
 
-    Left out are those whose window goes beyond the mosaic. Those with an invalid pixel in theirs are NaN all over.
+    Attributes
+    ----------
+    rows : int array (m,)
+        Which of the n they are.
+    pixels : float32 array (m, y, x)
+        NaN all over where a pixel of the window is invalid.
+    blank : bool array (m,)
+        Where no pixel of the window is valid.
+    """
+
+    rows: np.ndarray
+    pixels: np.ndarray
+    blank: np.ndarray
+
+
+def cut_whole(mosaic: Readable, stamps: ParallelStamps, resample: str) -> Iterator[Batch]:
+    """Yield the stamps, but for those whose window goes beyond the mosaic.
 
     Raises
     ------
@@ -69,21 +85,26 @@ def cut_whole(mosaic: Readable, stamps: ParallelStamps, resample: str) -> Iterat
                              int(span[rows[0], axis]), resample, columns=axis == 0)
                 for axis in (0, 1)
             )
-            yield rows, _weighed(pixels.windows(first[rows], span[rows[0]]), y, x)
+            yield Batch(rows, *_weighed(pixels.windows(first[rows], span[rows[0]]), y, x))
 
 
-def _weighed(windows: Iterable[np.ndarray], left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Return ``left @ window @ right`` of every window, whose factors are (m, pixels, ny) and (m, nx, pixels).
+def _weighed(windows: Iterable[np.ndarray], left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return ``left @ window @ right`` of every window, and which windows are blank (m,).
 
-    A NaN anywhere in a window makes all of its stamp NaN, since 0 x NaN is NaN.
+    The factors are (m, pixels, ny) and (m, nx, pixels). A NaN anywhere in a window makes all of its stamp NaN, since
+    0 x NaN is NaN.
     """
     # One by one: many at once would have to be brought together first, which takes as long as to resample them.
     stamps = np.empty((len(left), left.shape[1], right.shape[2]), np.float32)
     narrowed = np.empty((left.shape[1], right.shape[1]), np.float32)
-    for stamp, window, along, across in zip(stamps, windows, left, right, strict=True):
+    blank = np.zeros(len(left), bool)
+    for row, (stamp, window, along, across) in enumerate(zip(stamps, windows, left, right, strict=True)):
+        if np.isnan(window[0, 0]) and np.isnan(window).all():
+            stamp[:], blank[row] = np.nan, True
+            continue
         np.matmul(along, window, out=narrowed)
         np.matmul(narrowed, across, out=stamp)
-    return stamps
+    return stamps, blank
 
 
 def _strips(candidates: np.ndarray, first: np.ndarray, past: np.ndarray) -> Iterator[np.ndarray]:
