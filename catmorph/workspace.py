@@ -13,7 +13,7 @@ from dataclasses import field as with_default
 from functools import cached_property, lru_cache
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import pyarrow as pa
@@ -22,7 +22,9 @@ import pyarrow.parquet as pq
 from catmorph.errors import CatmorphError, HeldError, UsageError, suggest
 from catmorph.files import read_json, write_bytes, write_json
 from catmorph.ledger import Identities, Ledger, stamp_of
-from catmorph.recipe import Recipe, write_recipe
+
+if TYPE_CHECKING:
+    from catmorph.recipe import Recipe
 
 FOLDER_FORMAT = 1
 """Version of the run folder's layout; a newer one is refused."""
@@ -184,6 +186,8 @@ class RunFolder:
     def prepare(self) -> None:
         """Make the folder, mark its format and write the resolved recipe into it."""
         write_json(self.path / "folder.json", {"format": FOLDER_FORMAT, "recipe": self.recipe.name})
+        from catmorph.recipe import write_recipe
+
         write_bytes(self.path / "recipe.toml", write_recipe(self.recipe).encode())
 
     def _check_format(self) -> None:

@@ -1,6 +1,8 @@
 """Recipes: presets, extending, overriding, and what is refused."""
 
 import os
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pytest
 import tomli_w
 from catalogs import recipe_text
 
+import catmorph.recipe
 from catmorph.errors import ProblemsError, RecipeError, UsageError
 from catmorph.recipe import load_recipe, preset_names, preset_path, write_recipe
 from catmorph.recipe.reference import MINIMAL, reference_markdown
@@ -286,3 +289,14 @@ def test_a_folder_with_brackets_is_no_glob(tmp_path):
     recipe = load_recipe(folder / "r.toml")
     assert [path.name for path in catalog_files(recipe.catalog)] == ["a.cat"]
     assert [tile.name for tile in find_mosaics(recipe, "a", "F160W")] == ["a_f160w.fits"]
+
+
+def test_names_of_the_package_are_imported_when_they_are_asked_for():
+    assert sorted(catmorph.recipe._PLACES) == sorted(catmorph.recipe.__all__)
+    assert all(callable(getattr(catmorph.recipe, name)) for name in catmorph.recipe.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = catmorph.recipe.nothing
+    code = "import sys, catmorph.stamps.build, catmorph.stamps.block; " \
+           "print(sorted(name for name in sys.modules if name.startswith('catmorph.recipe.')))"  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "['catmorph.recipe.base', 'catmorph.recipe.pixels']\n"

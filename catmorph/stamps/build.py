@@ -13,12 +13,12 @@ from threadpoolctl import threadpool_limits
 
 from catmorph.ledger import Ledger, Parts, State, stamp_of
 from catmorph.quality import Flag, blocked, count_flags
-from catmorph.recipe import Recipe, StampSection
 from catmorph.stamps.mosaics import ImageFiles, find_mosaics
 from catmorph.stamps.store import TOP_FIRST, ShardContent, write_shard
 from catmorph.workspace import Chunk, RunFolder, read_row_group
 
 if TYPE_CHECKING:
+    from catmorph.recipe import Recipe, StampSection
     from catmorph.stamps.images_block import ImagePlan
     from catmorph.stamps.images_plan import ChunkImages
 

@@ -7,12 +7,14 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from catmorph.errors import CatmorphError, RecipeError, one_line
 from catmorph.patience import patiently
-from catmorph.recipe import MosaicSection, Recipe
 from catmorph.templates import fill
+
+if TYPE_CHECKING:
+    from catmorph.recipe import MosaicSection, Recipe
 
 _WILDCARD = re.compile(r"(\*+|\?|\[!?\]?[^\]]*\])")
 
