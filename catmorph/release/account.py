@@ -9,13 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from catmorph.errors import CatmorphError
 from catmorph.files import atomic
 from catmorph.inference.members import member_logits, members
-from catmorph.release.cells import ascii_text
+from catmorph.release.cells import longest_ascii
 from catmorph.release.layout import Key, Layout, OutputColumn, release_keys
 from catmorph.release.results import ChunkResult, describe_flags, made_of_results, runs_of_chunks
 from catmorph.schemes import load_scheme
@@ -140,8 +139,7 @@ def _count_chunk(texts: Sequence[str], reason: str, result: ChunkResult) -> _Cou
 
 def _widths(sources: pa.Table, texts: Sequence[str]) -> dict[str, int]:
     """Return the length of the longest text, in ASCII with escapes, of each column."""
-    unique = {name: pc.unique(sources[name].cast(pa.string())).to_pylist() for name in texts}
-    return {name: max((len(ascii_text(text or "")) for text in found), default=0) for name, found in unique.items()}
+    return {name: longest_ascii(sources[name].cast(pa.string())) for name in texts}
 
 
 def _omitted(result: ChunkResult, reason: str) -> pa.RecordBatch:

@@ -16,13 +16,14 @@ from catmorph.release.results import (
     ChunkResult,
     Made,
     Temperatures,
+    ViewResult,
     answer_names,
     entropy_bits,
     made_of_results,
     runs_of_chunks,
 )
 from catmorph.schemes import load_scheme
-from catmorph.sources.order import natural_rank
+from catmorph.sources.order import natural_order
 from catmorph.workspace import Chunk, RunFolder
 
 SORTED_ROWS = 100_000
@@ -84,35 +85,60 @@ def _assemble(
     layout: Layout, by_id: frozenset[str], make: Callable[[pa.RecordBatch], Made], results: Iterable[ChunkResult]
 ) -> list[Made]:
     """Make something of the released rows of a part: of one batch, none where no row is released."""
-    batches, ids, field = [], [], ""
-    for result in results:
-        keep, field = pa.array(result.released), result.chunk.field
-        arrays = [_column(result, column) for column in layout.columns]
-        batches.append(pa.record_batch(arrays, schema=layout.schema).filter(keep))
-        ids += result.sources["id"].filter(keep).to_pylist()
-    table = pa.Table.from_batches(batches, layout.schema)
-    if field in by_id:
-        table = table.take(pa.array(np.argsort(natural_rank(np.array(ids, dtype=object)))))
-    return [make(batch) for batch in table.combine_chunks().to_batches()]
+    held = list(results)
+    rows = _order(held, by_id)
+    if not len(rows):
+        return []
+    sources = pa.concat_tables([result.sources for result in held]).take(pa.array(rows))
+    arrays = []
+    view: tuple[Key, ViewResult] | None = None
+    for column in layout.columns:
+        if column.key is None:
+            arrays.append(sources[column.source].combine_chunks().cast(column.type))
+            continue
+        if view is None or view[0] != column.key:  # the columns of a view are neighbours
+            view = column.key, _joined([result.views[column.key] for result in held], rows)
+        arrays.append(_answer(view[1], column))
+    return [make(pa.record_batch(arrays, schema=layout.schema))]
 
 
-def _column(result: ChunkResult, column: OutputColumn) -> pa.Array:
-    if column.key is None:
-        return result.sources[column.source].combine_chunks().cast(column.type)
-    return _answer(result, column, column.key)
+def _order(held: Sequence[ChunkResult], by_id: frozenset[str]) -> np.ndarray:
+    """Return the released rows of some chunks, as places among all of theirs, in the order of the release."""
+    rows = np.flatnonzero(np.concatenate([result.released for result in held]))
+    if held[0].chunk.field not in by_id:
+        return rows
+    ids = pa.concat_arrays([result.sources["id"].combine_chunks().cast(pa.string()) for result in held])
+    return rows[natural_order(ids.take(pa.array(rows)))]
 
 
-def _answer(result: ChunkResult, column: OutputColumn, key: Key) -> pa.Array:
-    view, scheme = result.views[key], load_scheme(column.scheme)
+def _joined(views: Sequence[ViewResult], rows: np.ndarray) -> ViewResult:
+    """Return `rows` of the results of one view in several chunks."""
+
+    def taken(name: str) -> np.ndarray:
+        return np.concatenate([getattr(view, name) for view in views])[rows]
+
+    ensemble = views[0].spread is not None
+    return ViewResult(taken("flags"), taken("probabilities"), taken("spread") if ensemble else None,
+                      taken("mutual_information") if ensemble else None)
+
+
+def _answer(view: ViewResult, column: OutputColumn) -> pa.Array:
+    scheme = load_scheme(column.scheme)
     if column.role == "probability":
-        return pa.array(view.probabilities[:, scheme.index(column.source)], from_pandas=True)
+        return _numbers(view.probabilities[:, scheme.index(column.source)])
     if column.role == "spread":
         assert view.spread is not None
-        return pa.array(view.spread[:, scheme.index(column.source)], from_pandas=True)
+        return _numbers(view.spread[:, scheme.index(column.source)])
     if column.role == "class":
         return answer_names(scheme, view.probabilities)
     if column.role == "entropy":
-        return pa.array(entropy_bits(scheme, view.probabilities), from_pandas=True)
+        return _numbers(entropy_bits(scheme, view.probabilities))
     if column.role == "mutual_information":
-        return pa.array(view.mutual_information, from_pandas=True)
+        assert view.mutual_information is not None
+        return _numbers(view.mutual_information)
     return pa.array(view.flags.astype(np.int32))
+
+
+def _numbers(values: np.ndarray) -> pa.Array:
+    """Return numbers of shape (n,) for Arrow; NaN is null."""
+    return pa.array(values, from_pandas=True)

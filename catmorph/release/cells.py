@@ -15,6 +15,9 @@ import pyarrow.compute as pc
 
 from catmorph.release.layout import OutputColumn
 
+_HARMLESS = r"\A([0-9A-Za-z_.][0-9A-Za-z_. +:-]*)?\z"
+"""Text that means nothing else in any format: identifiers, most of all."""
+
 _PLAIN_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 _EXACT = 2.0**53
@@ -46,6 +49,14 @@ def ascii_text(text: str) -> str:
         return text
     escaped = text.encode("ascii", "backslashreplace").decode()
     return "".join(one if " " <= one <= "~" else f"\\x{ord(one):02x}" for one in escaped)
+
+
+def longest_ascii(texts: pa.ChunkedArray) -> int:
+    """Return the length of the longest of `texts` as `ascii_text` writes it; 0 without any."""
+    printable = pc.match_substring_regex(texts, r"\A[ -~]*\z")
+    longest = pc.max(pc.binary_length(texts.filter(printable))).as_py() or 0
+    others = texts.filter(pc.invert(printable)).unique().to_pylist()
+    return max([longest, *(len(ascii_text(text)) for text in others)])
 
 
 def number_texts(array: pa.Array) -> pa.StringArray:
@@ -219,4 +230,13 @@ def _fixed_columns(batch: pa.RecordBatch, columns: Sequence[OutputColumn]) -> np
 def _text_column(array: pa.Array, text: Callable[[str], str]) -> np.ndarray:
     if not pa.types.is_string(array.type):
         return arrow_block(number_texts(array))
-    return bytes_block([text(value).replace("\0", "") if value else "" for value in array.to_pylist()])
+    return arrow_block(_made_harmless(array.fill_null(""), text))
+
+
+def _made_harmless(texts: pa.StringArray, text: Callable[[str], str]) -> pa.StringArray:
+    """Return what `text` makes of `texts`; called only for the few that it may change."""
+    changed = pc.invert(pc.match_substring_regex(texts, _HARMLESS))
+    if not pc.any(changed).as_py():
+        return texts
+    made = [text(value).replace("\0", "") if value else "" for value in texts.filter(changed).to_pylist()]
+    return pc.replace_with_mask(texts, changed, pa.array(made, pa.string()))

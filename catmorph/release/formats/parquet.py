@@ -42,10 +42,19 @@ class ParquetFormat(Format):
                 writer.write_table(waiting.slice(0, GROUP_ROWS).cast(schema), row_group_size=GROUP_ROWS)
                 waiting = waiting.slice(GROUP_ROWS)
 
-        with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        with pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=_repeating(layout)) as writer:
             yield add
             if waiting.num_rows:
                 writer.write_table(waiting.cast(schema), row_group_size=GROUP_ROWS)
+
+
+def _repeating(layout: Layout) -> list[str]:
+    """Return the columns whose values come again and again, which a dictionary of them makes shorter.
+
+    Of measured and computed numbers, and of identifiers, a dictionary is larger than the column itself: with one of
+    every column the file is half as large again, and takes four times as long to write.
+    """
+    return [column.name for column in layout.columns if column.kind != "float" and column.source != "id"]
 
 
 def _schema(layout: Layout) -> pa.Schema:

@@ -1,0 +1,64 @@
+"""Text of table cells that is made of whole columns is that of the values one by one."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from catmorph.release.assemble import release_layout, wide_batches
+from catmorph.release.cells import ascii_text, cell_blocks, guarded, longest_ascii, quoted
+from catmorph.release.formats.parquet import ParquetFormat
+from catmorph.release.formats.votable import xml_text
+from catmorph.release.layout import OutputColumn
+from catmorph.release.results import answer_names, answers
+from catmorph.schemes import load_scheme
+
+COLUMN = OutputColumn("name", "source", "name", pa.string())
+ODD = ["12", "a-b", "=1", "-5", "a,b", "x<y", "\0"]
+texts = st.lists(st.one_of(st.none(), st.text(max_size=6), st.sampled_from(ODD)))
+
+
+def csv_cell(text):
+    return quoted(guarded(text))
+
+
+@pytest.mark.parametrize("text", [csv_cell, quoted, xml_text])
+@given(values=texts)
+@example(values=["17", "field 3", "a:b+c.d-e", "_"])
+@example(values=["17", None, "", "=SUM(A1)", "a\n"])
+def test_a_column_of_text_is_its_cells(text, values):
+    batch = pa.record_batch([pa.array(values, pa.string())], names=["name"])
+    (block,) = cell_blocks(batch, [COLUMN], text)
+    made = [row[row != 0].tobytes().decode() for row in block]
+    assert made == [text(value).replace("\0", "") if value else "" for value in values]
+
+
+@given(texts)
+def test_the_longest_text_is_that_of_all(values):
+    split = pa.chunked_array([pa.array(values[:2], pa.string()), pa.array(values[2:], pa.string())])
+    assert longest_ascii(split) == max((len(ascii_text(value or "")) for value in values), default=0)
+
+
+@pytest.mark.parametrize("name", ["gz2", "gz2-tree", "clash"])
+def test_names_of_answers_are_those_of_each_row(name):
+    scheme = load_scheme(name)
+    p = np.random.default_rng(3).uniform(size=(200, len(scheme.classes)))
+    p[5] = np.nan
+    names = np.array(scheme.class_names)
+    told = ["|".join(names[row]) for row in answers(scheme, p)]
+    assert answer_names(scheme, p).to_pylist() == [*told[:5], None, *told[6:]]
+
+
+def test_parquet_has_dictionaries_of_what_repeats_alone(finished, tmp_path):
+    from catmorph.api import open_run
+
+    run = open_run(finished.folder / "tiny.toml", finished.run)
+    layout, path = release_layout(run), tmp_path / "release.parquet"
+    with ParquetFormat().open(path, layout, 0) as add:
+        for batch in wide_batches(run, layout):
+            add(batch)
+    group = pq.read_metadata(path).row_group(0)
+    has = {group.column(i).path_in_schema: group.column(i).has_dictionary_page for i in range(group.num_columns)}
+    assert has == {column.name: column.kind != "float" and column.source != "id" for column in layout.columns}
