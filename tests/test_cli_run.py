@@ -276,8 +276,8 @@ production._LARGE_CATALOG_BYTES = int(sys.argv.pop(1))
 engine.expect_workers = lambda workers, *modules: print('begun', workers, *modules, 'pydantic' in sys.modules)
 """
     build, block = "catmorph.stamps.build", "catmorph.stamps.block"
-    for limit, folder, expected in (("1", "new", [f"begun 2 {build} {block} False"]), ("1", finished.run, []),
-                                    ("1000000", "other", [])):  # fmt: skip
+    begun = f"begun 2 {build} {block} catmorph.cli False"
+    for limit, folder, expected in (("1", "new", [begun]), ("1", finished.run, []), ("1000000", "other", [])):
         done = start(finished, limit, "cutouts", "-r", "tiny.toml", "-w", str(folder), "-q", "--workers", "2",
                      code=code)  # fmt: skip
         out, err = done.communicate(timeout=60)

@@ -8,9 +8,10 @@ from functools import cached_property
 
 import numpy as np
 from astropy import units as u
-from astropy.coordinates import SkyCoord
+from astropy.coordinates import ICRS, SkyCoord
 from astropy.utils.exceptions import AstropyWarning
 from astropy.wcs import WCS
+from astropy.wcs.utils import wcs_to_celestial_frame
 from astropy.wcs.wcsapi import high_level_objects_to_values
 
 ARCSEC = np.deg2rad(1 / 3600)
@@ -96,11 +97,18 @@ def _to_pixels(wcs: WCS, lon: np.ndarray, lat: np.ndarray) -> np.ndarray:
     """Return pixels (..., 2) of ICRS positions in degrees, of any shape; NaN where the projection has none."""
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore", AstropyWarning)
-        sky = SkyCoord(lon.ravel() * u.deg, lat.ravel() * u.deg, frame="icrs")
-        world = high_level_objects_to_values(sky, low_level_wcs=wcs)
+        world = lon.ravel(), lat.ravel()
+        if not _is_icrs(wcs):
+            sky = SkyCoord(world[0] * u.deg, world[1] * u.deg, frame="icrs")
+            world = high_level_objects_to_values(sky, low_level_wcs=wcs)
         focal = np.stack(wcs.wcs_world2pix(*world, 0), axis=-1)
         pixels = _undistorted(wcs, focal) if wcs.has_distortion else focal
     return pixels.reshape(*lon.shape, 2)
+
+
+def _is_icrs(wcs: WCS) -> bool:
+    """Tell whether the WCS gives right ascension and declination as they are here: most do, and need no objects."""
+    return isinstance(wcs_to_celestial_frame(wcs), ICRS) and wcs.wcs.lng == 0
 
 
 def _undistorted(wcs: WCS, focal: np.ndarray) -> np.ndarray:
@@ -132,8 +140,13 @@ def _leads_back(wcs: WCS, pixels: np.ndarray, position: np.ndarray, jacobian: np
         return result
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore", AstropyWarning)
-        sky = wcs.pixel_to_world(pixels[finite, 0], pixels[finite, 1]).icrs
-    back = _triad(sky.ra.deg, sky.dec.deg)[0]
+        x, y = pixels[finite].T
+        if _is_icrs(wcs):
+            ra, dec = wcs.all_pix2world(x, y, 0)
+        else:
+            sky = wcs.pixel_to_world(x, y).icrs
+            ra, dec = sky.ra.deg, sky.dec.deg
+    back = _triad(ra, dec)[0]
     distance = np.linalg.norm(back - position[finite], axis=1) / ARCSEC
     pixel = 1 / np.sqrt(np.abs(np.linalg.det(jacobian[finite])))
     result[finite] = distance < _ROUND_TRIP_PIXELS * pixel
