@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from catmorph.preflight import Findings, missing_files, quick_findings, training_findings
 from catmorph.recipe import Recipe, load_recipe
+from catmorph.sources.arrow import missing_texts
 from catmorph.sources.ingest import chunks_of, divide, files_without_rows
 from catmorph.sources.inputs import listed_images
 from catmorph.sources.mapping import map_catalog
@@ -43,7 +46,8 @@ def _check_survey(run: RunFolder, found: Findings, *, deep: bool) -> None:
     rows = found.attempt(map_catalog, run.recipe, images) if images is not None or run.recipe.mosaics else None
     if rows is not None:
         sources = found.attempt(divide, rows, run.recipe)
-        counts = rows.frame["kind"].value_counts().to_dict()
+        good = missing_texts(rows.frame["kind"])
+        counts = Counter(rows.frame["kind"][~good].tolist())
         found.notes.append(f"catalog: {len(rows.frame)} rows, {len(rows.frame) - sum(counts.values())} usable")
         found.notes += [f"catalog: {count} rows rejected: {kind}" for kind, count in sorted(counts.items())]
         found.notes += [f"catalog: {name} has no rows" for name in files_without_rows(rows, run.recipe)]
@@ -52,7 +56,7 @@ def _check_survey(run: RunFolder, found: Findings, *, deep: bool) -> None:
             found.notes += match_lines(one.facts())
         # Rejected rows may hold anything as field: no path is made of it.
         if run.recipe.mosaics:
-            _check_mosaics(run.recipe, sorted(rows.frame.loc[rows.frame["kind"].isna(), "field"].unique()), found)
+            _check_mosaics(run.recipe, sorted(set(rows.frame["field"][good].tolist())), found)
         elif sources is not None:
             images_found = found.attempt(check_images, run, chunks_of(sources[0], run.recipe), deep=deep)
             found.problems += images_found[0] if images_found else []

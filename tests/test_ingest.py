@@ -182,6 +182,16 @@ def test_kept_columns_of_files_that_differ(tmp_path):
         read_in(tmp_path, files=["a.fits", "c.fits"], keep="k")
 
 
+def test_kept_conditions_beside_numbers_and_missing_integers_beside_text(tmp_path):
+    catalog(tmp_path, [("1", "1", "0", "5", "7"), ("2", "1", "0", "5", "")], "a.csv")
+    flags = {"ID": [3, 4], "RA": [1.0, 2.0], "DEC": [0.0, 0.0], "MAG": [True, None], "CLUSTER": ["x", None]}
+    pd.DataFrame(flags).to_parquet(tmp_path / "b.parquet")
+    sources, _, _ = read_in(tmp_path, files=["a.csv", "b.parquet"], keep=["MAG", "CLUSTER"])
+    sources = sources.astype(object).where(sources.notna(), None).sort_values("id")
+    assert sources["MAG"].tolist() == ["5", "5", "true", None]
+    assert sources["CLUSTER"].tolist() == ["7", None, "x", None]
+
+
 def test_cuts_see_sentinels_as_missing_everywhere(tmp_path):
     Table({
         "ID": [99, 2, 3], "RA": [1.0, 2.0, 3.0], "DEC": [0.0, 1.0, 2.0], "m": np.array([99, 20, 21], "f4"),
@@ -273,7 +283,7 @@ def test_ingest_is_valid_until_its_inputs_change(tmp_path):
 def test_mapping_alone_tells_what_would_be_rejected(tmp_path):
     catalog(tmp_path, [*good_rows(2), ("3", "x", "1", "1")])
     rows = map_catalog(new_run(tmp_path).recipe)
-    assert rows.frame["kind"].fillna("good").tolist() == ["good", "good", "bad_cell"]
+    assert rows.frame["kind"].tolist() == [None, None, "bad_cell"]
     assert not (tmp_path / "run").exists()
 
 

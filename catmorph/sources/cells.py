@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 import numpy as np
-from astropy import units as u
-from astropy_healpix import HEALPix
+from healpix import ang2pix
 
 DEEPEST = 29
 """HEALPix order of the finest cells (0.4 milliarcsec), the deepest that fits into 64 bits."""
@@ -30,8 +29,8 @@ def split(ra: np.ndarray, dec: np.ndarray, chunk_rows: int) -> list[Cell]:
     """
     if not len(ra):
         return []
-    deep = HEALPix(nside=2**DEEPEST, order="nested").lonlat_to_healpix(ra * u.deg, dec * u.deg)
-    return split_keys(deep, chunk_rows, "o")
+    deep = ang2pix(2**DEEPEST, ra, dec, nest=True, lonlat=True)
+    return split_keys(np.asarray(deep, dtype=np.int64), chunk_rows, "o")
 
 
 def split_identifiers(identifiers: Iterable[str], chunk_rows: int) -> list[Cell]:

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
-from astropy import units as u
-from astropy.coordinates import FK4, FK5, ICRS, Angle, Galactic, SkyCoord
-from astropy.utils.exceptions import AstropyWarning
 
 from catmorph.errors import CatalogError
+from catmorph.sources.arrow import missing_texts, number_array, numbers_of, text_array, texts_of
+from catmorph.sources.rows import Rows
 
-FRAMES: dict[str, Any] = {"icrs": ICRS, "fk5": FK5, "fk4": FK4, "galactic": Galactic}
 PIXEL_UNITS = ("pixels", "pixel", "pix")
 MISSING_TEXTS = frozenset(("", "na", "nan", "null", "none", "--", "n/a", "inf", "+inf", "-inf"))
 """What stands for 'no number' in a text column, in lower case."""
@@ -25,6 +21,11 @@ MISSING_TEXTS = frozenset(("", "na", "nan", "null", "none", "--", "n/a", "inf", 
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eEdD][+-]?[0-9]+)?")
 _SEXAGESIMAL = re.compile(r"([+-]?)([0-9]{1,3})[:hd\s]\s*([0-9]{1,2})[:m'\s]\s*([0-9]{1,2}(?:\.[0-9]*)?)[s\"]?")
 _EXACT = 2.0**53
+_FACTORS = {
+    ("deg", "deg"): 1.0, ("arcmin", "deg"): 1 / 60, ("arcsec", "deg"): 1 / 3600,
+    ("deg", "arcsec"): 3600.0, ("arcmin", "arcsec"): 60.0, ("arcsec", "arcsec"): 1.0,
+}
+"""Unit of a column and wanted unit -> factor, to the bit as astropy has it, which takes half a second to import."""
 
 Null = Sequence[float | str]
 
@@ -65,7 +66,9 @@ def masked(values: Any, null: Null = ()) -> np.ma.MaskedArray:
     missing = np.array(np.broadcast_to(np.ma.getmaskarray(np.ma.asarray(values)), data.shape))
     if data.dtype.kind not in "fiub":
         data = _as_text(data)
-        missing |= pd.isna(data) | np.isin(data, sorted(_null_texts(null)))
+        missing |= missing_texts(data)
+        for text in _null_texts(null):
+            missing |= np.asarray(data == text, dtype=bool)
         return np.ma.array(data, mask=missing)
     data = data.astype(data.dtype.newbyteorder("="), copy=False)
     if data.dtype.kind == "f":
@@ -87,18 +90,21 @@ def _null_texts(null: Null) -> set[str]:
 
 def _as_text(data: np.ndarray) -> np.ndarray:
     """Return cells as stripped text (objects), None where nothing is left."""
+    cells = data.tolist()
     try:
-        array = pa.array(data, pa.binary() if data.dtype.kind == "S" else pa.string(), from_pandas=True)
-        stripped = pc.utf8_trim_whitespace(array.cast(pa.string()))
-        return pc.if_else(pc.equal(stripped, ""), None, stripped).to_numpy(zero_copy_only=False)
-    except (pa.ArrowException, UnicodeError):
-        return np.array([_decoded(cell).strip() or None for cell in data], dtype=object)
+        stripped = [cell.strip() for cell in cells]
+        "".join(stripped).encode()
+    except (AttributeError, TypeError, UnicodeError):
+        stripped = [_decoded(cell).strip() for cell in cells]
+    return np.array([cell or None for cell in stripped], dtype=object)
 
 
 def _decoded(cell: Any) -> str:
     if isinstance(cell, bytes):
         return cell.decode("utf-8", "replace")
-    return "" if cell is None else str(cell).encode("utf-8", "replace").decode("utf-8")
+    # NaN is not equal to itself.
+    missing = cell is None or (isinstance(cell, float) and cell != cell)
+    return "" if missing else str(cell).encode("utf-8", "replace").decode("utf-8")
 
 
 def texts(values: Any, null: Null = ()) -> np.ndarray:
@@ -106,7 +112,7 @@ def texts(values: Any, null: Null = ()) -> np.ndarray:
     cells = masked(values, null)
     data, missing = cells.data, np.ma.getmaskarray(cells)
     if data.dtype.kind in "iub":
-        data = pa.array(data).cast(pa.string()).to_numpy(zero_copy_only=False)
+        data = texts_of(number_array(data).cast(pa.string()))
     elif data.dtype.kind == "f":
         # An identifier that a reader took for a float: 12.0 is "12".
         shortest = (str(cell).removesuffix(".0") if abs(cell) < _EXACT else f"{cell:.0f}" for cell in data.tolist())
@@ -115,24 +121,20 @@ def texts(values: Any, null: Null = ()) -> np.ndarray:
 
 
 def kept_cells(cells: np.ma.MaskedArray) -> Any:
-    """Return cells from `masked` for a DataFrame: integers and booleans stay what they are where some are missing."""
-    missing = np.ma.getmaskarray(cells)
+    """Return cells from `masked` as a column of `Rows`; integers stay integers where some are missing."""
     if cells.dtype.kind == "f":
         return cells.filled(np.nan)
     if cells.dtype.kind == "O" or (cells.dtype == np.uint64 and (cells.data > np.iinfo(np.int64).max).any()):
-        return pd.Series(texts(cells), dtype=object)
-    if cells.dtype.kind == "b":
-        return pd.arrays.BooleanArray(np.asarray(cells.data), missing.copy())
-    return pd.arrays.IntegerArray(cells.data.astype(np.int64), missing.copy())
+        return texts(cells)
+    return cells if cells.dtype.kind == "b" else cells.astype(np.int64)
 
 
-def series_cells(series: pd.Series) -> Any:
-    """Return a column of a DataFrame as an array (row,), masked where a nullable one has no value."""
-    missing = series.isna().to_numpy()
-    if not missing.any() or not pd.api.types.is_extension_array_dtype(series.dtype):
-        return series.to_numpy()
-    kind: Any = bool if pd.api.types.is_bool_dtype(series.dtype) else np.int64
-    return np.ma.array(series.to_numpy(kind, na_value=kind(0)), mask=missing)
+def make_alike(tables: Sequence[Rows], names: Iterable[str]) -> None:
+    """Turn columns that are numbers in one table, and conditions or text in another, into text."""
+    for name in names:
+        if len({{"O": "text", "b": "condition"}.get(one[name].dtype.kind, "number") for one in tables}) > 1:
+            for one in tables:
+                one[name] = texts(one[name])
 
 
 def _without(data: np.ndarray, missing: np.ndarray) -> np.ndarray:
@@ -163,7 +165,7 @@ def numbers(values: Any, null: Null = ()) -> tuple[np.ndarray, np.ndarray]:
 def _parse(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     wrong = np.zeros(len(cells), dtype=bool)
     try:
-        return pa.array(cells, pa.string()).cast(pa.float64()).to_numpy(zero_copy_only=False).copy(), wrong
+        return numbers_of(text_array(cells.tolist()).cast(pa.float64()))[0].copy(), wrong
     except pa.ArrowInvalid:
         pass  # at least one cell needs a closer look
     result = np.full(len(cells), np.nan)
@@ -208,7 +210,7 @@ def angle(values: Any, unit: str | None, null: Null, *, key: str, reasons: Reaso
 
 
 def _sexagesimal(cells: np.ndarray, key: str, reasons: Reasons) -> np.ndarray:
-    reasons.add(pd.isna(cells), f"{key} is missing")
+    reasons.add(missing_texts(cells), f"{key} is missing")
     result = np.array([np.nan if text is None else _sexagesimal_degrees(text, key) for text in cells], dtype=float)
     reasons.add(np.isnan(result), lambda row: f"{key} is not sexagesimal: {shown(cells, row)}")
     return result
@@ -223,6 +225,11 @@ def _sexagesimal_degrees(text: str, key: str) -> float:
             return np.nan
         value = int(whole) + int(minutes) / 60.0 + float(seconds) / 3600.0
         return (-value if sign == "-" else value) * (15.0 if hours else 1.0)
+    # Half a second to import, which cells in the common notations do without; so below.
+    from astropy import units as u
+    from astropy.coordinates import Angle
+    from astropy.utils.exceptions import AstropyWarning
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AstropyWarning)
@@ -247,6 +254,10 @@ def radius_arcsec(values: Any, unit: str | None, null: Null, pixel_scale: float 
 
 def _factor(values: Any, unit: str | None, target: str, key: str) -> float:
     given = unit or getattr(values, "unit", None) or target
+    if (str(given), target) in _FACTORS:
+        return _FACTORS[str(given), target]
+    from astropy import units as u
+
     try:
         return float(u.Unit(given).to(target))
     except (ValueError, TypeError, u.UnitConversionError):
@@ -266,7 +277,10 @@ def to_icrs(longitude: np.ndarray, latitude: np.ndarray, frame: str, reasons: Re
     if frame == "icrs":
         ra[good], dec[good] = longitude[good] % 360.0, latitude[good]
     elif good.any():
-        position = SkyCoord(longitude[good] * u.deg, latitude[good] * u.deg, frame=FRAMES[frame]()).icrs
+        from astropy import units as u
+        from astropy.coordinates import SkyCoord
+
+        position = SkyCoord(longitude[good] * u.deg, latitude[good] * u.deg, frame=frame).icrs
         ra[good], dec[good] = position.ra.deg, position.dec.deg
     ra[ra >= 360.0] = 0.0  # of -1e-20 the remainder is rounded to 360
     return ra, dec

@@ -8,8 +8,6 @@ from collections.abc import Collection
 from pathlib import Path
 
 import pyarrow.parquet as pq
-from astropy.io import fits
-from astropy.table import Table
 
 from catmorph.errors import CatmorphError
 from catmorph.recipe import CatalogSection
@@ -44,6 +42,8 @@ def column_names(path: Path, section: CatalogSection, wanted: Collection[str]) -
 
 
 def _fits_names(path: Path, hdu: int | str | None) -> list[str] | None:
+    from astropy.io import fits
+
     with fits.open(path, memmap=True) as hdus:
         chosen = hdus if hdu is None else [hdus[hdu]]
         tables = (one for one in chosen if isinstance(one, fits.BinTableHDU | fits.TableHDU))
@@ -57,4 +57,6 @@ def _first_lines(path: Path, table_format: str) -> list[str] | None:
             return None
     with open(path, encoding="utf-8-sig") as file:
         lines = [line.rstrip("\r\n") for line in itertools.islice(file, _LINES)]
-    return list(Table.read(lines, format=table_format).colnames)
+    from catmorph.sources.astropy_tables import read_lines
+
+    return list(read_lines(lines, table_format).colnames)

@@ -10,16 +10,18 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from catmorph.errors import CatalogError
 from catmorph.files import digest_json
 from catmorph.recipe import ImageSection, Recipe
 from catmorph.sources.archives import Member, is_archive, scan
 from catmorph.templates import fill_some, matcher
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".fits", ".fit", ".fts", ".fits.gz", ".fit.gz", ".fits.fz")
 """Endings of images in folders and archives; a file that the recipe names itself may have any."""
@@ -94,6 +96,9 @@ def list_images(recipe: Recipe) -> ImageList:
     CatalogError
         When a file, folder or archive is missing or cannot be listed, or none holds an image.
     """
+    # Half a second to import, which a recipe with mosaics does without.
+    import pandas as pd
+
     section = recipe.images
     assert section is not None
     listing = _Listing()
@@ -224,6 +229,8 @@ def _is_text(name: str) -> bool:
 
 def _name(frame: pd.DataFrame, recipe: Recipe, section: ImageSection) -> None:
     """Add field, id and band to the images, as their names say; a band that the recipe has not is None."""
+    import pandas as pd
+
     rest = section.field or recipe.name
     expressions = _expressions(recipe, section)
     # A path that is no UTF-8 cannot be written down, and so is no source's.

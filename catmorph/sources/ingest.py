@@ -11,28 +11,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from catmorph.errors import CatalogError, CatmorphError
 from catmorph.files import atomic
 from catmorph.recipe import CatalogSection, Recipe
+from catmorph.sources.arrow import missing_texts, number_array, text_array
 from catmorph.sources.cells import groups, split, split_identifiers
 from catmorph.sources.inputs import catalog_files, ingest_parts, listed_images
 from catmorph.sources.mapping import CANONICAL, MappedRows, catalog_paths, map_catalog
 from catmorph.sources.order import natural_rank
+from catmorph.sources.rows import Rows, distinct, is_text, numbered
 from catmorph.workspace import Chunk, RunFolder
 
 REJECTED = pa.schema(
     [("file", pa.string()), ("row", pa.int64()), ("id", pa.string()), ("field", pa.string()),
      ("kind", pa.string()), ("reason", pa.string())]
 )
+PLANNED = pa.schema([("id", pa.string()), ("file", pa.string())])
 PLAN = pa.schema([("field", pa.string()), ("cell", pa.string()), ("count", pa.int64()), ("digest", pa.string())])
-_KINDS = {"float64": pa.float64(), "float32": pa.float32(), "int64": pa.int64(), "bool": pa.bool_(),
-          "boolean": pa.bool_()}
-"""Types of kept columns by their type in pandas (nullable or not); the others are text."""
-
 
 def ingest(run: RunFolder) -> dict[str, int]:
     """Read the survey table into the run folder and return the counts read, rejected, sources.
@@ -49,10 +47,10 @@ def ingest(run: RunFolder) -> dict[str, int]:
     for product in (run.sources_path(), run.rejected_path(), run.plan_path()):
         run.ledger.forget(product)
     plan = _write_sources(run, sources, rows.units)
-    _write_table(run.rejected_path(), pa.Table.from_pandas(rejected, schema=REJECTED, preserve_index=False))
+    _write_table(run.rejected_path(), rejected.table(REJECTED))
     _write_table(run.plan_path(), plan)
     counts = {"read": len(rows.frame), "rejected": len(rejected), "sources": len(sources)}
-    by_kind = {kind: int(count) for kind, count in sorted(Counter(rejected["kind"]).items())}
+    by_kind = {kind: int(count) for kind, count in sorted(Counter(rejected["kind"].tolist()).items())}
     facts: dict[str, Any] = {"matches": [one.facts() for one in rows.matches]} if rows.matches else {}
     facts |= {"empty": empty} if (empty := files_without_rows(rows, run.recipe)) else {}
     run.ledger.write(run.sources_path(), parts, counts=counts, rejected_by_kind=by_kind, **facts)
@@ -64,7 +62,8 @@ def files_without_rows(rows: MappedRows, recipe: Recipe) -> list[str]:
     """Return the names of the catalog's files that hold a header alone."""
     if not recipe.catalog.files:
         return []
-    return [path.name for path in catalog_files(recipe.catalog) if path.name not in set(rows.frame["file"])]
+    filled = set(rows.frame["file"].tolist())
+    return [path.name for path in catalog_files(recipe.catalog) if path.name not in filled]
 
 
 def planned_chunks(run: RunFolder) -> list[Chunk]:
@@ -74,58 +73,64 @@ def planned_chunks(run: RunFolder) -> list[Chunk]:
     return chunks_of(sources, recipe)
 
 
-def chunks_of(sources: pd.DataFrame, recipe: Recipe) -> list[Chunk]:
+def chunks_of(sources: Rows, recipe: Recipe) -> list[Chunk]:
     """Return the chunks that `ingest` would make of `sources` (as `divide` returns them)."""
-    decisive = [sources[name].to_numpy() for name in ("id", "ra", "dec", "size_arcsec")]
-    names = pa.Table.from_pandas(sources[["id", "file"]], preserve_index=False) if recipe.images else None
+    decisive = [sources[name] for name in ("id", "ra", "dec", "size_arcsec")]
+    names = sources.table(PLANNED) if recipe.images else None
     return [
         Chunk(field, cell, group, len(rows), stamp_digest(*(values[rows] for values in decisive)),
-              None if names is None else names.take(pa.array(rows)))
+              None if names is None else names.take(number_array(rows)))
         for group, (field, cell, rows) in enumerate(_chunks(sources, recipe))
     ]
 
 
-def divide(rows: MappedRows, recipe: Recipe) -> tuple[pd.DataFrame, pd.DataFrame]:
+def divide(rows: MappedRows, recipe: Recipe) -> tuple[Rows, Rows]:
     """Return the sources and the rejected rows; duplicates are marked in `rows`, or refused."""
     frame, section = rows.frame, recipe.catalog
     _mark_duplicates(frame, section)
-    good = frame["kind"].isna()
-    sources = frame[good].drop(columns=["kind", "reason"])
+    good = missing_texts(frame["kind"])
+    sources = frame.only([name for name in frame.names if name not in ("kind", "reason")]).take(good)
     if not len(sources) and not section.allow_empty:
-        counts = ", ".join(f"{count} {kind}" for kind, count in sorted(Counter(frame["kind"]).items()))
+        counts = ", ".join(f"{count} {kind}" for kind, count in sorted(Counter(frame["kind"].tolist()).items()))
         raise CatalogError(f"no row of the catalog is left ({counts})", where=", ".join(catalog_paths(recipe)),
                            hint="check catalog.cuts, or set catalog.allow_empty = true")
-    return sources, frame.loc[~good, list(REJECTED.names)]
+    return sources, frame.only(REJECTED.names).take(~good)
 
 
-def _mark_duplicates(frame: pd.DataFrame, section: CatalogSection) -> None:
-    good = frame[frame["kind"].isna()]
+def _mark_duplicates(frame: Rows, section: CatalogSection) -> None:
+    good = np.flatnonzero(missing_texts(frame["kind"]))
     if section.duplicates == "brightest":
-        good = good.sort_values(["magnitude", "file", "row"], na_position="last", kind="stable")
-    repeated = good[good.duplicated(["field", "id"], keep="first")]
+        files = {name: place for place, name in enumerate(sorted(set(frame["file"].tolist())))}
+        places = np.array([files[name] for name in frame["file"].tolist()], dtype=np.int64)
+        good = good[np.lexsort((frame["row"][good], places[good], frame["magnitude"][good]))]
+    first = np.unique(numbered(frame["field"][good], frame["id"][good]), return_index=True)[1]
+    repeated = np.delete(good, first)
     if not len(repeated):
         return
     if section.duplicates == "refuse":
-        first = repeated.iloc[0]["file"]
-        named = "; ".join(f"{r.field} {r.id} ({'' if r.file == first else f'{r.file}, '}row {r.row})"
-                          for r in repeated.head(5).itertuples())
+        file, shown = frame["file"][repeated[0]], frame.take(repeated[:5])
+        named = "; ".join(
+            f"{field} {name} ({'' if where == file else f'{where}, '}row {row})"
+            for field, name, where, row in zip(*(shown[key] for key in ("field", "id", "file", "row")), strict=True)
+        )
         raise CatalogError(
-            f"{len(repeated)} duplicate ids: {named}", where=first,
+            f"{len(repeated)} duplicate ids: {named}", where=file,
             hint="set catalog.duplicates to 'first' or 'brightest' to keep one of each",
         )
-    frame.loc[repeated.index, "kind"] = "duplicate"
-    frame.loc[repeated.index, "reason"] = f"duplicate id; kept the {section.duplicates}"
+    frame["kind"][repeated] = "duplicate"
+    frame["reason"][repeated] = f"duplicate id; kept the {section.duplicates}"
 
 
-def _write_sources(run: RunFolder, sources: pd.DataFrame, units: dict[str, str]) -> pa.Table:
+def _write_sources(run: RunFolder, sources: Rows, units: dict[str, str]) -> pa.Table:
     """Write the sources, one row group a cell, and return the chunk plan."""
     chunks = _chunks(sources, run.recipe)
     order = np.concatenate([rows for _, _, rows in chunks]) if chunks else np.arange(0)
     counts = [len(rows) for _, _, rows in chunks]
-    sources = sources.iloc[order].assign(cell=np.repeat([cell for _, cell, _ in chunks], counts).astype(object))
-    sources = sources[[*CANONICAL, *(name for name in sources if name not in CANONICAL)]]
+    sources = sources.take(order)
+    sources["cell"] = np.repeat(np.array([cell for _, cell, _ in chunks], dtype=object), counts)
+    sources = sources.only([*CANONICAL, *(name for name in sources.names if name not in CANONICAL)])
     schema = _schema(sources, units)
-    table = pa.Table.from_pandas(sources, schema=schema, preserve_index=False)
+    table = sources.table(schema)
     starts = np.cumsum([0, *counts])[:-1].tolist()
     # Dictionaries of numbers and ids, which hardly repeat, would cost a third of the time.
     repeated = [field.name for field in schema if field.type == pa.string() and field.name != "id"]
@@ -135,25 +140,26 @@ def _write_sources(run: RunFolder, sources: pd.DataFrame, units: dict[str, str])
     ):
         for start, count in zip(starts, counts, strict=True):
             writer.write_table(table.slice(start, count), row_group_size=count)
-    decisive = [sources[name].to_numpy() for name in ("id", "ra", "dec", "size_arcsec")]
+    decisive = [sources[name] for name in ("id", "ra", "dec", "size_arcsec")]
     digests = [stamp_digest(*(values[start : start + count] for values in decisive))
                for start, count in zip(starts, counts, strict=True)]
     fields, cells = [field for field, _, _ in chunks], [cell for _, cell, _ in chunks]
-    return pa.table([fields, cells, counts, digests], schema=PLAN)
+    numbers = number_array(np.array(counts, dtype=np.int64))
+    return pa.table([text_array(fields), text_array(cells), numbers, text_array(digests)], schema=PLAN)
 
 
-def _chunks(sources: pd.DataFrame, recipe: Recipe) -> list[tuple[str, str, np.ndarray]]:
+def _chunks(sources: Rows, recipe: Recipe) -> list[tuple[str, str, np.ndarray]]:
     """Return field, cell and rows of each chunk: fields by name, cells and rows by sky (deepest pixel, then id).
 
     Without positions the hash of the id takes the place of the pixel. So the order of all rows is the same whatever
     the size of the chunks.
     """
     chunk_rows = recipe.run.chunk_rows
-    codes, names = pd.factorize(sources["field"], sort=True)
-    ra, dec, ids = (sources[name].to_numpy() for name in ("ra", "dec", "id"))
+    codes, names = distinct(sources["field"])
+    ra, dec, ids = (sources[name] for name in ("ra", "dec", "id"))
     rank = natural_rank(ids)
     chunks = []
-    for name, rows in zip(names, groups(codes), strict=True):
+    for name, rows in sorted(zip(names, groups(codes), strict=True), key=lambda item: item[0]):
         on_sky = recipe.catalog.has_positions
         for cell in split(ra[rows], dec[rows], chunk_rows) if on_sky else split_identifiers(ids[rows], chunk_rows):
             inside = rows[cell.rows]
@@ -169,13 +175,14 @@ def stamp_digest(ids: np.ndarray, ra: np.ndarray, dec: np.ndarray, size_arcsec: 
     return state.hexdigest()
 
 
-def _schema(sources: pd.DataFrame, units: dict[str, str]) -> pa.Schema:
+def _schema(sources: Rows, units: dict[str, str]) -> pa.Schema:
     own = {"field": pa.string(), "id": pa.string(), "cell": pa.string(), "file": pa.string(), "row": pa.int64(),
            "ra": pa.float64(), "dec": pa.float64(), "size_arcsec": pa.float64(), "magnitude": pa.float64()}
     known = {"ra": "deg", "dec": "deg", "size_arcsec": "arcsec", "magnitude": "mag", **units}
     fields = []
-    for name in map(str, sources):
-        kind = own.get(name) or _KINDS.get(str(sources[name].dtype).lower(), pa.string())
+    for name in sources.names:
+        text = is_text(sources[name])
+        kind = own.get(name) or (pa.string() if text else pa.from_numpy_dtype(sources[name].dtype))
         fields.append(pa.field(name, kind, metadata={"unit": known[name]} if name in known else None))
     return pa.schema(fields)
 

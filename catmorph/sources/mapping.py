@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-from astropy.table import Column, Table
 
 from catmorph.errors import CatalogError
 from catmorph.recipe import CatalogSection, Recipe
 from catmorph.sources import columns as cells_to
+from catmorph.sources.arrow import missing_texts
 from catmorph.sources.expressions import Expression
-from catmorph.sources.images import ImageList, list_images
+from catmorph.sources.images import IMAGE_COLUMNS, ImageList, list_images
 from catmorph.sources.inputs import catalog_files
+from catmorph.sources.light import LightTable
 from catmorph.sources.match import MatchReport, add_matched
+from catmorph.sources.rows import Rows, distinct, joined
 from catmorph.sources.tables import column, read_table
 from catmorph.templates import matcher
 from catmorph.workspace import field_problem
@@ -31,7 +32,7 @@ class MappedRows:
 
     Attributes
     ----------
-    frame : DataFrame
+    frame : Rows
         One row for each of the tables: ``field``, ``id``, ``file``, ``row`` (1-based, of the data),
         ``ra`` and ``dec`` (ICRS, degrees), ``size_arcsec``, ``magnitude``, the kept columns, and ``kind``
         (``bad_cell`` or ``cut``, None for good rows) with ``reason``.
@@ -43,7 +44,7 @@ class MappedRows:
         Of one file: what its cuts are on, while they wait for the columns of other catalogs.
     """
 
-    frame: pd.DataFrame
+    frame: Rows
     units: dict[str, str]
     matches: list[MatchReport] = field(default_factory=list)
     uncut: CutColumns | None = None
@@ -64,15 +65,12 @@ def map_catalog(recipe: Recipe, images: ImageList | None = None) -> MappedRows:
         mapped = [_map_images(images or list_images(recipe), recipe)]
     units = _common_units(mapped)
     matches = _match(mapped, section, units)
-    _make_alike([part.frame for part in mapped], section)
-    filled = [part.frame for part in mapped if len(part.frame)] or [mapped[0].frame]
-    frame = pd.concat(filled, ignore_index=True)
+    cells_to.make_alike([part.frame for part in mapped], section.keep)
+    frame = joined([part.frame for part in mapped if len(part.frame)] or [mapped[0].frame])
     if not len(frame) and not section.allow_empty:
         raise CatalogError("the catalog has no rows", where=", ".join(catalog_paths(recipe)))
-    bad = frame["kind"].to_numpy() == "bad_cell"
-    if len(frame) and bad.all():
-        first = frame.iloc[0]
-        raise CatalogError(f"every row is bad, row {first['row']}: {first['reason']}", where=first["file"],
+    if len(frame) and (frame["kind"] == "bad_cell").all():
+        raise CatalogError(f"every row is bad, row {frame['row'][0]}: {frame['reason'][0]}", where=frame["file"][0],
                            hint="check the columns and units in [catalog]")
     return MappedRows(frame, units, matches)
 
@@ -101,16 +99,8 @@ def _common_units(mapped: list[MappedRows]) -> dict[str, str]:
         for name, unit in part.units.items():
             if units.setdefault(name, unit) != unit:
                 raise CatalogError(f"column {name!r} has unit {unit} here, but {units[name]} in another catalog file",
-                                   where=part.frame["file"].iloc[0] if len(part.frame) else None)
+                                   where=part.frame["file"][0] if len(part.frame) else None)
     return units
-
-
-def _make_alike(frames: list[pd.DataFrame], section: CatalogSection) -> None:
-    """Turn kept columns that are numbers in one file and text in another into text."""
-    for name in section.keep:
-        if len({frame[name].dtype == object for frame in frames}) > 1:
-            for frame in frames:
-                frame[name] = pd.Series(cells_to.texts(frame[name].to_numpy()), dtype=object)
 
 
 def catalog_paths(recipe: Recipe) -> tuple[str, ...]:
@@ -125,12 +115,13 @@ def _map_file(path: Path, section: CatalogSection) -> MappedRows:
 
 def _map_images(images: ImageList, recipe: Recipe) -> MappedRows:
     """Map the list of images: each is row 1 of itself."""
-    section, sources = recipe.catalog, images.sources
-    table = Table({name: Column(sources[name].to_numpy(), dtype=object) for name in sources})
+    section = recipe.catalog
+    table = LightTable({name: images.sources[name].to_numpy(object) for name in IMAGE_COLUMNS})
     reasons = cells_to.Reasons(len(table))
-    reasons.add(sources["id"].isna().to_numpy(), f"its name does not fit images.name {images.section.name!r}")
+    # pandas 3 has NaN for a missing text.
+    reasons.add(images.sources["id"].isna().to_numpy(), f"its name does not fit images.name {images.section.name!r}")
     rows = _map_table(table, section, Path("images"), reasons)
-    rows.frame["file"], rows.frame["row"] = sources["file"], 1
+    rows.frame["file"], rows.frame["row"] = table["file"], np.ones(len(table), dtype=np.int64)
     return rows
 
 
@@ -138,18 +129,17 @@ def _map_table(table: Any, section: CatalogSection, path: Path, reasons: cells_t
     ids = _identifiers(table, section, path, reasons)
     fields = _fields(table, section, path, reasons)
     ra, dec = _positions(table, section, path, reasons)
-    frame = pd.DataFrame({
-        "field": pd.Series(fields, dtype=object), "id": pd.Series(ids, dtype=object),
-        "file": pd.Series([path.name] * len(table), dtype=object), "row": np.arange(1, len(table) + 1, dtype=np.int64),
-        "ra": ra, "dec": dec, "size_arcsec": _size(table, section, path, reasons),
-        "magnitude": _magnitude(table, section, path, reasons),
+    kinds = np.full(len(table), None, dtype=object)
+    frame = Rows({
+        "field": fields, "id": ids, "file": np.full(len(table), path.name, dtype=object),
+        "row": np.arange(1, len(table) + 1, dtype=np.int64), "ra": ra, "dec": dec,
+        "size_arcsec": _size(table, section, path, reasons), "magnitude": _magnitude(table, section, path, reasons),
     })
     kept, units = _kept(table, section, path)
     for name, values in kept.items():
         frame[name] = values
-    kinds = np.full(len(table), None, dtype=object)
     kinds[reasons.bad] = "bad_cell"
-    frame["kind"], frame["reason"] = pd.Series(kinds, dtype=object), pd.Series(reasons.texts, dtype=object)
+    frame["kind"], frame["reason"] = kinds, reasons.texts
     columns = CutColumns(frame, table, section)
     if section.match:
         return MappedRows(frame, units, uncut=columns)
@@ -160,17 +150,18 @@ def _map_table(table: Any, section: CatalogSection, path: Path, reasons: cells_t
 def _identifiers(table: Any, section: CatalogSection, path: Path, reasons: cells_to.Reasons) -> np.ndarray:
     values = column(table, section.id.column, key="catalog.id", where=path)
     ids = cells_to.texts(values, section.id.null)
-    reasons.add(pd.isna(ids), "id is missing")
+    reasons.add(missing_texts(ids), "id is missing")
     reasons.add(cells_to.inexact(values), lambda row: f"id {ids[row]} was read as a float and may have lost digits")
     return ids
 
 
 def _fields(table: Any, section: CatalogSection, path: Path, reasons: cells_to.Reasons) -> np.ndarray:
     fields = _field_texts(table, section, path)
-    problems = {name: field_problem(name) for name in pd.unique(fields) if name is not None}
-    reasons.add(pd.isna(fields), "field is missing")
-    bad = pd.Series(fields).isin([name for name, problem in problems.items() if problem]).to_numpy()
-    reasons.add(bad, lambda row: problems[fields[row]] or "")
+    places, names = distinct(fields)
+    problems = [None if name is None else field_problem(name) for name in names]
+    reasons.add(missing_texts(fields), "field is missing")
+    bad = np.array([problem is not None for problem in problems], dtype=bool)[places]
+    reasons.add(bad, lambda row: problems[places[row]] or "")
     return fields
 
 
@@ -234,7 +225,7 @@ class CutColumns(Mapping[str, Any]):
     columns alone.
     """
 
-    def __init__(self, frame: pd.DataFrame, table: Any, section: CatalogSection):
+    def __init__(self, frame: Rows, table: Any, section: CatalogSection):
         mapped = {"id": "id", "field": "field"}
         mapped |= {"ra": "ra", "dec": "dec"} if section.has_positions else {}
         mapped |= {"size": "size_arcsec"} if section.size else {}
@@ -243,7 +234,7 @@ class CutColumns(Mapping[str, Any]):
         self._frame, self._mapped, self.own = frame, mapped, TableColumns(table, section)
 
     def __getitem__(self, name: str) -> Any:
-        return cells_to.series_cells(self._frame[self._mapped[name]]) if name in self._mapped else self.own[name]
+        return self._frame[self._mapped[name]] if name in self._mapped else self.own[name]
 
     def __contains__(self, name: object) -> bool:
         return name in self._mapped or name in self.own
@@ -284,9 +275,9 @@ class TableColumns(Mapping[str, Any]):
         return len(self._table.colnames)
 
 
-def _apply_cuts(frame: pd.DataFrame, columns: CutColumns) -> None:
+def _apply_cuts(frame: Rows, columns: CutColumns) -> None:
     """Mark the good rows of `frame` that fail a cut, with the first cut they fail."""
     for text in columns.own.section.cuts:
-        failing = ~Expression(text).evaluate(columns, columns.own) & frame["kind"].isna().to_numpy()
-        frame.loc[failing, "kind"] = "cut"
-        frame.loc[failing, "reason"] = f"cut: {text}"
+        failing = ~Expression(text).evaluate(columns, columns.own) & missing_texts(frame["kind"])
+        frame["kind"][failing] = "cut"
+        frame["reason"][failing] = f"cut: {text}"

@@ -6,18 +6,21 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from catmorph.errors import CatalogError
 from catmorph.recipe import CatalogSection, MatchSection
 from catmorph.recipe.catalog import ColumnTable, FieldRule
 from catmorph.sources import columns as cells_to
+from catmorph.sources.arrow import missing_texts
 from catmorph.sources.inputs import match_files, told_of
-from catmorph.sources.sky_match import SkyMatch, match_sky
+from catmorph.sources.rows import Rows, joined, numbered
 from catmorph.sources.tables import column, read_table
+
+if TYPE_CHECKING:
+    from catmorph.sources.sky_match import SkyMatch
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ def match_lines(facts: dict[str, Any]) -> list[str]:
     return [f"match with {facts['name']}: {facts[key]:,} {text}" for key, text in named.items() if facts[key]]
 
 
-def add_matched(frames: Sequence[pd.DataFrame], section: CatalogSection) -> tuple[list[MatchReport], dict[str, str]]:
+def add_matched(frames: Sequence[Rows], section: CatalogSection) -> tuple[list[MatchReport], dict[str, str]]:
     """Add the columns of every match to `frames`, the mapped rows of each catalog file, together one catalog.
 
     Rows of a bad cell match nothing. Rows of one field and id are one source, and may share a row.
@@ -78,7 +81,7 @@ def add_matched(frames: Sequence[pd.DataFrame], section: CatalogSection) -> tupl
         units |= other.units
         match = _matched(frames, other, one)
         _add(frames, other, one, match)
-        good = np.concatenate([frame["kind"].isna().to_numpy() for frame in frames])
+        good = np.concatenate([missing_texts(frame["kind"]) for frame in frames])
         reports.append(_report(other, one, match, good))
     return reports, units
 
@@ -90,7 +93,7 @@ class _Other:
     files: list[Path]
     ra: np.ndarray
     dec: np.ndarray
-    columns: pd.DataFrame
+    columns: Rows
     units: dict[str, str]
 
 
@@ -114,13 +117,13 @@ def _read(one: MatchSection) -> _Other:
             taken[called] = cells_to.kept_cells(cells_to.masked(values, one.null))
             if getattr(values, "unit", None):
                 units[called] = str(values.unit)
-        parts.append((ra, dec, pd.DataFrame(taken, index=pd.RangeIndex(len(table)))))
-    _make_alike([part[2] for part in parts])
+        parts.append((ra, dec, Rows(taken, len(table))))
+    cells_to.make_alike([part[2] for part in parts], parts[0][2].names)
     ra, dec = (np.concatenate([part[place] for part in parts]) for place in (0, 1))
     if not np.isfinite(ra).any():
         raise CatalogError(f"none of {len(ra)} rows has a position", where=", ".join(map(str, one.files)),
                            hint="check ra, dec and their units in [[catalog.match]]")
-    return _Other(files, ra, dec, pd.concat([part[2] for part in parts], ignore_index=True), units)
+    return _Other(files, ra, dec, joined([part[2] for part in parts]), units)
 
 
 def _positions(table: Any, one: MatchSection, path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -133,34 +136,25 @@ def _positions(table: Any, one: MatchSection, path: Path) -> tuple[np.ndarray, n
     return cells_to.to_icrs(degrees[0], degrees[1], one.frame, reasons)
 
 
-def _make_alike(frames: Sequence[pd.DataFrame]) -> None:
-    """Turn columns that are numbers in one file and text in another into text."""
-    for name in frames[0]:
-        if len({frame[name].dtype == object for frame in frames}) > 1:
-            for frame in frames:
-                frame[name] = pd.Series(cells_to.texts(frame[name].to_numpy()), dtype=object)
+def _matched(frames: Sequence[Rows], other: _Other, one: MatchSection) -> SkyMatch:
+    # astropy.coordinates takes half a second to import, which a catalog without matches does without.
+    from catmorph.sources.sky_match import match_sky
 
-
-def _matched(frames: Sequence[pd.DataFrame], other: _Other, one: MatchSection) -> SkyMatch:
-    good = np.concatenate([frame["kind"].isna().to_numpy() for frame in frames])
-    ra, dec = (np.where(good, np.concatenate([frame[name].to_numpy() for frame in frames]), np.nan)
-               for name in ("ra", "dec"))  # fmt: skip
-    names = pd.concat([frame[["field", "id"]] for frame in frames], ignore_index=True)
-    same = names.groupby(["field", "id"], sort=False, dropna=False).ngroup().to_numpy()
+    both = joined([frame.only(["field", "id", "ra", "dec", "kind"]) for frame in frames])
+    good = missing_texts(both["kind"])
+    ra, dec = (np.where(good, both[name], np.nan) for name in ("ra", "dec"))
+    same = numbered(both["field"], both["id"])
     return match_sky((ra, dec), (other.ra, other.dec), one.radius_arcsec, one_to_one=one.one_to_one, same=same)
 
 
-def _add(frames: Sequence[pd.DataFrame], other: _Other, one: MatchSection, match: SkyMatch) -> None:
-    found = other.columns.reindex(match.rows)
-    for name in found:
-        if found[name].dtype == object:
-            found[name] = found[name].where(found[name].notna(), None)
+def _add(frames: Sequence[Rows], other: _Other, one: MatchSection, match: SkyMatch) -> None:
+    found = other.columns.take(match.rows)
     found[one.names[""]] = match.separation_arcsec
     start = 0
     for frame in frames:
-        part = found.iloc[start : start + len(frame)]
-        for name in part:
-            frame[name] = part[name].array
+        part = found.take(np.arange(start, start + len(frame)))
+        for name in part.names:
+            frame[name] = part[name]
         start += len(frame)
 
 

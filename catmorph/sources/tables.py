@@ -1,12 +1,12 @@
-"""Reading survey tables of any format that astropy or Parquet know."""
+"""Reading survey tables of any format that astropy or Parquet know.
+
+Only what needs astropy imports it: plain CSV and Parquet do without.
+"""
 
 from __future__ import annotations
 
-import codecs
 import csv
 import lzma
-import mmap
-import re
 import warnings
 import zipfile
 import zlib
@@ -15,16 +15,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from astropy.io.ascii import convert_numpy
-from astropy.io.registry import IORegistryError
-from astropy.table import Column, MaskedColumn, Table
 
 from catmorph.errors import CatalogError, suggest
 from catmorph.recipe import CatalogSection
+from catmorph.sources.light import from_arrow
+from catmorph.sources.plain_csv import read_plain_csv
 
 SUFFIX_FORMATS = {
     ".fits": "fits", ".fit": "fits", ".fits.gz": "fits", ".fits.fz": "fits",
@@ -34,19 +31,16 @@ SUFFIX_FORMATS = {
 }
 """File name ending -> astropy format; other endings are plain text whose layout astropy guesses."""
 
-_UNTYPED = ("ascii", "csv", "no_header", "basic", "commented_header", "tab", "fixed_width", "rdb", "sextractor")
-"""Text formats that leave it to the reader what is a number."""
-
 COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
 READ_ERRORS = (
     OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, EOFError, zlib.error, SyntaxError,
-    RecursionError, IORegistryError, pa.ArrowException, csv.Error, zipfile.BadZipFile, lzma.LZMAError,
+    RecursionError, pa.ArrowException, csv.Error, zipfile.BadZipFile, lzma.LZMAError,
 )
 """What astropy's readers raise over broken files (seen by feeding each of them every kind of broken file)."""
 
 
-def read_table(path: Path, section: CatalogSection) -> Table:
-    """Read one survey table.
+def read_table(path: Path, section: CatalogSection) -> Any:
+    """Read one survey table, as an astropy table or a `catmorph.sources.light.LightTable`.
 
     Raises
     ------
@@ -68,43 +62,25 @@ def read_table(path: Path, section: CatalogSection) -> Table:
         ) from error
 
 
-def _read(path: Path, table_format: str, section: CatalogSection, start: bytes) -> Table:
+def _read(path: Path, table_format: str, section: CatalogSection, start: bytes) -> Any:
     if table_format == "parquet":
         with pq.ParquetFile(path) as file:
-            _refuse_duplicates(file.schema_arrow.names, path)
-            return _from_arrow(file.read())
-    if table_format == "r":
-        return _read_r(path, section)
-    if table_format.removeprefix("ascii.") in _UNTYPED:
-        return _read_text(path, table_format, section, start)
-    return Table.read(path, format=table_format, **_options(table_format, section))
+            refuse_duplicates(file.schema_arrow.names, path)
+            return from_arrow(file.read())
+    if table_format == "ascii.csv" and section.hdu is None and not start.startswith(COMPRESSED):
+        table = read_plain_csv(path, lambda names: labels(names, section))
+        if table is not None:
+            return table
+    from catmorph.sources.astropy_tables import read_any
+
+    return read_any(path, table_format, section, start)
 
 
-def _read_text(path: Path, table_format: str, section: CatalogSection, start: bytes) -> Table:
-    compressed = start.startswith(COMPRESSED)
-    if table_format in ("ascii.csv", "csv") and not compressed:
-        _refuse_duplicates(_csv_header(path), path)
-    options = {"encoding": "utf-8-sig"} if start.startswith(codecs.BOM_UTF8) else {}
-    options |= _options(table_format, section)
-    table = Table.read(path, format=table_format, **options)
-    names = [name for name in _labels(table.colnames, section) if table[name].dtype.kind in "iuf"]
-    if names and (compressed or _has_leading_zeros(path)):
-        # As numbers, 0003 would have become 3. Only astropy's slow reader (a tenth of the speed) can be told.
-        as_text = {name: [convert_numpy(str)] for name in names}
-        table = Table.read(path, format=table_format, converters=as_text, **options)
-    return table
-
-
-def _labels(names: list[str], section: CatalogSection) -> list[str]:
+def labels(names: list[str], section: CatalogSection) -> list[str]:
     """Return the columns of `names` that label rows: identifier and field."""
     chosen = [name for name in (section.id.column, section.field.column) if name is not None]
     named = [names[name - 1] if isinstance(name, int) and 1 <= name <= len(names) else name for name in chosen]
     return [name for name in named if name in names]
-
-
-def _has_leading_zeros(path: Path) -> bool:
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        return re.search(rb"(?<![0-9.eE+-])0[0-9]", data) is not None
 
 
 def guess_format(path: Path, section: CatalogSection) -> str:
@@ -117,7 +93,7 @@ def guess_format(path: Path, section: CatalogSection) -> str:
     return known or ("r" if _has_row_names(path) else "ascii")
 
 
-def column(table: Table, name: str | int, *, key: str, where: object) -> Any:
+def column(table: Any, name: str | int, *, key: str, where: object) -> Any:
     """Return a column (row,) by name or 1-based number.
 
     Raises
@@ -141,18 +117,6 @@ def column(table: Table, name: str | int, *, key: str, where: object) -> Any:
     return found
 
 
-def _options(table_format: str, section: CatalogSection) -> dict[str, Any]:
-    if section.hdu is None:
-        return {}
-    if table_format == "fits":
-        return {"hdu": section.hdu}
-    if table_format == "votable":
-        return {"table_id": section.hdu}
-    if table_format == "hdf5":
-        return {"path": section.hdu}
-    raise CatalogError(f"catalog.hdu does not apply to the format {table_format}")
-
-
 def _start(path: Path) -> bytes:
     """Return the first bytes of a file that may be a table."""
     try:
@@ -167,52 +131,11 @@ def _start(path: Path) -> bytes:
     return start
 
 
-def _refuse_duplicates(names: Iterable[str], path: Path) -> None:
+def refuse_duplicates(names: Iterable[str], path: Path) -> None:
+    """Raise a CatalogError where two columns have one name."""
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated:
         raise CatalogError(f"has more than one column {repeated[0]!r}", where=path, hint="rename one of them")
-
-
-def _csv_header(path: Path) -> list[str]:
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        return [name.strip() for name in next((row for row in csv.reader(file) if row), [])]
-
-
-def _from_arrow(table: pa.Table) -> Table:
-    """Return an Arrow table as an astropy table: integers stay integers where cells are null, units are kept."""
-    columns = []
-    for field, cells in zip(table.schema, table.columns, strict=True):
-        unit = (field.metadata or {}).get(b"unit", b"").decode() or None
-        null = cells.is_null().to_numpy()
-        kind = MaskedColumn if null.any() else Column
-        masks = {"mask": null} if null.any() else {}
-        columns.append(kind(_arrow_cells(cells), name=field.name, unit=unit, **masks))
-    return Table(columns)
-
-
-def _arrow_cells(cells: pa.ChunkedArray) -> np.ndarray:
-    if pa.types.is_dictionary(cells.type):
-        cells = cells.cast(cells.type.value_type)
-    if pa.types.is_integer(cells.type) or pa.types.is_boolean(cells.type):
-        return cells.fill_null(0 if pa.types.is_integer(cells.type) else False).to_numpy()
-    if pa.types.is_floating(cells.type):
-        return cells.to_numpy()
-    if pa.types.is_decimal(cells.type):
-        return cells.cast(pa.float64()).to_numpy()
-    if pa.types.is_nested(cells.type):
-        return np.array([str(cell) for cell in cells.to_pylist()], dtype=object)
-    return cells.cast(pa.string()).to_numpy()
-
-
-def _read_r(path: Path, section: CatalogSection) -> Table:
-    """Read what R's write.table leaves; numbers exactly, which pandas does not by default."""
-    with open(path, encoding="utf-8") as file:
-        names = _words(file.readline())
-    _refuse_duplicates(names, path)
-    frame = pd.read_csv(path, sep=r"\s+", quotechar='"', na_values=["NA"], keep_default_na=False,
-                        float_precision="round_trip", dtype_backend="pyarrow",
-                        dtype=dict.fromkeys(_labels(names, section), "string[pyarrow]"))
-    return _from_arrow(pa.Table.from_pandas(frame, preserve_index=False))
 
 
 def _has_row_names(path: Path) -> bool:
@@ -222,11 +145,11 @@ def _has_row_names(path: Path) -> bool:
             header, row = file.readline(), file.readline()
     except (OSError, UnicodeDecodeError):
         return False
-    return header.startswith('"') and len(_words(row)) == len(_words(header)) + 1
+    return header.startswith('"') and len(words(row)) == len(words(header)) + 1
 
 
-def _words(line: str) -> list[str]:
-    # Split at white space, but not within double quotes.
+def words(line: str) -> list[str]:
+    """Split a line at white space, but not within double quotes."""
     return next(csv.reader([" ".join(line.split())], delimiter=" "), [])
 
 

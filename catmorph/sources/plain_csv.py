@@ -1,0 +1,157 @@
+"""CSV files that leave nothing to guess, read by Arrow to the cells that astropy's reader gives.
+
+astropy takes almost a second to import, and ten times as long for a row. What is not plain, or what the two might read
+in different ways, is left to it.
+"""
+
+from __future__ import annotations
+
+import mmap
+import re
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv
+
+from catmorph.sources.arrow import number_array, numbers_of
+from catmorph.sources.light import LightTable, column_of
+
+_NAME = re.compile(rb"[A-Za-z_][A-Za-z0-9_.()/+-]*")
+_NO_NAMES = (b"nan", b"inf", b"infinity")
+"""Numbers to astropy, which takes a header with one for a row."""
+_QUOTES_AND_BLANK_LINES = (b'"', b"\n\n", b"\n\r")
+_HEXADECIMAL = (b"0x", b"0X")
+_PADDING = (b", ", b" ,", b"\n ", b" \n", b" \r", b",\t", b"\t,", b"\n\t", b"\t\n", b"\t\r")
+_SPACES = (b" ", b"\t")
+_BLOCK = 1 << 20
+_LETTERS = bytes(ord("0" if letter == "0" else "1" if letter in "123456789" else "." if letter in ".eE+-" else ",")
+                 for letter in map(chr, range(256)))
+_LEADING_ZERO = (b",00", b",01")
+"""In a file whose bytes are translated by `_LETTERS`; a regular expression takes eight times as long."""
+_FAR_SPACES = (*(space.encode() for space in "\x85\xa0\u1680\u205f\u3000"), b"\xe2\x80")
+"""White space beyond ASCII: astropy's readers disagree on it. The last begins all between U+2000 and U+203F."""
+_ZERO_OR_NAN = r"(?i)\A[+-]?([0.]+|nan)\z"
+_INTEGER = r"\A[+-]?[0-9]+\z"
+_MAYBE_NUMBER = r"(?is)\A[+-]?(0x.*|[\p{Nd}._]+([edq][+-]?[\p{Nd}_]*)?|[\p{Nd}.]+[+-]\p{Nd}*|inf.*|nan.*)\z"
+"""What a reader might take for a number, be it one or not."""
+_MOST = 1e18
+"""Integers from here on may not fit into 64 bits; they are text to astropy."""
+_LEAST = float(np.finfo(np.float64).tiny)
+
+
+class _OddError(Exception):
+    """A column that is not plain."""
+
+
+def read_plain_csv(path: Path, labels: Callable[[list[str]], Collection[str]]) -> LightTable | None:
+    """Read a CSV file, or return None where it is not plain.
+
+    Plain is: UTF-8 without a mark of it, a name for each column, as many cells in each row, and no quotes, padding
+    or blank lines. Integers become int64, other numbers float64; empty cells are masked.
+
+    Parameters
+    ----------
+    labels : callable
+        Names of all columns -> those that label rows. In a file with leading zeros they are text.
+    """
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        header = data.readline()
+        names = plain_names(header)
+        if names is None or data.tell() == len(data) or not all(_is_plain(lines, header) for lines in _lines(data)):
+            return None
+        try:
+            cells = _strings(path, names)
+            columns = {name: _typed(cells[name]) for name in names}
+        except (_OddError, pa.ArrowInvalid, UnicodeError):
+            return None
+        numeric = [name for name in labels(names) if isinstance(columns[name], np.ndarray)]
+        data.seek(0)
+        if numeric and any(_has_leading_zero(lines) for lines in _lines(data)):
+            columns |= {name: cells[name] for name in numeric}
+    return LightTable(columns)
+
+
+def plain_names(header: bytes) -> list[str] | None:
+    """Return the names in the first line of a plain CSV file; None where it is not one."""
+    names = header.removesuffix(b"\n").removesuffix(b"\r").split(b",")
+    plain = all(_NAME.fullmatch(name) and name.lower() not in _NO_NAMES for name in names)
+    # Of one column astropy wonders whether it is one.
+    return [name.decode() for name in names] if plain and len(set(names)) == len(names) > 1 else None
+
+
+def _lines(data: mmap.mmap) -> Iterator[bytes]:
+    """Yield the lines from here on, a megabyte of whole ones at a time."""
+    while lines := data.read(_BLOCK):
+        yield lines + data.readline()
+
+
+def _is_plain(lines: bytes, header: bytes) -> bool:
+    if lines[:1] in (b"\n", b"\r", *_SPACES) or lines[-1:] in _SPACES:
+        return False
+    if any(odd in lines for odd in (*_QUOTES_AND_BLANK_LINES, *_HEXADECIMAL)):
+        return False
+    if any(space in lines for space in _SPACES) and any(padding in lines for padding in _PADDING):
+        return False
+    if not lines.isascii() and any(space in lines for space in _FAR_SPACES):
+        return False
+    ends, returns = lines.count(b"\n"), lines.count(b"\r")
+    if header.endswith(b"\r\n"):
+        if not ends == returns == lines.count(b"\r\n"):
+            return False
+    elif returns:
+        return False
+    return int((np.frombuffer(lines, np.uint8) < 32).sum()) == ends + returns + lines.count(b"\t")
+
+
+def _has_leading_zero(lines: bytes) -> bool:
+    letters = b"," + lines.translate(_LETTERS)
+    return any(zero in letters for zero in _LEADING_ZERO)
+
+
+def _strings(path: Path, names: list[str]) -> pa.Table:
+    """Return all cells as text, null where they are empty."""
+    with pa.memory_map(str(path)) as file:
+        return csv.read_csv(
+            file, read_options=csv.ReadOptions(column_names=names, skip_rows=1),
+            parse_options=csv.ParseOptions(quote_char=False, double_quote=False),
+            convert_options=csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()),
+                                               strings_can_be_null=True, null_values=[""]),
+        )  # fmt: skip
+
+
+def _typed(cells: pa.ChunkedArray) -> Any:
+    """Return a column as int64 or float64 where all its cells are, else as it is."""
+    try:
+        return column_of(*numbers_of(cells.cast(pa.int64())))
+    except pa.ArrowInvalid:
+        pass
+    try:
+        data, missing = numbers_of(cells.cast(pa.float64()))
+    except pa.ArrowInvalid:
+        if _all(_MAYBE_NUMBER, cells):
+            raise _OddError from None
+        return cells
+    data = np.where(missing, 0.0, data)
+    if not _is_safe(data, cells):
+        raise _OddError
+    return column_of(data, missing)
+
+
+def _is_safe(data: np.ndarray, cells: pa.ChunkedArray) -> bool:
+    """Return whether floats (row,) are what any reader makes of them: no integers, too large or with +; in range."""
+    size = np.abs(data)
+    if (size >= _MOST).any() or ((size < _LEAST) & (size > 0)).any():
+        return False
+    if (data == np.floor(data)).all() and _all(_INTEGER, cells):
+        return False
+    # Of 1e-400 nothing is left, which astropy tells from zero; and to Arrow nan(1) is NaN.
+    return _all(_ZERO_OR_NAN, cells.take(number_array(np.flatnonzero((size == 0) | np.isnan(size)))))
+
+
+def _all(expression: str, cells: pa.ChunkedArray) -> bool:
+    """Return whether all cells that are there match."""
+    return bool(pc.all(pc.match_substring_regex(cells, expression), min_count=0).as_py())
