@@ -16,7 +16,7 @@ from catmorph.files import atomic
 from catmorph.inference.members import member_logits, members
 from catmorph.release.cells import longest_ascii
 from catmorph.release.layout import Key, Layout, OutputColumn, release_keys
-from catmorph.release.results import ChunkResult, describe_flags, made_of_results, runs_of_chunks
+from catmorph.release.results import Result, describe_flags, made_of_results, runs_of_chunks
 from catmorph.schemes import load_scheme
 from catmorph.workspace import Chunk, RunFolder
 
@@ -128,11 +128,11 @@ class _Count:
     widths: dict[str, int]
 
 
-def _count(texts: Sequence[str], reason: str, results: Iterable[ChunkResult]) -> list[_Count]:
+def _count(texts: Sequence[str], reason: str, results: Iterable[Result]) -> list[_Count]:
     return [_count_chunk(texts, reason, result) for result in results]
 
 
-def _count_chunk(texts: Sequence[str], reason: str, result: ChunkResult) -> _Count:
+def _count_chunk(texts: Sequence[str], reason: str, result: Result) -> _Count:
     released = result.sources.filter(pa.array(result.released))
     return _Count(result.sources.num_rows, _omitted(result, reason), _widths(released, texts))
 
@@ -142,7 +142,7 @@ def _widths(sources: pa.Table, texts: Sequence[str]) -> dict[str, int]:
     return {name: longest_ascii(sources[name].cast(pa.string())) for name in texts}
 
 
-def _omitted(result: ChunkResult, reason: str) -> pa.RecordBatch:
+def _omitted(result: Result, reason: str) -> pa.RecordBatch:
     rows = np.flatnonzero(~result.released)
     taken = result.sources.select(["file", "row", "field", "id"]).take(pa.array(rows))
     arrays = [

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from catmorph.errors import CatmorphError
 from catmorph.release.layout import Key, Layout, OutputColumn, build_layout
 from catmorph.release.results import (
-    ChunkResult,
     Made,
+    Result,
     Temperatures,
     ViewResult,
     answer_names,
@@ -25,6 +25,9 @@ from catmorph.release.results import (
 from catmorph.schemes import load_scheme
 from catmorph.sources.order import natural_order
 from catmorph.workspace import Chunk, RunFolder
+
+Make = Callable[[pa.RecordBatch, Result], Made]
+"""What is made of released rows, and of the results that they are taken from."""
 
 SORTED_ROWS = 100_000
 """Sources of a field up to which its rows are released by id: 130 columns of them take some 60 MB."""
@@ -43,13 +46,13 @@ def release_layout(run: RunFolder) -> Layout:
 
 def wide_batches(run: RunFolder, layout: Layout) -> Iterator[pa.RecordBatch]:
     """Yield the released rows in the layout's columns; see `made_of_batches`."""
-    return made_of_batches(run, layout, _as_it_is)
+    return (batch for batch in made_of_batches(run, layout, _as_it_is) if batch.num_rows)
 
 
 def made_of_batches(
     run: RunFolder,
     layout: Layout,
-    make: Callable[[pa.RecordBatch], Made],
+    make: Make[Made],
     *,
     used: Temperatures | None = None,
     workers: int = 1,
@@ -57,7 +60,8 @@ def made_of_batches(
 ) -> Iterator[Made]:
     """Yield what `make` makes of the released rows, field by field; their order does not depend on the chunks.
 
-    `make` is called in the processes that read; `used`, `workers` and `label` are those
+    `make` is called in the processes that read, with rows of one field (there may be none) and the results that they
+    are taken from, all of them and in another order; `used`, `workers` and `label` are those
     of `catmorph.release.results.made_of_results`.
 
     A field of up to 100,000 sources comes in one batch, by id (whole numbers by value); a larger one some chunks at a
@@ -73,53 +77,45 @@ def made_of_batches(
         else:
             parts += runs_of_chunks(chunks)
     assemble = partial(_assemble, layout, frozenset(by_id), make)
-    for made in made_of_results(run, assemble, parts=parts, used=used, workers=workers, label=label):
-        yield from made
+    yield from made_of_results(run, assemble, joined=True, parts=parts, used=used, workers=workers, label=label)
 
 
-def _as_it_is(batch: pa.RecordBatch) -> pa.RecordBatch:
+def _as_it_is(batch: pa.RecordBatch, _: Result) -> pa.RecordBatch:
     return batch
 
 
-def _assemble(
-    layout: Layout, by_id: frozenset[str], make: Callable[[pa.RecordBatch], Made], results: Iterable[ChunkResult]
-) -> list[Made]:
-    """Make something of the released rows of a part: of one batch, none where no row is released."""
-    held = list(results)
-    rows = _order(held, by_id)
-    if not len(rows):
-        return []
-    sources = pa.concat_tables([result.sources for result in held]).take(pa.array(rows))
+def _assemble(layout: Layout, by_id: frozenset[str], make: Make[Made], results: Iterable[Result]) -> Made:
+    """Make something of a part, which is of one field."""
+    (result,) = results
+    rows = _order(result, by_id)
     arrays = []
     view: tuple[Key, ViewResult] | None = None
     for column in layout.columns:
         if column.key is None:
-            arrays.append(sources[column.source].combine_chunks().cast(column.type))
+            arrays.append(result.sources[column.source].cast(column.type).take(pa.array(rows)).combine_chunks())
             continue
         if view is None or view[0] != column.key:  # the columns of a view are neighbours
-            view = column.key, _joined([result.views[column.key] for result in held], rows)
+            view = column.key, _taken(result.views[column.key], rows)
         arrays.append(_answer(view[1], column))
-    return [make(pa.record_batch(arrays, schema=layout.schema))]
+    return make(pa.record_batch(arrays, schema=layout.schema), result)
 
 
-def _order(held: Sequence[ChunkResult], by_id: frozenset[str]) -> np.ndarray:
-    """Return the released rows of some chunks, as places among all of theirs, in the order of the release."""
-    rows = np.flatnonzero(np.concatenate([result.released for result in held]))
-    if held[0].chunk.field not in by_id:
+def _order(result: Result, by_id: frozenset[str]) -> np.ndarray:
+    """Return the rows that are released, in the order of the release."""
+    rows = np.flatnonzero(result.released)
+    if result.field not in by_id:
         return rows
-    ids = pa.concat_arrays([result.sources["id"].combine_chunks().cast(pa.string()) for result in held])
-    return rows[natural_order(ids.take(pa.array(rows)))]
+    return rows[natural_order(result.sources["id"].cast(pa.string()).take(pa.array(rows)).combine_chunks())]
 
 
-def _joined(views: Sequence[ViewResult], rows: np.ndarray) -> ViewResult:
-    """Return `rows` of the results of one view in several chunks."""
-
-    def taken(name: str) -> np.ndarray:
-        return np.concatenate([getattr(view, name) for view in views])[rows]
-
-    ensemble = views[0].spread is not None
-    return ViewResult(taken("flags"), taken("probabilities"), taken("spread") if ensemble else None,
-                      taken("mutual_information") if ensemble else None)
+def _taken(view: ViewResult, rows: np.ndarray) -> ViewResult:
+    """Return `rows` of the results of a view."""
+    return ViewResult(
+        view.flags[rows],
+        view.probabilities[rows],
+        None if view.spread is None else view.spread[rows],
+        None if view.mutual_information is None else view.mutual_information[rows],
+    )
 
 
 def _answer(view: ViewResult, column: OutputColumn) -> pa.Array:

@@ -22,7 +22,7 @@ from catmorph.release.account import Account, account, counted
 from catmorph.release.assemble import made_of_batches, release_layout
 from catmorph.release.formats import FORMATS, Format, producer
 from catmorph.release.layout import Layout, OutputColumn, build_layout
-from catmorph.release.results import Temperatures
+from catmorph.release.results import Result, Temperatures
 from catmorph.release.text import markdown_table, markdown_text
 from catmorph.workspace import RunFolder
 
@@ -133,8 +133,8 @@ def _dictionary_row(column: OutputColumn, plain: bool) -> list[str]:
     ]
 
 
-def _encoded(writers: Sequence[Format], layout: Layout, batch: pa.RecordBatch) -> list[Any]:
-    return [writer.encode(batch, layout) for writer in writers]
+def _encoded(writers: Sequence[Format], layout: Layout, batch: pa.RecordBatch, _: Result) -> list[Any]:
+    return [writer.encode(batch, layout) for writer in writers] if batch.num_rows else []
 
 
 def _write(
@@ -148,7 +148,7 @@ def _write(
             temporary = files.enter_context(atomic(paths[name]))
             adds.append(files.enter_context(writer.open(temporary, layout, total_rows)))
         for rows in encoded:
-            for add, part in zip(adds, rows, strict=True):
+            for add, part in zip(adds, rows, strict=bool(rows)):
                 add(part)
     return paths
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from catmorph.release.layout import Key
-from catmorph.release.results import ChunkResult, ViewResult
+from catmorph.release.results import Result, ViewResult
 from catmorph.release.tally import Rules, Tally, count_view
 from catmorph.sources.regions import Regions, source_columns
 
@@ -33,8 +33,8 @@ class GroupCounts:
     def __post_init__(self) -> None:
         self.groups = {name: self.tallies() for name in self.regions.texts}
 
-    def add(self, result: ChunkResult) -> None:
-        """Count the sources and stamps of one chunk.
+    def add(self, result: Result) -> None:
+        """Count the sources and stamps of a result.
 
         Raises
         ------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -71,19 +72,25 @@ class ViewResult:
 
 
 @dataclass(frozen=True)
-class ChunkResult:
-    """The sources of a chunk, what every classifier says of them, and which are released, shape (n,)."""
+class Result:
+    """Sources of one field, what every classifier says of them, and which are released, shape (n,).
 
-    chunk: Chunk
+    `chunks` are those that the sources lie in, one after the other.
+    """
+
+    chunks: tuple[Chunk, ...]
     sources: pa.Table
     views: Mapping[Key, ViewResult]
     released: np.ndarray
 
+    @property
+    def field(self) -> str:
+        """The field of all the sources."""
+        return self.chunks[0].field
 
-def read_results(
-    run: RunFolder, *, keys: Sequence[Key] | None = None, workers: int = 1
-) -> Iterator[ChunkResult]:
-    """Yield the results of all chunks in the order of the plan; see `made_of_results`."""
+
+def read_results(run: RunFolder, *, keys: Sequence[Key] | None = None, workers: int = 1) -> Iterator[Result]:
+    """Yield the results of each chunk in the order of the plan; see `made_of_results`."""
     for part in made_of_results(run, list, keys=keys, workers=workers):
         yield from part
 
@@ -103,9 +110,10 @@ def runs_of_chunks(chunks: Iterable[Chunk]) -> list[list[Chunk]]:
 
 def made_of_results(
     run: RunFolder,
-    make: Callable[[Iterator[ChunkResult]], Made],
+    make: Callable[[Iterator[Result]], Made],
     *,
     flags_only: bool = False,
+    joined: bool = False,
     parts: Sequence[Sequence[Chunk]] | None = None,
     keys: Sequence[Key] | None = None,
     used: Temperatures | None = None,
@@ -123,6 +131,8 @@ def made_of_results(
         a `functools.partial` of one.
     flags_only : bool
         Read ids and flags alone; probabilities have shape (n, 0).
+    joined : bool
+        One result for the neighbouring chunks of a part that are of the same field, instead of one each.
     keys : sequence of Key, optional
         Classifiers and views to read, by default those of the release; what is released depends on all of them.
     used : mapping, optional
@@ -141,7 +151,8 @@ def made_of_results(
     parts = runs_of_chunks(run.chunks()) if parts is None else parts
     used = all_temperatures(run.recipe) if used is None else used
     keys = release_keys(run.recipe) if keys is None else keys
-    tasks = [_ReadTask(run.path, run.recipe, tuple(chunks), tuple(keys), make, flags_only, used) for chunks in parts]
+    tasks = [_ReadTask(run.path, run.recipe, tuple(chunks), tuple(keys), make, flags_only, joined, used)
+             for chunks in parts]
     seconds = sum(map(len, parts)) * sum(map(len, used.values())) * len(run.recipe.all_views) / _FILES_A_SECOND
     workers = min(workers, _MOST_READERS)
     with closing(run_in_order(_make, tasks, workers=workers, estimated_seconds=seconds)) as made:
@@ -156,8 +167,9 @@ class _ReadTask(Generic[Made]):
     recipe: Recipe
     chunks: tuple[Chunk, ...]
     keys: tuple[Key, ...]
-    make: Callable[[Iterator[ChunkResult]], Made]
+    make: Callable[[Iterator[Result]], Made]
     flags_only: bool
+    joined: bool
     used: Temperatures
 
 
@@ -165,15 +177,17 @@ def _make(task: _ReadTask[Made]) -> Made:
     return task.make(_read(task))
 
 
-def _read(task: _ReadTask[Made]) -> Iterator[ChunkResult]:
+def _read(task: _ReadTask[Made]) -> Iterator[Result]:
     run = RunFolder(task.folder, task.recipe)
     reader = _Reader(run, task.flags_only, task.used)
-    for chunk in task.chunks:
-        sources = run.read_sources(chunk)
-        ids = sources["id"].combine_chunks().cast(pa.string())
-        views = {key: reader.read(key, chunk, ids) for key in task.keys}
-        released = _released(run.recipe.release.require, views, len(ids))
-        yield ChunkResult(chunk, sources, views, released)
+    together = [list(group) for _, group in groupby(task.chunks, key=lambda chunk: chunk.field)]
+    for chunks in together if task.joined else [[chunk] for chunk in task.chunks]:
+        tables = [run.read_sources(chunk) for chunk in chunks]
+        ids = [table["id"].cast(pa.string()) for table in tables]
+        views = {key: reader.read(key, chunks, ids) for key in task.keys}
+        sources = pa.concat_tables(tables)
+        released = _released(run.recipe.release.require, views, len(sources))
+        yield Result(tuple(chunks), sources, views, released)
 
 
 def answers(scheme: Scheme, probabilities: np.ndarray) -> np.ndarray:
@@ -248,38 +262,56 @@ class _Reader:
         self._schemes = {name: load_scheme(run.recipe.classifier_scheme(name)) for name in run.recipe.classifiers}
         self._members = {name: members(run.recipe, name) for name in run.recipe.classifiers}
 
-    def read(self, key: Key, chunk: Chunk, ids: pa.Array) -> ViewResult:
-        """Return what the members of a classifier say together; a flag of one of them counts for all."""
-        each = [self._one(member, key, chunk, ids) for member in self._members[key.classifier]]
+    def read(self, key: Key, chunks: Sequence[Chunk], ids: Sequence[pa.ChunkedArray]) -> ViewResult:
+        """Return what the members of a classifier say together; a flag of one of them counts for all.
+
+        `ids` are those of the sources of each chunk.
+        """
+        each = [self._one(member, key, chunks, ids) for member in self._members[key.classifier]]
         flags = np.bitwise_or.reduce([one for one, _ in each])
         logits = [one for _, one in each]
         if self._flags_only:
             return ViewResult(flags, logits[0])
+        where = np.flatnonzero(blocked(flags))
         for one in logits:
-            one[blocked(flags)] = np.nan
+            one[where] = np.nan
         return _view_result(flags, combine(self._schemes[key.classifier], logits, self._temperatures[key.classifier]))
 
-    def _one(self, member: Member, key: Key, chunk: Chunk, ids: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-        path = member_logits(self._run, member, key.view, chunk)
+    def _one(
+        self, member: Member, key: Key, chunks: Sequence[Chunk], ids: Sequence[pa.ChunkedArray]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return flags (n,) and logits (n, class) of one member."""
         names = () if self._flags_only else self._schemes[key.classifier].class_names
-        table = _read_columns(path, ["id", "flags", *names])
-        if not table["id"].combine_chunks().cast(pa.string()).equals(ids):
-            raise CatmorphError(
-                f"holds other sources than field {chunk.field!r}, cell {chunk.cell}, has now",
-                where=path,
-                hint=_AGAIN,
-            )
-        flags = table["flags"].to_numpy().astype(np.uint32)
-        logits = np.empty((len(ids), len(names)), dtype=np.float32)
-        for index, name in enumerate(names):
-            logits[:, index] = table[name].to_numpy()
-        bad = ~np.isfinite(logits).all(axis=1) & ~blocked(flags)
-        if bad.any():
-            row = int(np.flatnonzero(bad)[0]) + 1
-            raise CatmorphError(
-                f"row {row} has no finite logits and no flag that says why", where=path, hint=_AGAIN
-            )
+        count = sum(map(len, ids))
+        flags, logits = np.empty(count, np.uint32), np.empty((count, len(names)), np.float32)
+        start = 0
+        for chunk, mine in zip(chunks, ids, strict=True):
+            rows = slice(start, start := start + len(mine))
+            path = member_logits(self._run, member, key.view, chunk)
+            table = _read_columns(path, ["id", "flags", *names])
+            _refuse_others(path, chunk, table["id"].cast(pa.string()), mine)
+            flags[rows] = table["flags"].to_numpy()
+            for index, name in enumerate(names):
+                logits[rows, index] = table[name].to_numpy()
+            _refuse_unsaid(path, flags[rows], logits[rows])
         return flags, logits
+
+
+def _refuse_others(path: Path, chunk: Chunk, ids: pa.ChunkedArray, expected: pa.ChunkedArray) -> None:
+    if not ids.equals(expected):
+        raise CatmorphError(f"holds other sources than field {chunk.field!r}, cell {chunk.cell}, has now", where=path,
+                            hint=_AGAIN)
+
+
+def _refuse_unsaid(path: Path, flags: np.ndarray, logits: np.ndarray) -> None:
+    """Refuse rows without logits that no flag accounts for."""
+    finite = np.isfinite(logits)
+    if finite.all():
+        return
+    bad = ~finite.all(axis=1) & ~blocked(flags)
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0]) + 1
+        raise CatmorphError(f"row {row} has no finite logits and no flag that says why", where=path, hint=_AGAIN)
 
 
 def _view_result(flags: np.ndarray, prediction: Prediction) -> ViewResult:

@@ -22,7 +22,7 @@ from catmorph.release.account import omission
 from catmorph.release.card_tests import CardTest, card_test
 from catmorph.release.grouped import GroupCounts
 from catmorph.release.layout import Key, release_keys
-from catmorph.release.results import ChunkResult, Temperatures, made_of_results
+from catmorph.release.results import Result, Temperatures, made_of_results
 from catmorph.release.summary_text import summary_markdown, summary_table
 from catmorph.release.tally import Rules, Tally, all_rules, count_view, fraction
 from catmorph.sources.regions import Regions
@@ -94,10 +94,10 @@ class _Counts:
     def _tallies(self) -> dict[Key, Tally]:
         return {key: Tally(len(self.rules[key.classifier].scheme.classes)) for key in self.keys}
 
-    def add(self, result: ChunkResult) -> None:
-        """Count the sources and stamps of one chunk."""
+    def add(self, result: Result) -> None:
+        """Count the sources and stamps of a result."""
         self.groups.add(result)
-        name = result.chunk.field
+        name = result.field
         here = self.fields.setdefault(name, self._tallies())
         flags = np.zeros(len(result.released), dtype=np.uint32)
         for key, view in result.views.items():
@@ -132,7 +132,7 @@ class _Counts:
         return total
 
 
-def _counted(nothing: _Counts, results: Iterable[ChunkResult]) -> _Counts:
+def _counted(nothing: _Counts, results: Iterable[Result]) -> _Counts:
     """Return the counts of some chunks; `nothing` are those of none."""
     counts = deepcopy(nothing)
     for result in results:
@@ -166,7 +166,8 @@ def summarize(
     counts = _Counts(release_keys(run.recipe), all_rules(run.recipe), Regions(run.recipe.evaluation.groups))
     used = all_temperatures(run.recipe)
     label = "summarize" if shown else ""
-    for part in made_of_results(run, partial(_counted, deepcopy(counts)), used=used, workers=workers, label=label):
+    count = partial(_counted, deepcopy(counts))
+    for part in made_of_results(run, count, joined=True, used=used, workers=workers, label=label):
         counts += part
     summary = Summary({**_values(run, counts, used), "figures": list(figures)})
     write_json(run.release_folder() / "summary.json", summary.values)

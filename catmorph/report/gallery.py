@@ -178,8 +178,8 @@ def _candidates(run: RunFolder, keys: Sequence[Key], order: Order) -> Iterator[l
             magnitude = magnitudes[row]
             value = -float(surest[first][row]) if order == "class" else np.inf if magnitude is None else magnitude
             labels = tuple(texts[row] for texts in captions)
-            rank = (value, result.chunk.field, str(ids[row]))
-            found.append(_Candidate(rank, names[first][row], result.chunk, int(row), ids[row], labels))
+            rank = (value, result.field, str(ids[row]))
+            found.append(_Candidate(rank, names[first][row], result.chunks[0], int(row), ids[row], labels))
         yield found
 
 
