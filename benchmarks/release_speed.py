@@ -3,13 +3,15 @@
     python benchmarks/release_speed.py --out release.json
 
 25 fields; the survey table is read in by `catmorph ingest`, and logits at random are put where `catmorph classify`
-would put them. pandas: a script that reads the same logits, takes the softmax, turns the long table into one row a
+would put them. Each export begins with nothing of a release there; `summarize` comes after one, as in `catmorph run`,
+and once without. pandas: a script that reads the same logits, takes the softmax, turns the long table into one row a
 galaxy by `pivot` and writes it by `to_csv`.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -78,15 +80,24 @@ class Release:
         put_logits(self.folder / "recipe.toml", self.folder / "run")
         say("logits at random are there")
         csv, parquet = ("--format", "csv"), ("--format", "parquet")
-        self._catmorph("export, csv", "export", *csv)
-        self._catmorph("export, parquet", "export", *parquet)
-        self._catmorph("export, both", "export", *csv, *parquet)
+        for name, formats in (("csv", csv), ("parquet", parquet), ("both", (*csv, *parquet))):
+            self._forget()
+            self._catmorph(f"export, {name}", "export", *formats)
         self._catmorph("summarize", "summarize")
+        self._catmorph("export, nothing changed", "export", *csv, *parquet)
+        (self.folder / "run" / "ledger" / "counts.json").unlink()
+        self._catmorph("summarize, without an export", "summarize")
         released = sorted((self.folder / "run" / "release").glob("release.*"))
         self.sizes = {path.name: path.stat().st_size for path in released}
         if not self.args.without_pandas:
             self._command("pandas", sys.executable, "-c", PANDAS)
             self.sizes["pandas.csv"] = (self.folder / "pandas.csv").stat().st_size
+
+    def _forget(self) -> None:
+        """Remove the release and what is remembered of it, so that the next export has everything to do."""
+        shutil.rmtree(self.folder / "run" / "release", ignore_errors=True)
+        for name in ("export", "counts"):
+            (self.folder / "run" / "ledger" / f"{name}.json").unlink(missing_ok=True)
 
     def _catmorph(self, name: str, *command: str) -> None:
         self._command(name, *CATMORPH, *command, "-r", "recipe.toml", "-w", "run", "-q")

@@ -62,15 +62,31 @@ class Ledger:
     def __init__(self, folder: Path):
         self.folder = folder
         self._remembered: dict[Path, dict[str, Any] | None] | None = None
+        self._passed: set[str] = set()
 
     @contextmanager
     def remembered(self) -> Iterator[None]:
-        """Read each marker once: for work that asks again and again, while no other process writes any."""
+        """Read each marker once: for work that asks again and again, while no other process writes any.
+
+        Inside another such block nothing changes: what that one remembers is used.
+        """
+        if self._remembered is not None:
+            yield
+            return
         self._remembered = {}
         try:
             yield
         finally:
             self._remembered = None
+            self._passed.clear()
+
+    def once(self, check: Callable[[], None], name: str) -> None:
+        """Call `check`, which raises where something is wrong, unless it has passed since markers are `remembered`."""
+        if name in self._passed:
+            return
+        check()
+        if self._remembered is not None:
+            self._passed.add(name)
 
     def marker_path(self, product: Path) -> Path:
         """Return the marker file of `product` (a path inside the run folder)."""

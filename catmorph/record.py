@@ -13,7 +13,7 @@ from typing import Any
 from catmorph.errors import CatmorphError, UsageError
 from catmorph.files import digest, digest_json, write_json
 from catmorph.logbook import Logbook, now
-from catmorph.release.bundle import package_versions, recipe_without_paths
+from catmorph.release.provenance import package_versions, recipe_without_paths
 from catmorph.workspace import RunFolder
 
 AFTER_SECONDS = 600

@@ -22,8 +22,8 @@ from catmorph.errors import CatmorphError
 from catmorph.labels.gather import label_tables
 from catmorph.pipeline.ingest import run_ingest
 from catmorph.recipe import load_recipe, write_recipe
-from catmorph.release.bundle import recipe_without_paths
 from catmorph.release.layout import check_layout
+from catmorph.release.provenance import recipe_without_paths
 from catmorph.schemes import load_scheme
 from catmorph.sources.inputs import ingest_parts, ingest_state
 from catmorph.sources.sky_match import match_sky

@@ -26,6 +26,8 @@ def test_what_a_process_cannot_read_is_told_as_it_is(finished, monkeypatch):
     monkeypatch.setattr(results, "_CHUNKS_A_TASK", 1)
     monkeypatch.setattr("catmorph.cli.release.usable_cores", lambda: 2)
     monkeypatch.setattr("catmorph.pipeline.release.refuse_outdated", lambda run: None)
+    for path in (finished.run / "release").iterdir():
+        path.unlink()
     broken = next((finished.run / "logits" / "net" / "F160W").glob("beta-*.parquet"))
     broken.write_bytes(b"PAR1" + bytes(100))
     done = finished("export", "-r", "tiny.toml")

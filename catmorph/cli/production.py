@@ -121,11 +121,12 @@ def _produce(
                                       fail_fast=fail_fast), facts)
         with record.stage("classify") as facts:
             tell(session, run_classify(folder, device=device, precision=precision, shown=shown), facts)
-    with record.stage("export") as facts:
-        result = run_release(folder, workers=workers, shown=shown)
-        facts["counts"] = result.account.counts()
-    with record.stage("summarize"):
-        summary = run_summary(folder, workers=workers, shown=shown)
+    with folder.ledger.remembered():  # the logits are compared with the ledger once for both
+        with record.stage("export") as facts:
+            result = run_release(folder, workers=workers, shown=shown)
+            facts["counts"] = result.account.counts()
+        with record.stage("summarize"):
+            summary = run_summary(folder, workers=workers, shown=shown)
     if session.json:
         click.echo(json.dumps(summary.to_json(), indent=2))
     else:

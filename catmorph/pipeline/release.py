@@ -28,8 +28,8 @@ def run_release(
         When sources or logits are missing, damaged or not what the recipe asks for.
     """
     with run.ledger.remembered():
-        refuse_outdated(run)
-        result = export_release(run, tuple(formats), workers=workers, shown=shown)
+        run.ledger.once(lambda: refuse_outdated(run), "logits")
+        result = export_release(run, tuple(formats), workers=workers, shown=shown, compared=True)
     run.identities.save()
     return result
 
@@ -40,7 +40,7 @@ def run_summary(run: RunFolder, *, workers: int = 1, shown: bool = False) -> Sum
     See `catmorph.release.summary.summarize` and `catmorph.report.release_figures.draw_release`.
     """
     with run.ledger.remembered():
-        refuse_outdated(run)
+        run.ledger.once(lambda: refuse_outdated(run), "logits")
         figures: list[Path] = []
         if run.recipe.evaluation.of_release:
             # Matplotlib takes half a second to import.
@@ -48,7 +48,8 @@ def run_summary(run: RunFolder, *, workers: int = 1, shown: bool = False) -> Sum
 
             figures = draw_release(run, workers=workers)
         _remove_older_figures(run, figures)
-        return summarize_release(run, [path.name for path in figures], workers=workers, shown=shown)
+        names = [path.name for path in figures]
+        return summarize_release(run, names, workers=workers, shown=shown, compared=True)
 
 
 def _remove_older_figures(run: RunFolder, drawn: list[Path]) -> None:

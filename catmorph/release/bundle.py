@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from catmorph.files import atomic, digest, digest_json, read_json, write_bytes, write_json
-from catmorph.inference.members import Member, all_temperatures, member_logits, members, network_of
+from catmorph.errors import CatmorphError
+from catmorph.files import atomic, digest, read_json, write_bytes, write_json
+from catmorph.inference.members import all_temperatures
 from catmorph.recipe import Recipe
-from catmorph.recipe.loading import PATH_KEYS
 from catmorph.release.account import Account, account, counted
 from catmorph.release.assemble import made_of_batches, release_layout
-from catmorph.release.formats import FORMATS, Format, producer
+from catmorph.release.counts import Counts, no_counts
+from catmorph.release.counts import counted as add_up
+from catmorph.release.formats import FORMATS, Format
+from catmorph.release.kept import Basis, is_kept, keep_counts, keep_export, kept_counts, kept_export
 from catmorph.release.layout import Layout, OutputColumn, build_layout
-from catmorph.release.results import Result, Temperatures
+from catmorph.release.results import Result
 from catmorph.release.text import markdown_table, markdown_text
 from catmorph.workspace import RunFolder
-
-PACKAGES = ("catmorph", "astropy", "numpy", "pyarrow", "scipy", "torch")
-"""Packages whose versions decide the bytes of a release."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class ExportResult:
 
 
 def export(
-    run: RunFolder, formats: Sequence[str] = (), *, workers: int = 1, shown: bool = False
+    run: RunFolder, formats: Sequence[str] = (), *, workers: int = 1, shown: bool = False, compared: bool = False
 ) -> ExportResult:
     """Write the release of `run`, omitted.parquet, provenance.json and columns.md; each whole or not at all.
 
@@ -59,6 +58,9 @@ def export(
         Processes that may read logits and encode rows.
     shown : bool
         Show a progress bar.
+    compared : bool
+        The logits are known to be those of the ledger. Then nothing is written where all is there and made of the same,
+        and what can be counted on the way is kept for `summarize`; see `catmorph.release.kept`.
 
     Raises
     ------
@@ -73,15 +75,21 @@ def export(
         writer.check(layout)
     # Looked up once: a card may be written anew meanwhile.
     used = all_temperatures(run.recipe)
+    basis = Basis.of(run, used)
+    files = {name: run.release_folder() / f"{layout.name}.{writer.suffix}" for name, writer in writers.items()}
+    kept = kept_export(run, basis, files.values()) if compared else None
+    if kept is not None:
+        rows = Account(**kept)
+        return ExportResult(files, rows, counted(layout, rows.widths))
     rows = account(run, layout, workers=workers)
     layout = counted(layout, rows.widths)
-    full = any(writer.full for writer in writers.values())
-    widest = layout if full else replace(layout, columns=layout.plain)
-    encode = partial(_encoded, list(writers.values()), widest)
-    encoded = made_of_batches(run, widest, encode, used=used, workers=workers, label="export" if shown else "")
-    files = _write(run.release_folder(), writers, layout, rows.released, encoded)
-    write_bytes(run.release_folder() / "columns.md", column_dictionary(layout).encode())
-    _write_provenance(run, rows, list(files.values()), used)
+    counts = _to_be_counted(run, basis) if compared else None
+    encode = partial(_encoded, list(writers.values()), _widest(layout, writers.values()), deepcopy(counts))
+    encoded = made_of_batches(run, encode.args[1], encode, used=used, workers=workers, label="export" if shown else "")
+    _write(files, writers, layout, rows.released, _adding(counts, encoded))
+    _describe(run, basis, layout, rows, list(files.values()))
+    if counts is not None:
+        keep_counts(run, basis, counts.plain())
     return ExportResult(files, rows, layout)
 
 
@@ -133,47 +141,91 @@ def _dictionary_row(column: OutputColumn, plain: bool) -> list[str]:
     ]
 
 
-def _encoded(writers: Sequence[Format], layout: Layout, batch: pa.RecordBatch, _: Result) -> list[Any]:
-    return [writer.encode(batch, layout) for writer in writers] if batch.num_rows else []
+def _widest(layout: Layout, writers: Iterable[Format]) -> Layout:
+    """Return the columns that some format needs."""
+    return layout if any(writer.full for writer in writers) else replace(layout, columns=layout.plain)
+
+
+def _to_be_counted(run: RunFolder, basis: Basis) -> Counts | None:
+    """Return counts of nothing, to be added to on the way; None where that is left to `summarize`.
+
+    It is where the counts are known, where groups of sources are expressions yet to be tried, and where the recipe's
+    merger class is none: an export does not fail for that.
+    """
+    if run.recipe.evaluation.groups or kept_counts(run, basis) is not None:
+        return None
+    try:
+        return no_counts(run.recipe)
+    except CatmorphError:
+        return None
+
+
+Encoded = tuple[list[Any], Counts | None]
+"""Rows as each format takes them (nothing where there are none), and the counts of the sources that they are of."""
+
+
+def _encoded(
+    writers: Sequence[Format], layout: Layout, nothing: Counts | None, batch: pa.RecordBatch, result: Result
+) -> Encoded:
+    counts = None if nothing is None else add_up(nothing, [result])
+    return [writer.encode(batch, layout) for writer in writers] if batch.num_rows else [], counts
+
+
+def _adding(counts: Counts | None, encoded: Iterable[Encoded]) -> Iterator[list[Any]]:
+    """Yield the rows, adding what comes with them to `counts`."""
+    for rows, more in encoded:
+        if counts is not None and more is not None:
+            counts += more
+        yield rows
 
 
 def _write(
-    folder: Path, writers: Mapping[str, Format], layout: Layout, total_rows: int, encoded: Iterable[Sequence[Any]]
-) -> dict[str, Path]:
+    files: Mapping[str, Path], writers: Mapping[str, Format], layout: Layout, total_rows: int,
+    encoded: Iterable[Sequence[Any]],
+) -> None:
     """Write all formats side by side, each file whole or not at all; `encoded` are the rows of each, in turn."""
-    paths = {name: folder / f"{layout.name}.{writer.suffix}" for name, writer in writers.items()}
-    with ExitStack() as files:
+    with ExitStack() as open_files:
         adds = []
         for name, writer in writers.items():
-            temporary = files.enter_context(atomic(paths[name]))
-            adds.append(files.enter_context(writer.open(temporary, layout, total_rows)))
+            temporary = open_files.enter_context(atomic(files[name]))
+            adds.append(open_files.enter_context(writer.open(temporary, layout, total_rows)))
         for rows in encoded:
             for add, part in zip(adds, rows, strict=bool(rows)):
                 add(part)
-    return paths
 
 
-def _write_provenance(run: RunFolder, rows: Account, written: Sequence[Path], used: Temperatures) -> None:
-    """Write provenance.json and remove the files of the one before that are of another state of the survey."""
-    path = run.release_folder() / "provenance.json"
-    facts = {
-        "producer": producer(),
-        "recipe": recipe_without_paths(run.recipe),
-        "versions": package_versions(),
-        "classifiers": {name: _classifier(run, name, used[name]) for name in run.recipe.classifiers},
-        "sources": digest(run.sources_path()),
-        "counts": rows.counts(),
-    }
+def _describe(run: RunFolder, basis: Basis, layout: Layout, rows: Account, written: Sequence[Path]) -> None:
+    """Write what tells of the released files, and remember them all."""
+    folder = run.release_folder()
+    columns, provenance = folder / "columns.md", folder / "provenance.json"
+    write_bytes(columns, column_dictionary(layout).encode())
+    names = _write_provenance(run, provenance, basis, rows, written)
+    keep_export(run, basis, [*(folder / name for name in names), columns, provenance, run.omitted_path()], vars(rows))
+
+
+def _write_provenance(
+    run: RunFolder, path: Path, basis: Basis, rows: Account, written: Sequence[Path]
+) -> Iterable[str]:
+    """Write provenance.json and remove the files of the one before that are of another state of the survey.
+
+    Returns
+    -------
+    iterable of str
+        The names of the files of this state, those that were kept besides `written`.
+    """
+    facts = {**basis.facts, "sources": digest(run.sources_path()), "counts": rows.counts()}
     with ThreadPoolExecutor() as pool:  # hashing lets go of the interpreter: 5 s a GB
         digests = pool.map(digest, written)
     files = {file.name: {"bytes": file.stat().st_size, "sha256": sha256}
              for file, sha256 in zip(written, digests, strict=True)}
     before, known = _before(path)
-    files = {**(_kept(path.parent, known) if before == facts else {}), **files}
+    others = {name: record for name, record in known.items() if name not in files}
+    files = {**(_kept(run, basis, others) if before == facts else {}), **files}
     # They would be taken for this release. First the files, then the list of them: a kill in between loses none.
     for name in known.keys() - files.keys():
         (path.parent / name).unlink()
     write_json(path, {**facts, "files": files})
+    return files
 
 
 def _before(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
@@ -186,68 +238,8 @@ def _before(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     return facts, {name: record for name, record in listed.items() if name in there and isinstance(record, dict)}
 
 
-def _kept(folder: Path, known: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _kept(run: RunFolder, basis: Basis, known: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     """Return the files that an earlier export of the very same release wrote in other formats."""
-    return {name: record for name, record in known.items() if digest(folder / name) == record.get("sha256")}
-
-
-def recipe_without_paths(recipe: Recipe) -> dict[str, Any]:
-    """Return the recipe as plain values, with every path cut to its last component."""
-    values = recipe.model_dump(mode="json", exclude_none=True)
-    for keys in PATH_KEYS:
-        _cut_paths(values, keys)
-    return values
-
-
-def _cut_paths(values: Any, keys: Sequence[str]) -> None:
-    if keys[0] == "*" and isinstance(values, list):
-        for one in values:
-            _cut_paths(one, keys[1:])
-        return
-    for key in list(values) if keys[0] == "*" else [keys[0]]:
-        if key not in values:
-            continue
-        if len(keys) > 1:
-            _cut_paths(values[key], keys[1:])
-        elif isinstance(values[key], str):
-            values[key] = Path(values[key]).name
-        else:
-            values[key] = [Path(text).name for text in values[key]]
-
-
-def _classifier(run: RunFolder, name: str, used: Sequence[float]) -> dict[str, Any]:
-    """Return how the networks of a classifier become its probabilities, and what each of them is."""
-    return {
-        "test_time": run.recipe.classifiers[name].test_time,
-        "members": [
-            {**_member(run, member), "temperature": temperature}
-            for member, temperature in zip(members(run.recipe, name), used, strict=True)
-        ],
-    }
-
-
-def _member(run: RunFolder, member: Member) -> dict[str, Any]:
-    """Return the digests of a checkpoint and its logits, and the fingerprints under which those were made."""
-    identity = run.identities.derived(member.checkpoint, "sha256", digest)
-    readable = not identity.startswith("unreadable")
-    views, chunks = run.recipe.classifier_views(member.classifier), run.chunks()
-    markers = [run.ledger.read(member_logits(run, member, view, chunk)) or {} for view in views for chunk in chunks]
-    made_by = {marker.get("parts", {}).get("classifier") for marker in markers}
-    return {
-        "checkpoint": member.checkpoint.name,
-        "checkpoint_sha256": identity if readable else None,
-        "network_sha256": network_of(run, member) if readable else None,
-        "fingerprints": sorted(one for one in made_by if one),
-        "logits_digest": digest_json([marker.get("checksum") for marker in markers]),
-    }
-
-
-def package_versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that decide the bytes of a release."""
-    versions = {"python": ".".join(map(str, sys.version_info[:3]))}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return versions
+    paths = {name: run.release_folder() / name for name in known}
+    return {name: record for name, record in known.items()
+            if is_kept(run, basis, paths[name]) or digest(paths[name]) == record.get("sha256")}

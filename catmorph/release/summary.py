@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from catmorph.errors import CatmorphError
 from catmorph.files import write_bytes, write_json
 from catmorph.inference.members import all_temperatures
-from catmorph.quality import FAULTS
 from catmorph.recipe import Recipe
 from catmorph.release.account import omission
 from catmorph.release.card_tests import CardTest, card_test
-from catmorph.release.grouped import GroupCounts
-from catmorph.release.layout import Key, release_keys
-from catmorph.release.results import Result, Temperatures, made_of_results
+from catmorph.release.counts import Counts, counted, no_counts
+from catmorph.release.kept import Basis, keep_counts, kept_counts
+from catmorph.release.layout import Key
+from catmorph.release.results import Temperatures, made_of_results
 from catmorph.release.summary_text import summary_markdown, summary_table
-from catmorph.release.tally import Rules, Tally, all_rules, count_view, fraction
-from catmorph.sources.regions import Regions
+from catmorph.release.tally import Rules, Tally, fraction
 from catmorph.workspace import RunFolder, read_columns
 
 FAULTY_KINDS = ("bad_cell", "duplicate")
@@ -73,75 +71,8 @@ class Summary:
         return summary_markdown(self.values)
 
 
-@dataclass
-class _Counts:
-    """Everything that is counted: of some chunks, or of all."""
-
-    keys: tuple[Key, ...]
-    rules: Mapping[str, Rules]
-    regions: Regions
-    sources: int = 0
-    released: int = 0
-    faulty: int = 0
-    groups: GroupCounts = field(init=False)
-    fields: dict[str, dict[Key, Tally]] = field(default_factory=dict)
-    field_sources: Counter[str] = field(default_factory=Counter)
-    field_released: Counter[str] = field(default_factory=Counter)
-
-    def __post_init__(self) -> None:
-        self.groups = GroupCounts(self.regions, self.rules, self._tallies)
-
-    def _tallies(self) -> dict[Key, Tally]:
-        return {key: Tally(len(self.rules[key.classifier].scheme.classes)) for key in self.keys}
-
-    def add(self, result: Result) -> None:
-        """Count the sources and stamps of a result."""
-        self.groups.add(result)
-        name = result.field
-        here = self.fields.setdefault(name, self._tallies())
-        flags = np.zeros(len(result.released), dtype=np.uint32)
-        for key, view in result.views.items():
-            here[key] += count_view(self.rules[key.classifier], view, result.released)
-            flags |= view.flags
-        released = int(result.released.sum())
-        self.sources += len(flags)
-        self.released += released
-        self.faulty += int(((flags & np.uint32(FAULTS)) != 0).sum())
-        self.field_sources[name] += len(flags)
-        self.field_released[name] += released
-
-    def __iadd__(self, other: _Counts) -> _Counts:
-        for name in ("sources", "released", "faulty"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.field_sources += other.field_sources
-        self.field_released += other.field_released
-        self.groups += other.groups
-        for name, tallies in other.fields.items():
-            here = self.fields.setdefault(name, self._tallies())
-            for key, tally in tallies.items():
-                here[key] += tally
-        return self
-
-    @property
-    def views(self) -> dict[Key, Tally]:
-        """The counts of each view, of all fields."""
-        total = self._tallies()
-        for tallies in self.fields.values():
-            for key, tally in tallies.items():
-                total[key] += tally
-        return total
-
-
-def _counted(nothing: _Counts, results: Iterable[Result]) -> _Counts:
-    """Return the counts of some chunks; `nothing` are those of none."""
-    counts = deepcopy(nothing)
-    for result in results:
-        counts.add(result)
-    return counts
-
-
 def summarize(
-    run: RunFolder, figures: Sequence[str] = (), *, workers: int = 1, shown: bool = False
+    run: RunFolder, figures: Sequence[str] = (), *, workers: int = 1, shown: bool = False, compared: bool = False
 ) -> Summary:
     """Count the release of `run`; write release/summary.json and release/summary.md.
 
@@ -153,6 +84,9 @@ def summarize(
         Processes that may read and count.
     shown : bool
         Show a progress bar.
+    compared : bool
+        The logits are known to be those of the ledger. What an earlier command has counted of the same ones is taken,
+        and kept for the next; see `catmorph.release.kept`.
 
     Returns
     -------
@@ -163,19 +97,37 @@ def summarize(
     CatmorphError
         When logits are missing or a row is lost.
     """
-    counts = _Counts(release_keys(run.recipe), all_rules(run.recipe), Regions(run.recipe.evaluation.groups))
     used = all_temperatures(run.recipe)
     label = "summarize" if shown else ""
-    count = partial(_counted, deepcopy(counts))
-    for part in made_of_results(run, count, joined=True, used=used, workers=workers, label=label):
-        counts += part
+    counts = _counts_kept(run, used, workers, label) if compared else _count(run, used, workers, label)
     summary = Summary({**_values(run, counts, used), "figures": list(figures)})
     write_json(run.release_folder() / "summary.json", summary.values)
     write_bytes(run.release_folder() / "summary.md", summary.markdown().encode())
     return summary
 
 
-def _values(run: RunFolder, counts: _Counts, used: Temperatures) -> dict[str, Any]:
+def _counts_kept(run: RunFolder, used: Temperatures, workers: int, label: str) -> Counts:
+    """Return the counts that were made of the same before; where there are none, count, and keep them."""
+    basis = Basis.of(run, used)
+    kept = kept_counts(run, basis)
+    if kept is None:
+        counts = _count(run, used, workers, label)
+        keep_counts(run, basis, counts.plain())
+        return counts
+    counts = no_counts(run.recipe)
+    counts.restore(kept)
+    return counts
+
+
+def _count(run: RunFolder, used: Temperatures, workers: int, label: str) -> Counts:
+    counts = no_counts(run.recipe)
+    count = partial(counted, deepcopy(counts))
+    for part in made_of_results(run, count, joined=True, used=used, workers=workers, label=label):
+        counts += part
+    return counts
+
+
+def _values(run: RunFolder, counts: Counts, used: Temperatures) -> dict[str, Any]:
     kinds, reasons = _rejections(run)
     recipe = run.recipe
     tests = {name: card_test(recipe, name, counts.rules[name].merger, used[name]) for name in recipe.classifiers}
@@ -222,7 +174,7 @@ def _merger(rules: Mapping[str, Rules], tests: Tests) -> dict[str, Any] | None:
 
 
 def _account(
-    run: RunFolder, counts: _Counts, kinds: Counter[str], reasons: Counter[tuple[str, str]]
+    run: RunFolder, counts: Counts, kinds: Counter[str], reasons: Counter[tuple[str, str]]
 ) -> dict[str, Any]:
     read, rejected = run.ingest_counts()["read"], kinds.total()
     omitted = counts.sources - counts.released
@@ -255,7 +207,7 @@ def _most_common(reasons: Counter[tuple[str, str]]) -> list[dict[str, Any]]:
     return shown
 
 
-def _faults(run: RunFolder, counts: _Counts, kinds: Counter[str]) -> dict[str, Any]:
+def _faults(run: RunFolder, counts: Counts, kinds: Counter[str]) -> dict[str, Any]:
     rows = counts.faulty + sum(kinds[kind] for kind in FAULTY_KINDS)
     share = fraction(rows, run.ingest_counts()["read"]) or 0.0
     tolerance = run.recipe.run.tolerance
@@ -305,7 +257,7 @@ def _views(rules: Mapping[str, Rules], tallies: dict[Key, Tally], tests: Tests) 
     return found
 
 
-def _field(counts: _Counts, name: str, tests: Tests) -> dict[str, Any]:
+def _field(counts: Counts, name: str, tests: Tests) -> dict[str, Any]:
     return {
         "field": name,
         "sources": counts.field_sources[name],

@@ -71,6 +71,9 @@ def all_rules(recipe: Recipe) -> dict[str, Rules]:
     return rules
 
 
+_NUMBERS = ("sources", "classified", "counted", "kept", "mergers")
+
+
 @dataclass
 class Tally:
     """Counts of the stamps of one view, of one field or of all.
@@ -96,13 +99,33 @@ class Tally:
         self.sums = [0] * self.classes
 
     def __iadd__(self, other: Tally) -> Tally:
-        for name in ("sources", "classified", "counted", "kept", "mergers"):
+        for name in _NUMBERS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.flags += other.flags
         self.most_probable += other.most_probable
         self.above += other.above
         self.sums = [one + two for one, two in zip(self.sums, other.sums, strict=True)]
         return self
+
+    def plain(self) -> dict[str, Any]:
+        """Return the counts as plain values, from which `of` makes them again."""
+        return {
+            **{name: getattr(self, name) for name in _NUMBERS},
+            "flags": dict(self.flags),
+            "most_probable": self.most_probable.tolist(),
+            "above": self.above.tolist(),
+            "sums": self.sums,
+        }
+
+    @classmethod
+    def of(cls, plain: dict[str, Any]) -> Tally:
+        """Return the counts whose plain values are `plain`."""
+        numbers = {name: plain[name] for name in _NUMBERS}
+        tally = cls(len(plain["sums"]), **numbers, flags=Counter(plain["flags"]))
+        tally.most_probable += np.array(plain["most_probable"], dtype=np.int64)
+        tally.above += np.array(plain["above"], dtype=np.int64)
+        tally.sums = list(plain["sums"])
+        return tally
 
     def as_dict(self, rules: Rules, *, interval: bool = True) -> dict[str, Any]:
         """Return the counts and fractions by name; a fraction of nothing is None."""

@@ -1,0 +1,141 @@
+"""Nothing is exported or counted again while nothing has changed, and all of it when something has."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from catmorph.api import open_run
+from catmorph.files import write_sealed
+from catmorph.ledger import Ledger
+from catmorph.pipeline.release import run_release, run_summary
+from catmorph.release.counts import counted, no_counts
+from catmorph.release.results import read_results
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """Count how often logits are read."""
+    found = []
+    from catmorph.release import results
+
+    read = results._read_columns
+    monkeypatch.setattr(results, "_read_columns", lambda path, names: found.append(path) or read(path, names))
+    return found
+
+
+def export(survey, *args):
+    assert survey("export", "-r", "tiny.toml", *args).status == 0
+
+
+def test_nothing_is_read_again_after_a_run(finished, reads, release_bytes):
+    before = release_bytes(finished)
+    assert finished("run", "tiny.toml").status == 0
+    export(finished)
+    assert finished("summarize", "-r", "tiny.toml").status == 0
+    assert not reads
+    assert release_bytes(finished) == before
+
+
+@pytest.mark.parametrize("name", ["Tiny.csv", "columns.md", "provenance.json", "omitted.parquet"])
+@pytest.mark.parametrize("harm", ["removed", "changed"])
+def test_what_is_not_whole_is_written_again(finished, reads, release_bytes, name, harm):
+    before = release_bytes(finished)
+    path = finished.run / "release" / name if name != "omitted.parquet" else finished.run / name
+    content = path.read_bytes()
+    if harm == "removed":
+        path.unlink()
+    else:
+        path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+    export(finished)
+    assert reads
+    assert release_bytes(finished) == before
+
+
+def test_a_file_that_an_earlier_export_wrote_is_kept_or_gone(finished, reads):
+    export(finished, "--format", "fits")
+    export(finished)
+    provenance = finished.run / "release" / "provenance.json"
+    assert set(json.loads(provenance.read_bytes())["files"]) == {"Tiny.csv", "Tiny.fits"}
+    reads.clear()
+    export(finished, "--format", "csv", "--format", "fits")
+    assert not reads
+    (finished.run / "release" / "Tiny.fits").unlink()
+    export(finished)
+    assert set(json.loads(provenance.read_bytes())["files"]) == {"Tiny.csv"}
+    reads.clear()
+    export(finished)
+    assert not reads
+
+
+def test_another_temperature_or_threshold_is_counted_anew(finished, reads):
+    def summary(*args):
+        assert finished("summarize", "-r", "tiny.toml", *args).status == 0
+        return json.loads((finished.run / "release" / "summary.json").read_bytes())
+
+    first = summary()
+    assert not reads
+    sharper = summary("--set", "classifiers.net.temperature=0.3")
+    assert reads
+    assert sharper["views"] != first["views"]
+    assert summary("--set", "summary.threshold=0.9")["threshold"] == 0.9
+    assert summary() == first
+
+
+def test_damaged_counts_are_made_again(finished, reads):
+    path, summary = finished.run / "ledger" / "counts.json", finished.run / "release" / "summary.json"
+    before = summary.read_bytes()
+    for content in (b"{}", path.read_bytes().replace(b'"released": ', b'"released": 1')):
+        path.write_bytes(content)
+        reads.clear()
+        assert finished("summarize", "-r", "tiny.toml").status == 0
+        assert reads
+        assert summary.read_bytes() == before
+
+
+def test_counts_that_export_kept_are_those_of_summarize(finished, reads):
+    summary = finished.run / "release" / "summary.json"
+    before = summary.read_bytes()
+    (finished.run / "ledger" / "counts.json").unlink()
+    for path in (finished.run / "release").iterdir():
+        path.unlink()
+    export(finished)
+    reads.clear()
+    assert finished("summarize", "-r", "tiny.toml").status == 0
+    assert not reads
+    assert summary.read_bytes() == before
+
+
+def test_counts_come_back_from_plain_values(finished):
+    run = open_run(finished.folder / "tiny.toml", finished.run,
+                   ['evaluation.groups={ small = "size < 0.7", rest = "not (size < 0.7)" }'])  # fmt: skip
+    counts = counted(no_counts(run.recipe), read_results(run))
+    again = no_counts(run.recipe)
+    again.restore(json.loads(json.dumps(counts.plain())))
+    assert again.plain() == counts.plain()
+    assert repr((again.fields, again.groups.groups)) == repr((counts.fields, counts.groups.groups))
+    assert sum(again.groups.sources.values()) == again.sources == run.ingest_counts()["sources"]
+
+
+def test_counts_of_other_logits_are_not_taken(finished):
+    run = open_run(finished.folder / "tiny.toml", finished.run)
+    run_release(run)
+    before = run_summary(run).values
+    path = run.path / "ledger" / "counts.json"
+    write_sealed(path, {"fingerprint": "of other logits", "counts": {}})
+    assert run_summary(run).values == before
+
+
+def test_the_comparison_with_the_ledger_is_made_once_in_a_block(tmp_path):
+    ledger, calls = Ledger(tmp_path), []
+    for _ in range(2):
+        ledger.once(lambda: calls.append(1), "it")
+    assert len(calls) == 2
+    with ledger.remembered():
+        for _ in range(2):
+            with ledger.remembered():
+                ledger.once(lambda: calls.append(1), "it")
+    assert len(calls) == 3
+    ledger.once(lambda: calls.append(1), "it")
+    assert len(calls) == 4
