@@ -61,7 +61,9 @@ class Ledger:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self._remembered: dict[Path, dict[str, Any] | None] | None = None
+        # Of thousands of products the same is asked again and again: text is faster than paths.
+        self._inside, self._markers = f"{folder}{os.sep}", f"{folder}{os.sep}ledger{os.sep}"
+        self._remembered: dict[str, dict[str, Any] | None] | None = None
         self._passed: set[str] = set()
 
     @contextmanager
@@ -90,7 +92,12 @@ class Ledger:
 
     def marker_path(self, product: Path) -> Path:
         """Return the marker file of `product` (a path inside the run folder)."""
-        return self.folder.joinpath(f"ledger/{product.relative_to(self.folder).as_posix()}.json")
+        return Path(self._marker_of(str(product)))
+
+    def _marker_of(self, product: str) -> str:
+        if not product.startswith(self._inside):
+            raise ValueError(f"{product!r} is not in the run folder {str(self.folder)!r}")
+        return f"{self._markers}{product[len(self._inside):]}.json"
 
     def write(self, product: Path, parts: Parts, **facts: Any) -> None:
         """Record that `product` was made from `parts`; call it after the product is in place."""
@@ -107,11 +114,12 @@ class Ledger:
 
     def read(self, product: Path) -> dict[str, Any] | None:
         """Return the marker of `product`; None where there is none or it is damaged."""
+        name = str(product)
         if self._remembered is None:
-            return read_sealed(self.marker_path(product))
-        if product not in self._remembered:
-            self._remembered[product] = read_sealed(self.marker_path(product))
-        return self._remembered[product]
+            return read_sealed(self._marker_of(name))
+        if name not in self._remembered:
+            self._remembered[name] = read_sealed(self._marker_of(name))
+        return self._remembered[name]
 
     def recorded(self, product: Path, parts: Parts) -> State:
         """Compare what `product` was made from with what it should be made from; it need not be there itself."""
@@ -126,14 +134,15 @@ class Ledger:
 
     def state(self, product: Path, parts: Parts, *, deep: bool = False) -> State:
         """Compare `product` with the inputs it should be made from; `deep` rehashes the file."""
-        if not product.exists():
+        size = _size(product)
+        if size is None:
             marker = self.read(product)
             return State("missing", "not made yet") if not marker or is_kept(marker) else State(
                 "missing", "not kept", marker)
         state = self.recorded(product, parts)
         if not state.done:
             return state
-        if product.stat().st_size != state.marker.get("size"):
+        if size != state.marker.get("size"):
             return State("stale", f"{DAMAGED}: its size is not what was written", state.marker)
         if deep and checksum(product) != state.marker.get("checksum"):
             return State("stale", f"{DAMAGED}: its bytes are not what was written", state.marker)
@@ -153,7 +162,17 @@ class Ledger:
 
     def _drop(self, product: Path) -> None:
         if self._remembered is not None:
-            self._remembered.pop(product, None)
+            self._remembered.pop(str(product), None)
+
+
+def _size(path: Path) -> int | None:
+    """Return the size of a file, None where there is none."""
+    try:
+        return os.stat(path).st_size
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return None
+        raise
 
 
 def is_kept(marker: Mapping[str, Any]) -> bool:
