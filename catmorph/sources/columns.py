@@ -253,7 +253,8 @@ def radius_arcsec(values: Any, unit: str | None, null: Null, pixel_scale: float 
 
 
 def _factor(values: Any, unit: str | None, target: str, key: str) -> float:
-    given = unit or getattr(values, "unit", None) or target
+    own = getattr(values, "unit", None)
+    given = unit or (target if own is None else own)
     if (str(given), target) in _FACTORS:
         return _FACTORS[str(given), target]
     from astropy import units as u

@@ -11,6 +11,8 @@ import pyarrow.parquet as pq
 
 from catmorph.errors import CatmorphError
 from catmorph.recipe import CatalogSection
+from catmorph.sources.plain_csv import plain_names
+from catmorph.sources.plain_fits import plain_fits_names
 from catmorph.sources.tables import COMPRESSED, READ_ERRORS, guess_format, read_table
 
 _LINES = 100
@@ -34,7 +36,8 @@ def column_names(path: Path, section: CatalogSection, wanted: Collection[str]) -
             if table_format == "parquet":
                 return list(pq.read_schema(path).names)
             if table_format == "fits":
-                return _fits_names(path, section.hdu)
+                plain = plain_fits_names(path) if section.hdu is None else None
+                return plain or _fits_names(path, section.hdu)
             names = _first_lines(path, table_format)
             return names if names is None or set(wanted) <= set(names) else read_table(path, section).colnames
     except (*READ_ERRORS, CatmorphError):
@@ -53,8 +56,11 @@ def _fits_names(path: Path, hdu: int | str | None) -> list[str] | None:
 def _first_lines(path: Path, table_format: str) -> list[str] | None:
     kind = table_format.removeprefix("ascii.")
     with open(path, "rb") as file:
-        if kind in ("votable", "hdf5", "r") or file.read(6).startswith(COMPRESSED):
+        if kind in ("votable", "hdf5", "r") or file.peek().startswith(COMPRESSED):
             return None
+        plain = plain_names(file.readline()) if kind == "csv" else None
+    if plain is not None:
+        return plain
     with open(path, encoding="utf-8-sig") as file:
         lines = [line.rstrip("\r\n") for line in itertools.islice(file, _LINES)]
     from catmorph.sources.astropy_tables import read_lines

@@ -1,8 +1,9 @@
-"""Survey tables that need neither astropy, a second to import, nor pandas, half a second: plain CSV and Parquet."""
+"""Survey tables that need neither astropy, a second to import, nor pandas, half a second."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,27 +11,42 @@ import pyarrow as pa
 
 from catmorph.sources.arrow import numbers_of, texts_of
 
-_OWN_UNITS = ("deg", "arcmin", "arcsec", "mag", "rad", "pix", "Jy", "nJy", "uJy", "mas")
-"""Units whose names astropy leaves as they are."""
+_OWN_UNITS = ("deg", "arcmin", "arcsec", "mas", "rad", "mag", "Jy", "pix", "km", "s", "adu", "Angstrom")
+"""Units whose names astropy leaves as they are, in FITS too."""
 
 
 class Column(np.ma.MaskedArray):
-    """Cells of a column (row,), masked where they are missing, with the name of their unit, None without one."""
+    """Cells of a column (row,), masked where they are missing, with their unit."""
 
-    unit: str | None = None
+    _optinfo: dict[str, Any]
+
+    @property
+    def unit(self) -> str | None:
+        """The name of the unit as astropy writes it, ``km / s`` for ``km/s``; None without one."""
+        text, unit_format = self._optinfo.get("unit", (None, None))
+        if text is None or text in _OWN_UNITS:
+            return text
+        # A third of a second to import.
+        from astropy.units import Unit
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return str(Unit(text, format=unit_format, parse_strict="silent"))
 
 
 class LightTable:
-    """A survey table, as far as the reader of catalogs asks one: what it says of `astropy.table.Table` holds here.
+    """A survey table, as far as the reader of catalogs asks one: what it asks of `astropy.table.Table` is here too.
 
     Parameters
     ----------
-    columns : mapping of str to array (row,) or Arrow array of strings
-        Strings of Arrow become objects when they are asked for.
+    columns : mapping of str to Column, or to a callable
+        The columns, or what makes one when it is asked for.
+    count : int
+        Number of rows.
     """
 
-    def __init__(self, columns: Mapping[str, Any]):
-        self._columns = dict(columns)
+    def __init__(self, columns: Mapping[str, Column | Callable[[], Column]], count: int):
+        self._columns, self._count = dict(columns), count
 
     @property
     def colnames(self) -> list[str]:
@@ -38,43 +54,40 @@ class LightTable:
         return list(self._columns)
 
     @property
-    def columns(self) -> list[Any]:
+    def columns(self) -> list[Column]:
         """The columns, in order."""
         return [self[name] for name in self._columns]
 
     def __len__(self) -> int:
-        return len(next(iter(self._columns.values()), ()))
+        return self._count
 
-    def __getitem__(self, name: str) -> Any:
-        cells = self._columns[name]
-        if isinstance(cells, pa.Array | pa.ChunkedArray):
-            cells = self._columns[name] = column_of(texts_of(cells), numbers_of(cells.is_null())[0])
-        return cells
+    def __getitem__(self, name: str) -> Column:
+        column = self._columns[name]
+        if not isinstance(column, Column):
+            column = self._columns[name] = column()
+        return column
 
 
-def column_of(data: np.ndarray, missing: np.ndarray, unit: str | None = None) -> Column:
-    """Return a column of a light table."""
+def column_of(data: np.ndarray, missing: np.ndarray, unit: str | None = None, unit_format: str | None = None) -> Column:
+    """Return a column of a light table, with its unit in astropy's own or another of its formats."""
     column = np.ma.array(data, mask=missing).view(Column)
-    column.unit = unit
+    # What numpy hands on to slices.
+    column._optinfo["unit"] = unit, unit_format
     return column
+
+
+def text_column(cells: pa.Array | pa.ChunkedArray) -> Column:
+    """Return strings of Arrow as a column."""
+    return column_of(texts_of(cells), numbers_of(cells.is_null())[0])
 
 
 def from_arrow(table: pa.Table) -> LightTable:
     """Return an Arrow table as a light one: integers stay integers where cells are null, units are kept."""
-    columns = {}
+    columns: dict[str, Any] = {}
     for field, cells in zip(table.schema, table.columns, strict=True):
         unit = (field.metadata or {}).get(b"unit", b"").decode() or None
-        columns[field.name] = column_of(_cells(cells), numbers_of(cells.is_null())[0], unit and unit_name(unit))
-    return LightTable(columns)
-
-
-def unit_name(text: str) -> str:
-    """Return the name of a unit as astropy writes it: ``km/s`` is ``km / s``."""
-    if text in _OWN_UNITS:
-        return text
-    from astropy.units import Unit
-
-    return str(Unit(text, parse_strict="silent"))
+        columns[field.name] = column_of(_cells(cells), numbers_of(cells.is_null())[0], unit)
+    return LightTable(columns, table.num_rows)
 
 
 def _cells(cells: pa.ChunkedArray) -> np.ndarray:

@@ -16,7 +16,7 @@ from catmorph.sources.arrow import missing_texts
 from catmorph.sources.expressions import Expression
 from catmorph.sources.images import IMAGE_COLUMNS, ImageList, list_images
 from catmorph.sources.inputs import catalog_files
-from catmorph.sources.light import LightTable
+from catmorph.sources.light import LightTable, column_of
 from catmorph.sources.match import MatchReport, add_matched
 from catmorph.sources.rows import Rows, distinct, joined
 from catmorph.sources.tables import column, read_table
@@ -116,12 +116,14 @@ def _map_file(path: Path, section: CatalogSection) -> MappedRows:
 def _map_images(images: ImageList, recipe: Recipe) -> MappedRows:
     """Map the list of images: each is row 1 of itself."""
     section = recipe.catalog
-    table = LightTable({name: images.sources[name].to_numpy(object) for name in IMAGE_COLUMNS})
+    listed = {name: images.sources[name].to_numpy(object) for name in IMAGE_COLUMNS}
+    table = LightTable({name: column_of(cells, np.zeros(len(cells), dtype=bool)) for name, cells in listed.items()},
+                       len(images.sources))
     reasons = cells_to.Reasons(len(table))
     # pandas 3 has NaN for a missing text.
     reasons.add(images.sources["id"].isna().to_numpy(), f"its name does not fit images.name {images.section.name!r}")
     rows = _map_table(table, section, Path("images"), reasons)
-    rows.frame["file"], rows.frame["row"] = table["file"], np.ones(len(table), dtype=np.int64)
+    rows.frame["file"], rows.frame["row"] = listed["file"], np.ones(len(table), dtype=np.int64)
     return rows
 
 
@@ -212,7 +214,7 @@ def _kept(table: Any, section: CatalogSection, path: Path) -> tuple[dict[str, An
             raise CatalogError(f"kept column {name!r} has the name of one of catmorph's own", where="catalog.keep")
         values = column(table, name, key="catalog.keep", where=path)
         kept[name] = cells_to.kept_cells(cells_to.masked(values, section.null))
-        if getattr(values, "unit", None):
+        if getattr(values, "unit", None) is not None:
             units[name] = str(values.unit)
     return kept, units
 

@@ -115,7 +115,7 @@ def _read(one: MatchSection) -> _Other:
                 continue
             values = column(table, name, key="catalog.match.columns", where=path)
             taken[called] = cells_to.kept_cells(cells_to.masked(values, one.null))
-            if getattr(values, "unit", None):
+            if getattr(values, "unit", None) is not None:
                 units[called] = str(values.unit)
         parts.append((ra, dec, Rows(taken, len(table))))
     cells_to.make_alike([part[2] for part in parts], parts[0][2].names)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import mmap
 import re
 from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import pyarrow.compute as pc
 from pyarrow import csv
 
 from catmorph.sources.arrow import number_array, numbers_of
-from catmorph.sources.light import LightTable, column_of
+from catmorph.sources.light import Column, LightTable, column_of, text_column
 
 _NAME = re.compile(rb"[A-Za-z_][A-Za-z0-9_.()/+-]*")
 _NO_NAMES = (b"nan", b"inf", b"infinity")
@@ -68,11 +69,12 @@ def read_plain_csv(path: Path, labels: Callable[[list[str]], Collection[str]]) -
             columns = {name: _typed(cells[name]) for name in names}
         except (_OddError, pa.ArrowInvalid, UnicodeError):
             return None
-        numeric = [name for name in labels(names) if isinstance(columns[name], np.ndarray)]
+        numeric = [name for name in labels(names) if isinstance(columns[name], Column)]
         data.seek(0)
         if numeric and any(_has_leading_zero(lines) for lines in _lines(data)):
             columns |= {name: cells[name] for name in numeric}
-    return LightTable(columns)
+    columns = {name: one if isinstance(one, Column) else partial(text_column, one) for name, one in columns.items()}
+    return LightTable(columns, cells.num_rows)
 
 
 def plain_names(header: bytes) -> list[str] | None:
