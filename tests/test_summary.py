@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from astropy.stats import binom_conf_interval
 from hypothesis import given as given_that
 from hypothesis import strategies as st
 from release_run import TWO_BANDS, clash, galaxies, given, scattered, write_run
@@ -36,6 +37,12 @@ CHANCES = [[0.9, 0.1, 0, 0, 0], [0.2, 0.3, 0.5, 0, 0], [0.4, 0.3, 0.3, 0, 0], [0
 def test_intervals_have_known_values(count, total, score, binomial):
     assert wilson(count, total) == pytest.approx(score, abs=2e-8)
     assert exact(count, total) == pytest.approx(binomial, abs=2e-8)
+
+
+@given_that(st.integers(1, 10**6).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.floats(0.5, 0.99))
+def test_wilson_interval_is_that_of_astropy(pair, confidence):
+    expected = binom_conf_interval(*pair, confidence_level=confidence, interval="wilson")
+    assert wilson(*pair, confidence) == pytest.approx(tuple(expected), rel=1e-13, abs=1e-15)
 
 
 def test_intervals_of_nothing_are_none():

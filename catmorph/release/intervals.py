@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from astropy.stats import binom_conf_interval
-from scipy.special import betaincinv
+from math import sqrt
+
+from scipy.special import betaincinv, erfinv
 
 Interval = tuple[float, float]
 
@@ -12,8 +13,12 @@ def wilson(count: int, total: int, confidence: float = 0.95) -> Interval | None:
     """Return the Wilson score interval of `count` out of `total` (Wilson 1927); None when `total` is 0."""
     if total == 0:
         return None
-    low, high = binom_conf_interval(count, total, confidence_level=confidence, interval="wilson")
-    return float(low), float(high)
+    # Not by astropy.stats.binom_conf_interval, which gives the same: half a second of imports.
+    deviations = sqrt(2.0) * float(erfinv(confidence))
+    share, more = count / total, deviations**2
+    middle = (count + more / 2) / (total + more)
+    half = deviations * sqrt(total) / (total + more) * sqrt(share * (1 - share) + more / (4 * total))
+    return max(middle - half, 0.0), min(middle + half, 1.0)
 
 
 def exact(count: int, total: int, confidence: float = 0.95) -> Interval | None:
