@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -139,3 +141,22 @@ def test_the_comparison_with_the_ledger_is_made_once_in_a_block(tmp_path):
     assert len(calls) == 3
     ledger.once(lambda: calls.append(1), "it")
     assert len(calls) == 4
+
+
+def test_an_export_does_without_pandas(finished):
+    for path in (finished.run / "release").iterdir():
+        path.unlink()
+    code = f"""\
+import sys
+from catmorph.pipeline.release import run_release, run_summary
+from catmorph.recipe import load_recipe
+from catmorph.workspace import RunFolder
+run = RunFolder({str(finished.run)!r}, load_recipe("tiny.toml"))
+run_release(run)
+run_summary(run)
+sys.exit("pandas" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=finished.folder, check=False,
+                          capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (finished.run / "release" / "Tiny.csv").exists()

@@ -18,6 +18,7 @@ from catmorph.release.cells import longest_ascii
 from catmorph.release.layout import Key, Layout, OutputColumn, release_keys
 from catmorph.release.results import Result, describe_flags, made_of_results, runs_of_chunks
 from catmorph.schemes import load_scheme
+from catmorph.sources.arrow import number_array, text_array
 from catmorph.workspace import Chunk, RunFolder
 
 OMITTED_SCHEMA = pa.schema(
@@ -133,7 +134,7 @@ def _count(texts: Sequence[str], reason: str, results: Iterable[Result]) -> list
 
 
 def _count_chunk(texts: Sequence[str], reason: str, result: Result) -> _Count:
-    released = result.sources.filter(pa.array(result.released))
+    released = result.sources.filter(number_array(result.released))
     return _Count(result.sources.num_rows, _omitted(result, reason), _widths(released, texts))
 
 
@@ -144,12 +145,12 @@ def _widths(sources: pa.Table, texts: Sequence[str]) -> dict[str, int]:
 
 def _omitted(result: Result, reason: str) -> pa.RecordBatch:
     rows = np.flatnonzero(~result.released)
-    taken = result.sources.select(["file", "row", "field", "id"]).take(pa.array(rows))
+    taken = result.sources.select(["file", "row", "field", "id"]).take(number_array(rows))
     arrays = [
         taken[name].combine_chunks().cast(OMITTED_SCHEMA.field(name).type) for name in taken.column_names
     ]
-    arrays.append(pa.array([reason] * len(rows), pa.string()))
-    arrays.append(pa.array([describe_flags(result.views, int(row)) for row in rows], pa.string()))
+    arrays.append(text_array([reason] * len(rows)))
+    arrays.append(text_array(describe_flags(result.views, int(row)) for row in rows))
     return pa.record_batch(arrays, schema=OMITTED_SCHEMA)
 
 

@@ -23,6 +23,7 @@ from catmorph.release.results import (
     runs_of_chunks,
 )
 from catmorph.schemes import load_scheme
+from catmorph.sources.arrow import number_array
 from catmorph.sources.order import natural_order
 from catmorph.workspace import Chunk, RunFolder
 
@@ -88,11 +89,12 @@ def _assemble(layout: Layout, by_id: frozenset[str], make: Make[Made], results: 
     """Make something of a part, which is of one field."""
     (result,) = results
     rows = _order(result, by_id)
+    places = number_array(rows)
     arrays = []
     view: tuple[Key, ViewResult] | None = None
     for column in layout.columns:
         if column.key is None:
-            arrays.append(result.sources[column.source].cast(column.type).take(pa.array(rows)).combine_chunks())
+            arrays.append(result.sources[column.source].cast(column.type).take(places).combine_chunks())
             continue
         if view is None or view[0] != column.key:  # the columns of a view are neighbours
             view = column.key, _taken(result.views[column.key], rows)
@@ -105,7 +107,7 @@ def _order(result: Result, by_id: frozenset[str]) -> np.ndarray:
     rows = np.flatnonzero(result.released)
     if result.field not in by_id:
         return rows
-    return rows[natural_order(result.sources["id"].cast(pa.string()).take(pa.array(rows)).combine_chunks())]
+    return rows[natural_order(result.sources["id"].cast(pa.string()).take(number_array(rows)).combine_chunks())]
 
 
 def _taken(view: ViewResult, rows: np.ndarray) -> ViewResult:
@@ -121,20 +123,15 @@ def _taken(view: ViewResult, rows: np.ndarray) -> ViewResult:
 def _answer(view: ViewResult, column: OutputColumn) -> pa.Array:
     scheme = load_scheme(column.scheme)
     if column.role == "probability":
-        return _numbers(view.probabilities[:, scheme.index(column.source)])
+        return number_array(view.probabilities[:, scheme.index(column.source)])
     if column.role == "spread":
         assert view.spread is not None
-        return _numbers(view.spread[:, scheme.index(column.source)])
+        return number_array(view.spread[:, scheme.index(column.source)])
     if column.role == "class":
         return answer_names(scheme, view.probabilities)
     if column.role == "entropy":
-        return _numbers(entropy_bits(scheme, view.probabilities))
+        return number_array(entropy_bits(scheme, view.probabilities))
     if column.role == "mutual_information":
         assert view.mutual_information is not None
-        return _numbers(view.mutual_information)
-    return pa.array(view.flags.astype(np.int32))
-
-
-def _numbers(values: np.ndarray) -> pa.Array:
-    """Return numbers of shape (n,) for Arrow; NaN is null."""
-    return pa.array(values, from_pandas=True)
+        return number_array(view.mutual_information)
+    return number_array(view.flags.astype(np.int32))

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from catmorph.release.layout import OutputColumn
+from catmorph.sources.arrow import number_array, numbers_of, text_array
 
 _HARMLESS = r"\A([0-9A-Za-z_.][0-9A-Za-z_. +:-]*)?\z"
 """Text that means nothing else in any format: identifiers, most of all."""
@@ -62,15 +63,20 @@ def longest_ascii(texts: pa.ChunkedArray) -> int:
 def number_texts(array: pa.Array) -> pa.StringArray:
     """Return the shortest texts that read back as the same numbers; null for null and NaN."""
     if pa.types.is_floating(array.type):
-        array = pc.if_else(pc.is_nan(array), None, array)
+        array = number_array(numbers_of(array)[0])
     if pa.types.is_boolean(array.type):
         return pc.if_else(array, "True", "False")
     return array.cast(pa.string())
 
 
+def blank_where_null(texts: pa.StringArray) -> pa.StringArray:
+    """Return texts without nulls (not by `fill_null`, which imports pandas)."""
+    return pc.coalesce(texts, text_array([""])[0]) if texts.null_count else texts
+
+
 def arrow_block(texts: pa.StringArray) -> np.ndarray:
     """Return Arrow texts as UTF-8 bytes of shape (n, longest), zero bytes behind them; null is blank."""
-    texts = pa.concat_arrays([texts.fill_null("")])
+    texts = pa.concat_arrays([blank_where_null(texts)])
     _, offsets_buffer, data_buffer = texts.buffers()
     offsets = np.frombuffer(offsets_buffer, np.int32)[texts.offset : texts.offset + len(texts) + 1]
     lengths = np.diff(offsets)
@@ -83,7 +89,7 @@ def arrow_block(texts: pa.StringArray) -> np.ndarray:
 
 def bytes_block(texts: Sequence[str]) -> np.ndarray:
     """Return texts as UTF-8 bytes of shape (n, longest), zero bytes behind them."""
-    return arrow_block(pa.array(texts, pa.string()))
+    return arrow_block(text_array(texts))
 
 
 def rounded(values: np.ndarray, decimals: int) -> np.ndarray:
@@ -223,14 +229,14 @@ def _alike(one: OutputColumn, other: OutputColumn) -> bool:
 
 
 def _fixed_columns(batch: pa.RecordBatch, columns: Sequence[OutputColumn]) -> np.ndarray:
-    arrays = [batch.column(column.name).to_numpy(zero_copy_only=False) for column in columns]
+    arrays = [numbers_of(batch.column(column.name))[0] for column in columns]
     return fixed_block(np.stack(arrays, axis=1), columns[0].decimals or 0)
 
 
 def _text_column(array: pa.Array, text: Callable[[str], str]) -> np.ndarray:
     if not pa.types.is_string(array.type):
         return arrow_block(number_texts(array))
-    return arrow_block(_made_harmless(array.fill_null(""), text))
+    return arrow_block(_made_harmless(blank_where_null(array), text))
 
 
 def _made_harmless(texts: pa.StringArray, text: Callable[[str], str]) -> pa.StringArray:
@@ -239,4 +245,4 @@ def _made_harmless(texts: pa.StringArray, text: Callable[[str], str]) -> pa.Stri
     if not pc.any(changed).as_py():
         return texts
     made = [text(value).replace("\0", "") if value else "" for value in texts.filter(changed).to_pylist()]
-    return pc.replace_with_mask(texts, changed, pa.array(made, pa.string()))
+    return pc.replace_with_mask(texts, changed, text_array(made))

@@ -23,6 +23,7 @@ from catmorph.recipe import Recipe
 from catmorph.release.layout import Key, release_keys
 from catmorph.schemes import Scheme, load_scheme
 from catmorph.schemes.tree import Tree
+from catmorph.sources.arrow import number_array, numbers_of, text_array
 from catmorph.workspace import Chunk, RunFolder
 
 Made = TypeVar("Made")
@@ -226,8 +227,8 @@ def answer_names(scheme: Scheme, probabilities: np.ndarray) -> pa.Array:
         sets, number = np.unique(np.packbits(best, axis=1), axis=0, return_inverse=True)
         chosen = np.unpackbits(sets, axis=1, count=best.shape[1]).astype(bool)
         names = ["|".join(np.array(scheme.class_names)[one]) for one in chosen]
-    places = pa.array(number.reshape(-1).astype(np.int32), mask=missing)
-    return pa.DictionaryArray.from_arrays(places, pa.array(names, pa.string())).cast(pa.string())
+    places = number_array(np.ma.array(number.reshape(-1).astype(np.int32), mask=missing))
+    return text_array(names).take(places)
 
 
 def entropy_bits(scheme: Scheme, probabilities: np.ndarray) -> np.ndarray:
@@ -290,9 +291,9 @@ class _Reader:
             path = member_logits(self._run, member, key.view, chunk)
             table = _read_columns(path, ["id", "flags", *names])
             _refuse_others(path, chunk, table["id"].cast(pa.string()), mine)
-            flags[rows] = table["flags"].to_numpy()
+            flags[rows] = numbers_of(table["flags"])[0]
             for index, name in enumerate(names):
-                logits[rows, index] = table[name].to_numpy()
+                logits[rows, index] = numbers_of(table[name])[0]
             _refuse_unsaid(path, flags[rows], logits[rows])
         return flags, logits
 

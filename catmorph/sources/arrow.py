@@ -55,15 +55,17 @@ def _validity(null: np.ndarray) -> pa.Buffer | None:
 def numbers_of(array: pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
     """Return numbers or booleans of Arrow (row,), and where they are null; there they are NaN, zero or false."""
     if isinstance(array, pa.ChunkedArray):
+        if array.num_chunks == 1:
+            return numbers_of(array.chunk(0))
         parts = [numbers_of(chunk) for chunk in array.chunks or [pa.nulls(0, array.type)]]
         return np.concatenate([data for data, _ in parts]), np.concatenate([null for _, null in parts])
     validity, held = array.buffers()
-    null = ~_bits(validity, array)
+    null = ~_bits(validity, array) if array.null_count else np.zeros(len(array), dtype=bool)
     if pa.types.is_boolean(array.type):
         return _bits(held, array) & ~null, null
     kind = np.dtype(array.type.to_pandas_dtype())
     data = np.frombuffer(held, kind, len(array), array.offset * kind.itemsize) if len(array) else np.zeros(0, kind)
-    return np.where(null, kind.type(np.nan if kind.kind == "f" else 0), data) if null.any() else data, null
+    return np.where(null, kind.type(np.nan if kind.kind == "f" else 0), data) if array.null_count else data, null
 
 
 def _bits(held: pa.Buffer | None, array: pa.Array) -> np.ndarray:
