@@ -7,12 +7,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from catmorph.inference.combine import combine
 from catmorph.release.assemble import release_layout, wide_batches
 from catmorph.release.cells import ascii_text, cell_blocks, guarded, longest_ascii, quoted
 from catmorph.release.formats.parquet import ParquetFormat
 from catmorph.release.formats.votable import xml_text
 from catmorph.release.layout import OutputColumn
-from catmorph.release.results import answer_names, answers
+from catmorph.release.results import _room, answer_names, answers
 from catmorph.schemes import load_scheme
 
 COLUMN = OutputColumn("name", "source", "name", pa.string())
@@ -49,6 +50,17 @@ def test_names_of_answers_are_those_of_each_row(name):
     names = np.array(scheme.class_names)
     told = ["|".join(names[row]) for row in answers(scheme, p)]
     assert answer_names(scheme, p).to_pylist() == [*told[:5], None, *told[6:]]
+
+
+@pytest.mark.parametrize(("name", "classes"), [("clash", 5), ("gz2", 37), ("gz2-tree", 37)])
+def test_probabilities_do_not_depend_on_the_layout_of_logits(name, classes):
+    logits = _room(300, classes)
+    logits[:] = np.random.default_rng(4).normal(0, 5, (300, classes))
+    logits[7] = np.nan
+    scheme, rows = load_scheme(name), np.ascontiguousarray(logits)
+    made, expected = combine(scheme, [logits, -logits], (1.0, 0.7)), combine(scheme, [rows, -rows], (1.0, 0.7))
+    for field in ("probabilities", "spread", "mutual_information"):
+        np.testing.assert_array_equal(getattr(made, field), getattr(expected, field))
 
 
 def test_parquet_has_dictionaries_of_what_repeats_alone(finished, tmp_path):
