@@ -124,7 +124,9 @@ def kept_cells(cells: np.ma.MaskedArray) -> Any:
     """Return cells from `masked` as a column of `Rows`; integers stay integers where some are missing."""
     if cells.dtype.kind == "f":
         return cells.filled(np.nan)
-    if cells.dtype.kind == "O" or (cells.dtype == np.uint64 and (cells.data > np.iinfo(np.int64).max).any()):
+    if cells.dtype.kind == "O":
+        return _without(cells.data, np.ma.getmaskarray(cells))
+    if cells.dtype == np.uint64 and (cells.data > np.iinfo(np.int64).max).any():
         return texts(cells)
     return cells if cells.dtype.kind == "b" else cells.astype(np.int64)
 

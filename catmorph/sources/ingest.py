@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,14 @@ from catmorph.sources.cells import groups, split, split_identifiers
 from catmorph.sources.inputs import catalog_files, ingest_parts, listed_images
 from catmorph.sources.mapping import CANONICAL, MappedRows, catalog_paths, map_catalog
 from catmorph.sources.order import natural_rank
-from catmorph.sources.rows import Rows, distinct, is_text, numbered
+from catmorph.sources.rows import Rows, arrow_type, distinct, numbered
 from catmorph.workspace import Chunk, RunFolder
 
 REJECTED = pa.schema(
     [("file", pa.string()), ("row", pa.int64()), ("id", pa.string()), ("field", pa.string()),
      ("kind", pa.string()), ("reason", pa.string())]
 )
+_CELL = CANONICAL.index("cell")
 PLANNED = pa.schema([("id", pa.string()), ("file", pa.string())])
 PLAN = pa.schema([("field", pa.string()), ("cell", pa.string()), ("count", pa.int64()), ("digest", pa.string())])
 
@@ -99,6 +101,9 @@ def divide(rows: MappedRows, recipe: Recipe) -> tuple[Rows, Rows]:
 
 def _mark_duplicates(frame: Rows, section: CatalogSection) -> None:
     good = np.flatnonzero(missing_texts(frame["kind"]))
+    fields, ids = (frame[name][good].tolist() for name in ("field", "id"))
+    if len(set(ids if len(set(fields)) == 1 else zip(fields, ids, strict=True))) == len(good):
+        return
     if section.duplicates == "brightest":
         files = {name: place for place, name in enumerate(sorted(set(frame["file"].tolist())))}
         places = np.array([files[name] for name in frame["file"].tolist()], dtype=np.int64)
@@ -124,28 +129,24 @@ def _mark_duplicates(frame: Rows, section: CatalogSection) -> None:
 def _write_sources(run: RunFolder, sources: Rows, units: dict[str, str]) -> pa.Table:
     """Write the sources, one row group a cell, and return the chunk plan."""
     chunks = _chunks(sources, run.recipe)
-    order = np.concatenate([rows for _, _, rows in chunks]) if chunks else np.arange(0)
-    counts = [len(rows) for _, _, rows in chunks]
-    sources = sources.take(order)
-    sources["cell"] = np.repeat(np.array([cell for _, cell, _ in chunks], dtype=object), counts)
-    sources = sources.only([*CANONICAL, *(name for name in sources.names if name not in CANONICAL)])
     schema = _schema(sources, units)
-    table = sources.table(schema)
-    starts = np.cumsum([0, *counts])[:-1].tolist()
+    table = sources.table(pa.schema([field for field in schema if field.name != "cell"]))
+    sizes = [sources[name] for name in ("ra", "dec", "size_arcsec")]
+    digests = []
     # Dictionaries of numbers and ids, which hardly repeat, would cost a third of the time.
     repeated = [field.name for field in schema if field.type == pa.string() and field.name != "id"]
     with (
         atomic(run.sources_path()) as temporary,
         pq.ParquetWriter(temporary, schema, use_dictionary=repeated) as writer,
     ):
-        for start, count in zip(starts, counts, strict=True):
-            writer.write_table(table.slice(start, count), row_group_size=count)
-    decisive = [sources[name] for name in ("id", "ra", "dec", "size_arcsec")]
-    digests = [stamp_digest(*(values[start : start + count] for values in decisive))
-               for start, count in zip(starts, counts, strict=True)]
+        for _, cell, rows in chunks:
+            part = table.take(number_array(rows))
+            columns = [*part.columns[:_CELL], text_array([cell] * len(rows)), *part.columns[_CELL:]]
+            writer.write_table(pa.table(columns, schema=schema), row_group_size=len(rows))
+            digests.append(stamp_digest(part["id"].to_pylist(), *(values[rows] for values in sizes)))
     fields, cells = [field for field, _, _ in chunks], [cell for _, cell, _ in chunks]
-    numbers = number_array(np.array(counts, dtype=np.int64))
-    return pa.table([text_array(fields), text_array(cells), numbers, text_array(digests)], schema=PLAN)
+    counts = number_array(np.array([len(rows) for _, _, rows in chunks], dtype=np.int64))
+    return pa.table([text_array(fields), text_array(cells), counts, text_array(digests)], schema=PLAN)
 
 
 def _chunks(sources: Rows, recipe: Recipe) -> list[tuple[str, str, np.ndarray]]:
@@ -167,7 +168,7 @@ def _chunks(sources: Rows, recipe: Recipe) -> list[tuple[str, str, np.ndarray]]:
     return chunks
 
 
-def stamp_digest(ids: np.ndarray, ra: np.ndarray, dec: np.ndarray, size_arcsec: np.ndarray) -> str:
+def stamp_digest(ids: Iterable[str], ra: np.ndarray, dec: np.ndarray, size_arcsec: np.ndarray) -> str:
     """Return the sha256 of what stamps depend on (row): ids, positions and sizes, in order."""
     state = hashlib.sha256("\0".join(ids).encode())
     for values in (ra, dec, size_arcsec):
@@ -180,9 +181,8 @@ def _schema(sources: Rows, units: dict[str, str]) -> pa.Schema:
            "ra": pa.float64(), "dec": pa.float64(), "size_arcsec": pa.float64(), "magnitude": pa.float64()}
     known = {"ra": "deg", "dec": "deg", "size_arcsec": "arcsec", "magnitude": "mag", **units}
     fields = []
-    for name in sources.names:
-        text = is_text(sources[name])
-        kind = own.get(name) or (pa.string() if text else pa.from_numpy_dtype(sources[name].dtype))
+    for name in (*CANONICAL, *(name for name in sources.names if name not in CANONICAL)):
+        kind = own.get(name) or arrow_type(sources[name])
         fields.append(pa.field(name, kind, metadata={"unit": known[name]} if name in known else None))
     return pa.schema(fields)
 

@@ -45,7 +45,10 @@ class Rows:
 
     def take(self, rows: np.ndarray) -> Rows:
         """Return some rows, by number (-1: a row of missing cells) or by a boolean for each."""
-        rows = np.flatnonzero(rows) if rows.dtype == bool else rows
+        if rows.dtype == bool:
+            if rows.all():
+                return Rows(self.columns, len(self))
+            rows = np.flatnonzero(rows)
         return Rows({name: _taken(cells, rows) for name, cells in self.columns.items()}, len(rows))
 
     def only(self, names: Sequence[str]) -> Rows:
@@ -64,9 +67,9 @@ def joined(parts: Sequence[Rows]) -> Rows:
     return Rows({name: _joined([part[name] for part in parts]) for name in parts[0].names}, sum(map(len, parts)))
 
 
-def is_text(cells: Cells) -> bool:
-    """Return whether a column holds text."""
-    return bool(cells.dtype == object)
+def arrow_type(cells: Cells) -> pa.DataType:
+    """Return the type of a column in Arrow."""
+    return pa.string() if cells.dtype == object else pa.from_numpy_dtype(cells.dtype)
 
 
 def numbered(*columns: np.ndarray) -> np.ndarray:
@@ -83,12 +86,21 @@ def numbered(*columns: np.ndarray) -> np.ndarray:
 def distinct(cells: np.ndarray) -> tuple[np.ndarray, list[Any]]:
     """Return the texts of a column, each once and as they come (None is one), and the place of each row's (row,)."""
     rows = cells.tolist()
-    places = {text: place for place, text in enumerate(dict.fromkeys(rows))}
+    places = dict.fromkeys(rows)
+    if len(places) < 2:
+        return np.zeros(len(rows), dtype=np.int64), list(places)
+    places.update(zip(places, range(len(places)), strict=True))
     return np.fromiter(map(places.__getitem__, rows), np.int64, len(rows)), list(places)
 
 
 def _arrow(cells: Cells) -> pa.Array | pa.ChunkedArray:
-    return text_array(cells.tolist()) if is_text(cells) else number_array(cells)
+    if cells.dtype != object:
+        return number_array(cells)
+    texts = cells.tolist()
+    if not texts or texts[0] != texts[-1] or texts.count(texts[0]) < len(texts):
+        return text_array(texts)
+    # A field or file that all rows have.
+    return text_array(texts[:1]).take(number_array(np.zeros(len(texts), dtype=np.int64)))
 
 
 def _joined(parts: Sequence[Cells]) -> Cells:
