@@ -65,6 +65,20 @@ def test_a_pole_is_one_place_whatever_the_right_ascension(dec):
     assert len(cells) <= 4 * 40
 
 
+@pytest.mark.parametrize(("ra", "dec", "deepest"), [
+    (0.0, 0.0, 1369094286720630784), (10.684708, 41.26875, 190633513587146677),
+    (83.633083, 22.0145, 1701909093095840580),
+    (150.1, 2.2, 1918129809776324852), (187.70593, 12.39112, 1953854728243268183), (12.3, 89.5, 288211890960699060),
+    (266.41683, -29.00781, 2028740913184699884), (359.999, -0.001, 1224979098558506967),
+    (201.365063, -43.019113, 3044352322598060879), (300.0, -89.5, 3170547164958792694), (0.0, 90.0, 288230376151711743),
+])
+def test_the_deepest_cells_are_those_of_another_implementation(ra, dec, deepest):
+    # As astropy-healpix 2.0.1 has them.
+    (cell,) = cells_of([(ra, dec)], 1)
+    assert cell.keys.tolist() == [deepest]
+    assert cell.name == f"o0p{deepest >> 58}"
+
+
 def test_right_ascensions_on_either_side_of_zero():
     cells = cells_of([(359.99, 0.3), (0.01, 0.3), (0.0, 0.3)], 3)
     assert sorted(len(cell.rows) for cell in cells) in ([1, 2], [3])

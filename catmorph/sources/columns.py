@@ -91,6 +91,8 @@ def _null_texts(null: Null) -> set[str]:
 def _as_text(data: np.ndarray) -> np.ndarray:
     """Return cells as stripped text (objects), None where nothing is left."""
     cells = data.tolist()
+    if data.dtype.kind == "S":
+        cells = [cell.decode("utf-8", "replace") for cell in cells]
     try:
         stripped = [cell.strip() for cell in cells]
         "".join(stripped).encode()
