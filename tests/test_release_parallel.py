@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pyarrow.parquet as pq
 import pytest
 
 from catmorph import engine
@@ -33,6 +34,17 @@ def test_what_a_process_cannot_read_is_told_as_it_is(finished, monkeypatch):
     done = finished("export", "-r", "tiny.toml")
     assert done.status == 1
     assert done.lines[-1].startswith(f"catmorph: error: {broken}: is damaged: ")
+
+
+def test_logits_without_a_class_are_told(finished, monkeypatch):
+    monkeypatch.setattr("catmorph.pipeline.release.refuse_outdated", lambda run: None)
+    for path in (finished.run / "release").iterdir():
+        path.unlink()
+    poor = next((finished.run / "logits" / "net" / "F160W").glob("beta-*.parquet"))
+    pq.write_table(pq.read_table(poor).drop_columns(["disk"]), poor)
+    done = finished("export", "-r", "tiny.toml")
+    assert done.status == 1
+    assert done.lines[-1].startswith(f"catmorph: error: {poor}: has no column 'disk'")
 
 
 def test_markers_are_read_once_while_nobody_writes(tmp_path):

@@ -343,12 +343,12 @@ def _read_columns(path: Path, columns: list[str]) -> pa.Table:
     try:
         # From memory: by its name a file takes half as long again to open. Some hundred rows are read.
         with pq.ParquetFile(pa.BufferReader(path.read_bytes())) as file:
-            stored = set(file.schema_arrow.names)
-            missing = [name for name in columns if name not in stored]
-            if missing:
-                raise CatmorphError(f"has no column {missing[0]!r}", where=path, hint=_AGAIN)
-            return file.read(columns, use_threads=False)  # files are small: threads cost more than they save
+            table = file.read(columns, use_threads=False)  # files are small: threads cost more than they save
     except FileNotFoundError:
         raise CatmorphError("this logits file is missing", where=path, hint=_AGAIN) from None
     except (pa.ArrowException, OSError) as error:
         raise CatmorphError(f"is damaged: {error}", where=path, hint=f"delete it and {_AGAIN}") from error
+    missing = [name for name in columns if name not in table.column_names]
+    if missing:
+        raise CatmorphError(f"has no column {missing[0]!r}", where=path, hint=_AGAIN)
+    return table
