@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from catmorph.inference.combine import combine
 from catmorph.release.assemble import release_layout, wide_batches
-from catmorph.release.cells import ascii_text, cell_blocks, guarded, longest_ascii, quoted
+from catmorph.release.cells import ascii_text, cell_blocks, fixed_block, guarded, longest_ascii, quoted
 from catmorph.release.formats.parquet import ParquetFormat
 from catmorph.release.formats.votable import xml_text
 from catmorph.release.layout import OutputColumn
@@ -74,3 +74,12 @@ def test_parquet_has_dictionaries_of_what_repeats_alone(finished, tmp_path):
     group = pq.read_metadata(path).row_group(0)
     has = {group.column(i).path_in_schema: group.column(i).has_dictionary_page for i in range(group.num_columns)}
     assert has == {column.name: column.kind != "float" and column.source != "id" for column in layout.columns}
+
+
+@pytest.mark.parametrize("decimals", [0, 1, 3, 4, 5])
+@pytest.mark.parametrize("largest", [1.0, 9.9, 9.99999, 12.0, -3.0])
+def test_fixed_decimals_are_those_of_python(decimals, largest):
+    values = np.linspace(0, largest, 301, dtype=np.float32).reshape(-1, 7)
+    values[3, 2] = np.nan
+    made = [row[row != 0].tobytes().decode() for row in fixed_block(values, decimals).reshape(values.size, -1)]
+    assert made == ["" if np.isnan(value) else f"{value:z.{decimals}f}" for value in values.ravel().tolist()]

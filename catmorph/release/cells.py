@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +23,9 @@ _HARMLESS = r"\A([0-9A-Za-z_.][0-9A-Za-z_. +:-]*)?\z"
 _PLAIN_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 _EXACT = 2.0**53
+_LOOKED_UP = 4
+"""Decimals up to which the texts of all numbers below ten are kept: 0.6 MB."""
+
 _ROWS = 4096
 """Rows made into text at a time: their cells fit the processor's caches."""
 
@@ -126,12 +130,25 @@ def fixed_block(values: np.ndarray, decimals: int) -> np.ndarray:
         texts = ["" if np.isnan(value) else f"{float(value):z.{decimals}f}" for value in values.flat]
         return bytes_block(texts).reshape(*values.shape, -1)
     numbers = rounded(whole, decimals)
-    block = _digits(np.abs(numbers), decimals)
+    block = _cells(np.abs(numbers), decimals)
     if (numbers < 0).any():
         sign = np.where(numbers < 0, np.uint8(ord("-")), np.uint8(0))
         block = np.concatenate([sign[..., None], block], axis=-1)
-    block[missing] = 0
+    if missing.any():
+        block[missing] = 0
     return block
+
+
+def _cells(numbers: np.ndarray, decimals: int) -> np.ndarray:
+    """Return the texts of whole multiples of ``10**-decimals``; those below ten, as of probabilities, are looked up."""
+    if not 1 <= decimals <= _LOOKED_UP or numbers.max(initial=0) >= 10 ** (decimals + 1):
+        return _digits(numbers, decimals)
+    return np.take(_cells_below_ten(decimals), numbers, axis=0)
+
+
+@cache
+def _cells_below_ten(decimals: int) -> np.ndarray:
+    return _digits(np.arange(10 ** (decimals + 1)), decimals)
 
 
 def _digits(numbers: np.ndarray, decimals: int) -> np.ndarray:
