@@ -16,6 +16,7 @@ from catalogs import new_run, section
 from hypothesis import given
 from hypothesis import strategies as st
 
+from catmorph.errors import CatalogError
 from catmorph.sources.arrow import missing_texts, number_array, numbers_of, text_array, texts_of
 from catmorph.sources.astropy_tables import read_any
 from catmorph.sources.columns import _FACTORS, masked, texts
@@ -202,6 +203,17 @@ def test_fits_tables_that_are_not_plain_are_left_to_astropy(tmp_path, changes):
     assert read_plain_fits(tmp_path / "a.fits") is None
 
 
+def test_a_fits_table_that_becomes_shorter_while_it_is_read(tmp_path, monkeypatch):
+    path = tmp_path / "a.fits"
+    broken(path)
+    table = read_plain_fits(path)
+    monkeypatch.setattr("catmorph.sources.plain_fits._AT_ONCE", 1)
+    assert read_plain_fits(path)["n"].tolist() == table["n"].tolist() == [1, None, 3, 4]
+    path.write_bytes(path.read_bytes()[:-2880])
+    with pytest.raises(CatalogError, match=r"a\.fits: cannot be read to its end: "):
+        table["mag"]
+
+
 def test_fits_files_that_are_cut_off_or_no_table(tmp_path):
     path = tmp_path / "a.fits"
     broken(path)
@@ -212,8 +224,17 @@ def test_fits_files_that_are_cut_off_or_no_table(tmp_path):
         assert read_plain_fits(path) is None
     path.write_bytes(whole.replace(b"BINTABLE", b"TABLE   "))
     assert read_plain_fits(path) is None
+    spaces = b" " * 20
+    for old, new in ((b"'BINTABLE'", b"7         "), (b"SIMPLE  =" + spaces + b"T", b"SIMPLE  =" + spaces + b"F"),
+                     (b"NAXIS   =" + spaces + b"0", b"NAXIS   =" + spaces + b"2")):
+        assert old in whole
+        path.write_bytes(whole.replace(old, new, 1))
+        assert read_plain_fits(path) is None
     fits.PrimaryHDU(np.zeros((9, 9))).writeto(path, overwrite=True)
     assert read_plain_fits(path) is plain_fits_names(path) is None
+    size = b"NAXIS1  =                    9"
+    path.write_bytes(path.read_bytes().replace(size, size[:10] + b"9" * 20))
+    assert read_plain_fits(path) is None
 
 
 @pytest.mark.parametrize("name", ["cat.csv", "cat.parquet", "cat.fits"])

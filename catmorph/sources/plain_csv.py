@@ -6,10 +6,10 @@ in different ways, is left to it.
 
 from __future__ import annotations
 
-import mmap
 import re
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +59,11 @@ def read_plain_csv(path: Path, labels: Callable[[list[str]], Collection[str]]) -
     labels : callable
         Names of all columns -> those that label rows. In a file with leading zeros they are text.
     """
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        header = data.readline()
+    # Not through a memory map: a file that cannot be read to its end would kill the process.
+    with open(path, "rb") as file:
+        header = file.readline()
         names = plain_names(header)
-        if names is None or data.tell() == len(data) or not all(_is_plain(lines, header) for lines in _lines(data)):
+        if names is None or not file.peek(1) or not all(_is_plain(lines, header) for lines in _lines(file)):
             return None
         try:
             cells = _strings(path, names)
@@ -70,8 +71,8 @@ def read_plain_csv(path: Path, labels: Callable[[list[str]], Collection[str]]) -
         except (_OddError, pa.ArrowInvalid, UnicodeError):
             return None
         numeric = [name for name in labels(names) if isinstance(columns[name], Column)]
-        data.seek(0)
-        if numeric and any(_has_leading_zero(lines) for lines in _lines(data)):
+        file.seek(0)
+        if numeric and any(_has_leading_zero(lines) for lines in _lines(file)):
             columns |= {name: cells[name] for name in numeric}
     columns = {name: one if isinstance(one, Column) else partial(text_column, one) for name, one in columns.items()}
     return LightTable(columns, cells.num_rows)
@@ -85,10 +86,10 @@ def plain_names(header: bytes) -> list[str] | None:
     return [name.decode() for name in names] if plain and len(set(names)) == len(names) > 1 else None
 
 
-def _lines(data: mmap.mmap) -> Iterator[bytes]:
+def _lines(file: BufferedReader) -> Iterator[bytes]:
     """Yield the lines from here on, a megabyte of whole ones at a time."""
-    while lines := data.read(_BLOCK):
-        yield lines + data.readline()
+    while lines := file.read(_BLOCK):
+        yield lines + file.readline()
 
 
 def _is_plain(lines: bytes, header: bytes) -> bool:
@@ -116,7 +117,7 @@ def _has_leading_zero(lines: bytes) -> bool:
 
 def _strings(path: Path, names: list[str]) -> pa.Table:
     """Return all cells as text, null where they are empty."""
-    with pa.memory_map(str(path)) as file:
+    with pa.OSFile(str(path)) as file:
         return csv.read_csv(
             file, read_options=csv.ReadOptions(column_names=names, skip_rows=1),
             parse_options=csv.ParseOptions(quote_char=False, double_quote=False),

@@ -6,22 +6,27 @@ astropy takes a second to import. Whatever else a FITS file may hold is left to 
 
 from __future__ import annotations
 
-import mmap
+import math
 import re
 from functools import partial
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from catmorph.errors import CatalogError
 from catmorph.sources.light import Column, LightTable, column_of
 
 Header = dict[str, Any]
 
 _BLOCK = 2880
 _CARD = 80
+_AT_ONCE = 1 << 22
+"""Bytes of rows that are read at a time."""
 _MOST_BLOCKS = 4000
 """Of a header; thousands of columns fit."""
+_MOST_BYTES = 2**62
 _VALUE = re.compile(r"= *(?:'((?:[^']|'')*)'|([TF])|([+-]?[0-9]+)|([+-]?[0-9.]+(?:[ED][+-]?[0-9]+)?)) *(?:/.*)?")
 _FORM = re.compile(r"([0-9]*)([LBIJKEDA])")
 _TYPES = {"L": "S1", "B": "u1", "I": ">i2", "J": ">i4", "K": ">i8", "E": ">f4", "D": ">f8"}
@@ -41,48 +46,85 @@ def read_plain_fits(path: Path) -> LightTable | None:
     Plain is: a binary table with rows, without scaled, many-dimensional, variable or complex columns. Text comes as
     bytes, conditions as booleans; integers at TNULL, NaN and empty text are masked.
     """
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with open(path, "rb") as file:
         try:
-            start, header = _first_table(data)
-            kind, columns = _layout(header)
+            start, header = _first_table(file)
+            rows = _Rows(path, start, header)
         except _OddError:
             return None
-        count = header["NAXIS2"]
-        if count < 1 or start + _padded(kind.itemsize * count) > len(data):
-            return None
-    rows = np.memmap(path, kind, "r", start, (count,))
-    return LightTable({name: partial(_column, rows, name, number, header) for name, number in columns.items()}, count)
+    if rows.count < 1 or start + _padded(rows.kind.itemsize * rows.count) > path.stat().st_size:
+        return None
+    return LightTable({name: partial(rows.column, name) for name in rows.numbers}, rows.count)
 
 
 def plain_fits_names(path: Path) -> list[str] | None:
     """Return the names of the columns of the first table of a FITS file; None where it is not plain."""
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with open(path, "rb") as file:
         try:
-            return list(_layout(_first_table(data)[1])[1])
+            return list(_Rows(path, *_first_table(file)).numbers)
         except _OddError:
             return None
 
 
-def _first_table(data: mmap.mmap) -> tuple[int, Header]:
+class _Rows:
+    """The rows of a binary table: where they start, how many there are, of which type, and the numbers of columns."""
+
+    def __init__(self, path: Path, start: int, header: Header):
+        self.path, self.start, self.header = path, start, header
+        self.kind, self.numbers = _layout(header)
+        self.count: int = header["NAXIS2"]
+
+    def column(self, name: str) -> Column:
+        """Read a column."""
+        data, number = self._read(name), self.numbers[name]
+        letter, null = self.header[f"TFORM{number}"].rstrip()[-1], self.header.get(f"TNULL{number}")
+        missing: Any = np.zeros(data.shape, dtype=bool)
+        if letter == "L":
+            data = data == b"T"
+        elif letter == "A":
+            missing = data == b""
+        elif null is not None:
+            missing = data == null
+        elif letter in "ED":
+            missing = np.isnan(data)
+        return column_of(data, missing, self.header.get(f"TUNIT{number}"), "fits")
+
+    def _read(self, name: str) -> np.ndarray:
+        # Not through a memory map: a file that cannot be read to its end would kill the process.
+        data = np.empty(self.count, self.kind[name])
+        step = max(1, _AT_ONCE // self.kind.itemsize)
+        try:
+            with open(self.path, "rb") as file:
+                file.seek(self.start)
+                for row in range(0, self.count, step):
+                    part = data[row : row + step]
+                    part[:] = np.frombuffer(file.read(len(part) * self.kind.itemsize), self.kind, len(part))[name]
+        except (OSError, ValueError) as error:
+            raise CatalogError(f"cannot be read to its end: {error}", where=self.path) from error
+        return data
+
+
+def _first_table(file: BufferedReader) -> tuple[int, Header]:
     """Return where the rows of the first table start, and its header."""
     place = 0
-    while place < len(data):
-        start, header = _header(data, place)
-        if header.get("XTENSION", "").rstrip() == "BINTABLE":
+    while True:
+        start, header = _header(file, place)
+        extension = str(header.get("XTENSION", "IMAGE")).rstrip()
+        if extension == "BINTABLE":
             return start, header
-        if (place == 0) != (header.get("SIMPLE") is True) or header.get("XTENSION", "IMAGE").rstrip() != "IMAGE":
+        place_after = start + _padded(_bytes(header))
+        if (place == 0) != (header.get("SIMPLE") is True) or extension != "IMAGE" or place_after > _MOST_BYTES:
             raise _OddError
-        place = start + _padded(_bytes(header))
-    raise _OddError
+        place = place_after
 
 
-def _header(data: mmap.mmap, place: int) -> tuple[int, Header]:
+def _header(file: BufferedReader, place: int) -> tuple[int, Header]:
     """Return where the header at `place` ends, and its keys with a value."""
     header: Header = {}
+    file.seek(place)
     for number in range(_MOST_BLOCKS):
-        start = place + number * _BLOCK
         try:
-            text = data[start : start + _BLOCK].decode("ascii")
+            text = file.read(_BLOCK).decode("ascii")
         except UnicodeDecodeError:
             raise _OddError from None
         if len(text) < _BLOCK:
@@ -92,7 +134,7 @@ def _header(data: mmap.mmap, place: int) -> tuple[int, Header]:
             if key == "END":
                 if text.rpartition("END")[2].strip():
                     raise _OddError
-                return start + _BLOCK, header
+                return place + (number + 1) * _BLOCK, header
             if key in ("COMMENT", "HISTORY", "") and _MIXIN not in card:
                 continue
             if key == "HIERARCH":
@@ -122,7 +164,7 @@ def _value(text: str) -> Any:
 def _bytes(header: Header) -> int:
     """Return the bytes of the data of an image."""
     sizes = [header.get(f"NAXIS{axis + 1}") for axis in range(_whole(header.get("NAXIS")))]
-    count = int(np.prod([_whole(size) for size in sizes], dtype=np.int64)) if sizes else 0
+    count = math.prod(map(_whole, sizes)) if sizes else 0
     return abs(_whole(header.get("BITPIX"), least=-64)) // 8 * _whole(header.get("GCOUNT", 1)) * (
         _whole(header.get("PCOUNT", 0)) + count)  # fmt: skip
 
@@ -173,18 +215,3 @@ def _cell(header: Header, number: int) -> tuple[Any, ...]:
     if letter == "A":
         return (f"S{count}",)
     return (_TYPES[letter],) if count == 1 else (_TYPES[letter], (count,))
-
-
-def _column(rows: np.memmap, name: str, number: int, header: Header) -> Column:
-    data = np.asarray(rows[name])
-    letter, null = _FORM.fullmatch(header[f"TFORM{number}"].rstrip())[2], header.get(f"TNULL{number}")  # type: ignore[index]
-    missing: Any = np.zeros(data.shape, dtype=bool)
-    if letter == "L":
-        data = data == b"T"
-    elif letter == "A":
-        missing = data == b""
-    elif null is not None:
-        missing = data == null
-    elif letter in "ED":
-        missing = np.isnan(data)
-    return column_of(data, missing, header.get(f"TUNIT{number}"), "fits")
