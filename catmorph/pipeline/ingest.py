@@ -23,7 +23,7 @@ def run_ingest(run: RunFolder) -> StageReport:
     report = StageReport("ingest")
     product, why = _why_ingest(run)
     if why:
-        # Tables need pandas, half a second to import, which a run that finds its sources in place does without.
+        # What reads tables takes a tenth of a second to import, which a run with its sources in place does without.
         from catmorph.sources.ingest import ingest as ingest_catalog
 
         report.note_why(product, why)

@@ -1,6 +1,6 @@
 """What the sources are made from: the catalog's files, and whether those are the ones that were read in.
 
-Nothing here reads a table: stages that only ask whether their sources are still valid need no pandas.
+Nothing here reads a table: stages that only ask whether their sources are still valid need not import what does.
 """
 
 from __future__ import annotations

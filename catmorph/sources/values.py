@@ -45,7 +45,7 @@ def constant(value: bool | int | float | str) -> Values:
 
 def cells(values: Any) -> Values:
     """Return the cells of a column."""
-    # Pandas and astropy, a second to import, which an expression that is only read does without; so below.
+    # Arrow, a tenth of a second to import, which an expression that is only read does without; so below.
     from catmorph.sources.columns import masked
 
     array = masked(values)
