@@ -276,7 +276,7 @@ production._LARGE_CATALOG_BYTES = int(sys.argv.pop(1))
 engine.expect_workers = lambda workers, *modules: print('begun', workers, *modules, 'pydantic' in sys.modules)
 """
     build, block = "catmorph.stamps.build", "catmorph.stamps.block"
-    begun = f"begun 2 {build} {block} catmorph.cli False"
+    begun = f"begun 2 {build} {block} False"
     for limit, folder, expected in (("1", "new", [begun]), ("1", finished.run, []), ("1000000", "other", [])):
         done = start(finished, limit, "cutouts", "-r", "tiny.toml", "-w", str(folder), "-q", "--workers", "2",
                      code=code)  # fmt: skip

@@ -10,19 +10,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from astropy import units as u
-from astropy.io import fits
-from astropy.table import Table
 from catalogs import new_run, section
 from hypothesis import given
 from hypothesis import strategies as st
 
-from catmorph.errors import CatalogError
 from catmorph.sources.arrow import missing_texts, number_array, numbers_of, text_array, texts_of
 from catmorph.sources.astropy_tables import read_any
-from catmorph.sources.columns import _FACTORS, masked, texts
+from catmorph.sources.columns import _FACTORS
 from catmorph.sources.light import _OWN_UNITS, LightTable, column_of, from_arrow
 from catmorph.sources.plain_csv import plain_names, read_plain_csv
-from catmorph.sources.plain_fits import plain_fits_names, read_plain_fits
 from catmorph.sources.rows import Rows, distinct, joined, numbered
 from catmorph.sources.tables import labels, read_table
 
@@ -137,114 +133,12 @@ def test_names_of_a_plain_header():
         assert plain_names(header) is None
 
 
-def fits_table(count=4):
-    """Return a table of columns of every plain sort."""
-    nulls = np.array([1, -99, 3, 4], "i4")[:count]
-    return fits.BinTableHDU.from_columns([
-        fits.Column("ID", "K", array=np.array([2**60 + 1, 2, 3, 4])[:count]),
-        fits.Column("R.A.", "D", "deg", array=nulls / 3),
-        fits.Column("mag", "E", "mag", array=np.array([1.5, np.nan, -99.9, np.inf], "f4")[:count]),
-        fits.Column("n", "J", null=-99, array=nulls), fits.Column("i", "I", "km/s", array=nulls.astype("i2")),
-        fits.Column("b", "B", array=nulls.astype("u1")), fits.Column("ok", "L", array=nulls > 2),
-        fits.Column("name", "5A", array=np.array([b"0003", b"", b" x y ", b"\xe9"])[:count]),
-        fits.Column("one", "1D", array=nulls / 7), fits.Column("two", "2E", array=np.ones((count, 2), "f4")),
-    ])  # fmt: skip
-
-
-def test_plain_fits_tables_are_read_as_by_astropy(tmp_path):
-    image, table = fits.ImageHDU(np.zeros((50, 40), "f4")), fits_table()
-    table.header["COMMENT"] = "it's a table / of 4 rows"
-    path = tmp_path / "a.fits"
-    fits.HDUList([fits.PrimaryHDU(np.zeros((3, 1000), "i2")), image, table, fits_table(2)]).writeto(path)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        plain, astropy = read_plain_fits(path), Table.read(path)
-    assert plain.colnames == plain_fits_names(path) == astropy.colnames
-    assert len(plain) == len(astropy) == 4
-    for name in plain.colnames:
-        assert str(plain[name].unit) == str(astropy[name].unit)
-        assert plain[name].shape == astropy[name].shape
-        here, there = masked(plain[name]), masked(astropy[name])
-        assert here.dtype == there.dtype
-        np.testing.assert_array_equal(here.mask, there.mask)
-        np.testing.assert_array_equal(here.data[~here.mask], there.data[~there.mask])
-    assert texts(plain["name"]).tolist() == ["0003", None, "x y", "\ufffd"]
-    assert isinstance(read_table(path, section()), LightTable)
-    assert not isinstance(read_table(path, section(hdu=3)), LightTable)
-
-
-def broken(path, column=None, cards=(), **changes):
-    """Write a FITS table with a column or cards more, or with cards whose values are changed."""
-    hdu = fits.BinTableHDU.from_columns([*fits_table().columns, *([column] if column else [])])
-    hdu.header.extend(cards)
-    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(path)
-    data = path.read_bytes()
-    for key, value in changes.items():
-        start = data.index(f"{key:8}= ".encode(), 2880)
-        data = data[:start] + f"{key:8}= {value}".ljust(80).encode() + data[start + 80 :]
-    path.write_bytes(data)
-
-
-@pytest.mark.parametrize("changes", [
-    {"column": fits.Column("u", "I", array=np.arange(4, dtype="u2"), bzero=32768)},
-    {"column": fits.Column("s", "E", array=np.arange(4.0), bscale=0.5)},
-    {"column": fits.Column("p", "PJ()", array=np.array([np.arange(n) for n in range(4)], dtype=object))},
-    {"column": fits.Column("c", "C", array=np.ones(4, "c8"))},
-    {"column": fits.Column("x", "8X", array=np.ones((4, 8), bool))},
-    {"column": fits.Column("d", "4E", dim="(2,2)", array=np.ones((4, 2, 2), "f4"))},
-    {"cards": [("COMMENT", "--BEGIN-ASTROPY-SERIALIZED-COLUMNS--")]}, {"cards": [("LONG", "x" * 100)]},
-    {"cards": [("TNULL3", 5)]}, {"TTYPE3": "'id'"}, {"TTYPE3": "''"}, {"TTYPE3": "5"}, {"TFORM3": "'1E0'"},
-    {"TFORM3": "'0E'"}, {"NAXIS1": 9}, {"NAXIS2": 0}, {"NAXIS2": 10**6}, {"NAXIS2": -1}, {"NAXIS": 3}, {"PCOUNT": 8},
-    {"TUNIT2": "''"}, {"TUNIT2": "5"}, {"TFIELDS": 3}, {"TFIELDS": "'x'"}, {"XTENSION": "'A3DTABLE'"},
-    {"TUNIT2": "'deg"},
-])
-def test_fits_tables_that_are_not_plain_are_left_to_astropy(tmp_path, changes):
-    broken(tmp_path / "a.fits", **changes)
-    assert read_plain_fits(tmp_path / "a.fits") is None
-
-
-def test_a_fits_table_that_becomes_shorter_while_it_is_read(tmp_path, monkeypatch):
-    path = tmp_path / "a.fits"
-    broken(path)
-    table = read_plain_fits(path)
-    monkeypatch.setattr("catmorph.sources.plain_fits._AT_ONCE", 1)
-    assert read_plain_fits(path)["n"].tolist() == table["n"].tolist() == [1, None, 3, 4]
-    path.write_bytes(path.read_bytes()[:-2880])
-    with pytest.raises(CatalogError, match=r"a\.fits: cannot be read to its end: "):
-        table["mag"]
-
-
-def test_fits_files_that_are_cut_off_or_no_table(tmp_path):
-    path = tmp_path / "a.fits"
-    broken(path)
-    whole = path.read_bytes()
-    assert read_plain_fits(path) is not None
-    for length in (1, 80, 2880, 5000, 5760, len(whole) - 2880):
-        path.write_bytes(whole[:length])
-        assert read_plain_fits(path) is None
-    path.write_bytes(whole.replace(b"BINTABLE", b"TABLE   "))
-    assert read_plain_fits(path) is None
-    spaces = b" " * 20
-    for old, new in ((b"'BINTABLE'", b"7         "), (b"SIMPLE  =" + spaces + b"T", b"SIMPLE  =" + spaces + b"F"),
-                     (b"NAXIS   =" + spaces + b"0", b"NAXIS   =" + spaces + b"2")):
-        assert old in whole
-        path.write_bytes(whole.replace(old, new, 1))
-        assert read_plain_fits(path) is None
-    fits.PrimaryHDU(np.zeros((9, 9))).writeto(path, overwrite=True)
-    assert read_plain_fits(path) is plain_fits_names(path) is None
-    size = b"NAXIS1  =                    9"
-    path.write_bytes(path.read_bytes().replace(size, size[:10] + b"9" * 20))
-    assert read_plain_fits(path) is None
-
-
-@pytest.mark.parametrize("name", ["cat.csv", "cat.parquet", "cat.fits"])
+@pytest.mark.parametrize("name", ["cat.csv", "cat.parquet"])
 def test_reading_in_a_plain_table_imports_neither_astropy_nor_pandas(tmp_path, name):
     table = pa.table({"ID": [1, 2, 3], "RA": [1.5, 2.5, 3.5], "DEC": [0.0, 1.0, None], "r": ["a", "b", None]})
     with_unit = table.schema.set(1, table.schema.field("RA").with_metadata({"unit": "deg"}))
     pq.write_table(table.cast(with_unit), tmp_path / "cat.parquet")
     (tmp_path / "cat.csv").write_text("ID,RA,DEC,r\n1,1.5,0.0,a\n2,2.5,1.0,b\n3,3.5,,\n")
-    columns = {"ID": [1, 2, 3], "RA": [1.5, 2.5, 3.5], "DEC": [0.0, 1.0, np.nan], "r": ["a", "b", ""]}
-    Table(columns, units={"RA": "deg"}).write(tmp_path / "cat.fits")
     new_run(tmp_path, files=name, keep=["r"], cuts=["ra < 3 and r != 'x'"], duplicates="first")
     code = "import sys; from catmorph.cli import cli; cli(sys.argv[1:], standalone_mode=False)\n" \
            "print({name for name in sys.modules if name in ('pandas', 'astropy')})"  # fmt: skip
@@ -262,9 +156,8 @@ def test_factors_of_units_are_those_of_astropy():
 
 @pytest.mark.parametrize("text", [*_OWN_UNITS, "km/s", "10**-3 Jy", "degrees_of_freedom", "nJy", "1", "ANGSTROM"])
 def test_names_of_units_are_those_of_astropy(text):
-    for kind in (None, "fits"):
-        column = column_of(np.zeros(1), np.zeros(1, dtype=bool), text, kind)
-        assert column.unit == column[:0].unit == str(u.Unit(text, format=kind, parse_strict="silent"))
+    column = column_of(np.zeros(1), np.zeros(1, dtype=bool), text)
+    assert column.unit == column[:0].unit == str(u.Unit(text, parse_strict="silent"))
 
 
 optional_texts = st.lists(st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=4), max_size=20)

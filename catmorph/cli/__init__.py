@@ -97,6 +97,8 @@ def cli() -> None:
 def main() -> NoReturn:
     """Run the command line; every error a user can cause is one line on stderr."""
     leaving = begin(1)
+    # Worker processes would begin by running the script of this command, for nothing.
+    vars(sys.modules["__main__"]).pop("__file__", None)
     signal.signal(signal.SIGTERM, _stop)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where a shell lets it be ignored
         signal.signal(signal.SIGINT, _stop)

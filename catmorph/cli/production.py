@@ -165,8 +165,7 @@ def _expect_workers(session: Session, workers: int, module: str = "catmorph.stam
     if is_new and _bytes_of_catalog(session, draft) >= _LARGE_CATALOG_BYTES:
         from catmorph.engine import expect_workers
 
-        # The last for the script of this command, which Python has each of them import.
-        expect_workers(workers, module, "catmorph.stamps.block", "catmorph.cli")
+        expect_workers(workers, module, "catmorph.stamps.block")
 
 
 def _bytes_of_catalog(session: Session, draft: dict[str, Any]) -> int:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 
 from catmorph.engine import run_tasks
@@ -44,8 +45,8 @@ def run_cutouts(
     todo, kept = sort_out(report, tasks, partial(build.task_state, run))
     for state in kept.values():
         count_kept(report, state)
-    results = run_tasks(build.cut_chunk, todo, workers=workers, estimated_seconds=seconds_to_cut(run, todo),
-                        scheduler=scheduler)
+    results = run_tasks(build.cut_chunk, _largest_first(todo), workers=workers,
+                        estimated_seconds=seconds_to_cut(run, todo), scheduler=scheduler)
     try:
         # Closing the generator ends its worker processes, also where this loop is left early.
         with closing(progress(results, total=len(todo), label="cutouts", shown=shown)) as shown_results:
@@ -59,6 +60,15 @@ def run_cutouts(
     report.warn_of_bad_images()
     report.warnings += blank_fields(run, tasks)
     return report
+
+
+def _largest_first(tasks: Iterable[build.CutTask]) -> list[build.CutTask]:
+    """Return the tasks of one field and view after another, each from the largest on.
+
+    So no worker process waits long for the last chunk of another, and a mosaic is read while it is in memory.
+    """
+    fields = groupby(tasks, key=lambda task: (task.view, task.chunk.field))
+    return [task for _, field in fields for task in sorted(field, key=lambda task: -task.chunk.count)]
 
 
 def sort_out(

@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 from catmorph.errors import CatmorphError
 from catmorph.recipe import CatalogSection
 from catmorph.sources.plain_csv import plain_names
-from catmorph.sources.plain_fits import plain_fits_names
 from catmorph.sources.tables import COMPRESSED, READ_ERRORS, guess_format, read_table
 
 _LINES = 100
@@ -36,8 +35,7 @@ def column_names(path: Path, section: CatalogSection, wanted: Collection[str]) -
             if table_format == "parquet":
                 return list(pq.read_schema(path).names)
             if table_format == "fits":
-                plain = plain_fits_names(path) if section.hdu is None else None
-                return plain or _fits_names(path, section.hdu)
+                return _fits_names(path, section.hdu)
             names = _first_lines(path, table_format)
             return names if names is None or set(wanted) <= set(names) else read_table(path, section).colnames
     except (*READ_ERRORS, CatmorphError):

@@ -12,7 +12,7 @@ import pyarrow as pa
 from catmorph.sources.arrow import numbers_of, texts_of
 
 _OWN_UNITS = ("deg", "arcmin", "arcsec", "mas", "rad", "mag", "Jy", "pix", "km", "s", "adu", "Angstrom")
-"""Units whose names astropy leaves as they are, in FITS too."""
+"""Units whose names astropy leaves as they are."""
 
 
 class Column(np.ma.MaskedArray):
@@ -23,7 +23,7 @@ class Column(np.ma.MaskedArray):
     @property
     def unit(self) -> str | None:
         """The name of the unit as astropy writes it, ``km / s`` for ``km/s``; None without one."""
-        text, unit_format = self._optinfo.get("unit", (None, None))
+        text = self._optinfo.get("unit")
         if text is None or text in _OWN_UNITS:
             return text
         # A third of a second to import.
@@ -31,7 +31,7 @@ class Column(np.ma.MaskedArray):
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return str(Unit(text, format=unit_format, parse_strict="silent"))
+            return str(Unit(text, parse_strict="silent"))
 
 
 class LightTable:
@@ -68,11 +68,11 @@ class LightTable:
         return column
 
 
-def column_of(data: np.ndarray, missing: np.ndarray, unit: str | None = None, unit_format: str | None = None) -> Column:
-    """Return a column of a light table, with its unit in astropy's own or another of its formats."""
+def column_of(data: np.ndarray, missing: np.ndarray, unit: str | None = None) -> Column:
+    """Return a column of a light table, with its unit as astropy reads it."""
     column = np.ma.array(data, mask=missing).view(Column)
     # What numpy hands on to slices.
-    column._optinfo["unit"] = unit, unit_format
+    column._optinfo["unit"] = unit
     return column
 
 

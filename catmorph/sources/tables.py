@@ -22,7 +22,6 @@ from catmorph.errors import CatalogError, suggest
 from catmorph.recipe import CatalogSection
 from catmorph.sources.light import from_arrow
 from catmorph.sources.plain_csv import read_plain_csv
-from catmorph.sources.plain_fits import read_plain_fits
 
 SUFFIX_FORMATS = {
     ".fits": "fits", ".fit": "fits", ".fits.gz": "fits", ".fits.fz": "fits",
@@ -68,12 +67,8 @@ def _read(path: Path, table_format: str, section: CatalogSection, start: bytes) 
         with pq.ParquetFile(path) as file:
             refuse_duplicates(file.schema_arrow.names, path)
             return from_arrow(file.read())
-    if section.hdu is None and not start.startswith(COMPRESSED):
-        table = None
-        if table_format == "ascii.csv":
-            table = read_plain_csv(path, lambda names: labels(names, section))
-        elif table_format == "fits":
-            table = read_plain_fits(path)
+    if table_format == "ascii.csv" and section.hdu is None and not start.startswith(COMPRESSED):
+        table = read_plain_csv(path, lambda names: labels(names, section))
         if table is not None:
             return table
     from catmorph.sources.astropy_tables import read_any
