@@ -161,6 +161,7 @@ class Ledger:
         self.marker_path(product).unlink(missing_ok=True)
 
     def _drop(self, product: Path) -> None:
+        self._passed.clear()
         if self._remembered is not None:
             self._remembered.pop(str(product), None)
 

@@ -13,7 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
 from astropy.table import Table
+from click.testing import CliRunner
 from tiny_survey import start
+
+from catmorph.cli import cli
 
 BANDS = ("F435W", "F814W", "F160W")
 
@@ -282,6 +285,20 @@ engine.expect_workers = lambda workers, *modules: print('begun', workers, *modul
                      code=code)  # fmt: skip
         out, err = done.communicate(timeout=60)
         assert (done.returncode, out.splitlines()) == (0, expected), err
+
+
+@pytest.mark.parametrize(("name", "file"), [("a" * 300, "sources.csv"), ("tiny", "gone.csv")])
+def test_what_cannot_be_looked_up_early_is_told_as_ever(tmp_path, monkeypatch, name, file):
+    """Workers begin before the recipe is checked: that must not fail for what the recipe is wrong about."""
+    (tmp_path / "gone.csv").symlink_to("nowhere.csv")
+    (tmp_path / "runs").mkdir()
+    recipe = tmp_path / "wrong.toml"
+    recipe.write_text(f'name = "{name}"\nscheme = "clash"\n[catalog]\nfiles = "{file}"\n')
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(cli, ["run", "wrong.toml", "--workers", "2"])
+    assert done.exit_code == 2
+    assert done.output.startswith("catmorph: error: wrong.toml: ")
+    assert "No such file" not in done.output
 
 
 def test_what_runs_no_network_leaves_torch_alone(finished):

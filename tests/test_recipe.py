@@ -291,6 +291,15 @@ def test_a_folder_with_brackets_is_no_glob(tmp_path):
     assert [tile.name for tile in find_mosaics(recipe, "a", "F160W")] == ["a_f160w.fits"]
 
 
+def test_recipes_that_no_reader_can_take(tmp_path):
+    with pytest.raises(RecipeError, match="a user who is not there"):
+        load_recipe("~nobody-of-this-name/a.toml")
+    deep = tmp_path / "deep.toml"
+    deep.write_text("a = " + "[" * 5000)
+    with pytest.raises(RecipeError, match="nested too deeply"):
+        load_recipe(deep)
+
+
 def test_names_of_the_package_are_imported_when_they_are_asked_for():
     assert sorted(catmorph.recipe._PLACES) == sorted(catmorph.recipe.__all__)
     assert all(callable(getattr(catmorph.recipe, name)) for name in catmorph.recipe.__all__)

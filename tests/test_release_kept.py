@@ -12,6 +12,7 @@ from catmorph.api import open_run
 from catmorph.files import write_sealed
 from catmorph.ledger import Ledger
 from catmorph.pipeline.release import run_release, run_summary
+from catmorph.release.bundle import export as write_release
 from catmorph.release.counts import counted, no_counts
 from catmorph.release.results import read_results
 
@@ -69,6 +70,25 @@ def test_a_file_that_an_earlier_export_wrote_is_kept_or_gone(finished, reads):
     reads.clear()
     export(finished)
     assert not reads
+
+
+def test_a_record_that_was_edited_is_not_carried_on(finished):
+    export(finished, "--format", "fits")
+    provenance = finished.run / "release" / "provenance.json"
+    facts = json.loads(provenance.read_bytes())
+    facts["files"]["Tiny.fits"]["sha256"] = "0" * 64
+    provenance.write_text(json.dumps(facts))
+    export(finished)
+    assert set(json.loads(provenance.read_bytes())["files"]) == {"Tiny.csv"}
+    assert not (provenance.parent / "Tiny.fits").exists()
+
+
+def test_logits_that_were_not_compared_leave_nothing_to_keep(finished, reads):
+    export(finished)
+    write_release(open_run(finished.folder / "tiny.toml", finished.run), ("csv",))
+    reads.clear()
+    export(finished)
+    assert reads
 
 
 def test_another_temperature_or_threshold_is_counted_anew(finished, reads):

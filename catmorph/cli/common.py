@@ -44,7 +44,7 @@ class Session:
 
         The classes that check a recipe take half a second to make.
         """
-        with suppress(UsageError, OSError, ValueError):
+        with suppress(UsageError, OSError, ValueError, RuntimeError):
             return tomllib.loads(self.recipe_file().expanduser().read_text(encoding="utf-8"))
         return {}
 

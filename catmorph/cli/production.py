@@ -161,11 +161,13 @@ def _expect_workers(session: Session, workers: int, module: str = "catmorph.stam
     # The recipe is not read in yet: that takes as long as half of those imports.
     draft = session.draft()
     folder = session.workdir or Path("runs") / str(draft.get("name"))
-    is_new = not any((folder / name).exists() for name in _WORK_BEGUN)
-    if is_new and _bytes_of_catalog(session, draft) >= _LARGE_CATALOG_BYTES:
-        from catmorph.engine import expect_workers
+    # What is wrong with names and files is told where they are used.
+    with suppress(OSError, ValueError):
+        is_new = not any((folder / name).exists() for name in _WORK_BEGUN)
+        if is_new and _bytes_of_catalog(session, draft) >= _LARGE_CATALOG_BYTES:
+            from catmorph.engine import expect_workers
 
-        expect_workers(workers, module, "catmorph.stamps.block")
+            expect_workers(workers, module, "catmorph.stamps.block")
 
 
 def _bytes_of_catalog(session: Session, draft: dict[str, Any]) -> int:
@@ -173,9 +175,9 @@ def _bytes_of_catalog(session: Session, draft: dict[str, Any]) -> int:
     catalog = draft.get("catalog")
     files = catalog.get("files") if isinstance(catalog, dict) else None
     patterns = [files] if isinstance(files, str) else files if isinstance(files, list) else []
-    folder = session.recipe_file().expanduser().parent
-    paths = [path for pattern in patterns for path in glob.glob(str(folder / str(pattern)))]
-    return sum(os.path.getsize(path) for path in paths)
+    paths = [path for pattern in patterns
+             for path in glob.glob(str(session.recipe_file().expanduser().parent / str(pattern)))]
+    return sum(os.path.getsize(path) for path in paths if os.path.exists(path))
 
 
 def _say_forecast(session: Session, *, direct: bool) -> int:

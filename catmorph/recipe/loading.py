@@ -73,7 +73,10 @@ def write_recipe(recipe: Recipe) -> str:
 
 def _read_with_base(path: Path, seen: tuple[Path, ...], folder: Path | None = None) -> dict[str, Any]:
     """Return a recipe with what it extends; its paths are relative to `folder`, or to its own."""
-    path = path.expanduser()
+    try:
+        path = path.expanduser()
+    except RuntimeError as error:
+        raise RecipeError("its folder is that of a user who is not there", where=path) from error
     if path.resolve() in seen:
         raise RecipeError("the recipe extends itself", where=path)
     table = _read_toml(path)
@@ -123,6 +126,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise RecipeError(f"cannot be read: {error.strerror}", where=path) from error
     except UnicodeDecodeError as error:
         raise RecipeError("is not text in UTF-8", where=path, hint="a recipe is a TOML file") from error
+    except RecursionError:
+        raise RecipeError("is not a recipe: its tables are nested too deeply", where=path) from None
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"is not valid TOML: {error}", where=path) from error
 

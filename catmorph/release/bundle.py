@@ -22,7 +22,7 @@ from catmorph.release.assemble import made_of_batches, release_layout
 from catmorph.release.counts import Counts, no_counts
 from catmorph.release.counts import counted as add_up
 from catmorph.release.formats import FORMATS, Format
-from catmorph.release.kept import Basis, is_kept, keep_counts, keep_export, kept_counts, kept_export
+from catmorph.release.kept import Basis, forget_export, keep_counts, keep_export, kept_counts, kept_export
 from catmorph.release.layout import Layout, OutputColumn, build_layout
 from catmorph.release.results import Result
 from catmorph.release.text import markdown_table, markdown_text
@@ -87,7 +87,11 @@ def export(
     encode = partial(_encoded, list(writers.values()), _widest(layout, writers.values()), deepcopy(counts))
     encoded = made_of_batches(run, encode.args[1], encode, used=used, workers=workers, label="export" if shown else "")
     _write(files, writers, layout, rows.released, _adding(counts, encoded))
-    _describe(run, basis, layout, rows, list(files.values()))
+    released = _describe(run, basis, layout, rows, list(files.values()))
+    if compared:
+        keep_export(run, basis, released, vars(rows))
+    else:
+        forget_export(run)
     if counts is not None:
         keep_counts(run, basis, counts.plain())
     return ExportResult(files, rows, layout)
@@ -194,13 +198,13 @@ def _write(
                 add(part)
 
 
-def _describe(run: RunFolder, basis: Basis, layout: Layout, rows: Account, written: Sequence[Path]) -> None:
-    """Write what tells of the released files, and remember them all."""
+def _describe(run: RunFolder, basis: Basis, layout: Layout, rows: Account, written: Sequence[Path]) -> list[Path]:
+    """Write what tells of the released files, and return all files of the release."""
     folder = run.release_folder()
     columns, provenance = folder / "columns.md", folder / "provenance.json"
     write_bytes(columns, column_dictionary(layout).encode())
     names = _write_provenance(run, provenance, basis, rows, written)
-    keep_export(run, basis, [*(folder / name for name in names), columns, provenance, run.omitted_path()], vars(rows))
+    return [*(folder / name for name in names), columns, provenance, run.omitted_path()]
 
 
 def _write_provenance(
@@ -220,7 +224,7 @@ def _write_provenance(
              for file, sha256 in zip(written, digests, strict=True)}
     before, known = _before(path)
     others = {name: record for name, record in known.items() if name not in files}
-    files = {**(_kept(run, basis, others) if before == facts else {}), **files}
+    files = {**(_kept(path.parent, others) if before == facts else {}), **files}
     # They would be taken for this release. First the files, then the list of them: a kill in between loses none.
     for name in known.keys() - files.keys():
         (path.parent / name).unlink()
@@ -238,8 +242,6 @@ def _before(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     return facts, {name: record for name, record in listed.items() if name in there and isinstance(record, dict)}
 
 
-def _kept(run: RunFolder, basis: Basis, known: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+def _kept(folder: Path, known: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     """Return the files that an earlier export of the very same release wrote in other formats."""
-    paths = {name: run.release_folder() / name for name in known}
-    return {name: record for name, record in known.items()
-            if is_kept(run, basis, paths[name]) or digest(paths[name]) == record.get("sha256")}
+    return {name: record for name, record in known.items() if digest(folder / name) == record.get("sha256")}

@@ -33,11 +33,11 @@ class Basis:
     def of(cls, run: RunFolder, used: Temperatures) -> Basis:
         """Take it from the recipe, the ledger and the temperatures."""
         facts = facts_of(run, used)
-        ingested = [run.ledger.read(path) for path in (run.sources_path(), run.rejected_path(), run.plan_path())]
+        ingested = run.ledger.read(run.sources_path()) or {}
         schemes = {run.recipe.classifier_scheme(name) for name in run.recipe.classifiers}
         whole = {
             "facts": facts,
-            "sources": [{key: (marker or {}).get(key) for key in ("checksum", "counts")} for marker in ingested],
+            "sources": {key: ingested.get(key) for key in ("checksum", "counts")},
             "schemes": [load_scheme(name).model_dump(mode="json") for name in sorted(schemes)],
             "code": CODE_VERSION,
         }
@@ -58,10 +58,9 @@ def kept_export(run: RunFolder, basis: Basis, paths: Iterable[Path]) -> Mapping[
     return kept["account"] if all(_is_whole(run, kept["files"], run.path / name) for name in kept["files"]) else None
 
 
-def is_kept(run: RunFolder, basis: Basis, path: Path) -> bool:
-    """Return whether `path` is what was written for this basis."""
-    kept = _kept(_export_path(run), basis)
-    return kept is not None and _is_whole(run, kept["files"], path)
+def forget_export(run: RunFolder) -> None:
+    """Remember nothing of the release: its logits were not compared with the ledger."""
+    _export_path(run).unlink(missing_ok=True)
 
 
 def keep_counts(run: RunFolder, basis: Basis, counts: Mapping[str, Any]) -> None:

@@ -53,7 +53,7 @@ def markers_are_true(survey):
     from catmorph.api import open_run
 
     run = open_run(survey.recipe, survey.folder / WORKDIR)
-    for path in (run.path / "ledger").rglob("*.json"):
+    for path in (run.path / "ledger").rglob("*.*.json"):  # not what is remembered of the release
         product = run.path / path.relative_to(run.path / "ledger").with_suffix("")
         marker = run.ledger.read(product)
         if marker and "fingerprint" in marker:
