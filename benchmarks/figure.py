@@ -50,7 +50,7 @@ def classify(axes: Axes) -> None:
     rates = result["stamps_a_second"]
     rows = [(key, rates[key], OURS) for key in rates if key.startswith("catmorph")]
     rows += [("plain loop", rates["plain loop"], OTHER),
-             ("limit: matrix rate", result["matrix_rate_gflops"] / 1.12, LIMIT)]
+             ("direct products at the matrix rate", result["matrix_rate_gflops"] / 1.12, LIMIT)]
     bars(axes, f"classify, clash-inception, {result['sources']:,} stamps: stamps/s, start included", rows)
 
 
@@ -64,16 +64,36 @@ def release(axes: Axes) -> None:
     bars(axes, f"release, {result['galaxies']:,} galaxies in {result['bands']} bands: galaxies/s", rows)
 
 
+def scaling(axes: Axes, key: str, title: str, *, scale: str) -> None:
+    """Draw what each stage takes at several numbers of sources, on an axis with that scale."""
+    measured = read("scaling")["measured"]
+    counts = [int(count) for count in measured]
+    for place, stage in enumerate(next(iter(measured.values()))):
+        axes.plot(counts, [one[stage][key] for one in measured.values()], ".-", color=f"C{place}", label=stage)
+    axes.set_xscale("log")
+    axes.set_yscale(scale)
+    if scale == "linear":
+        axes.set_ylim(0)
+    axes.set_title(title, fontsize=9, loc="left")
+    axes.tick_params(labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    figure = Figure(figsize=(7, 7.5), layout="constrained")
-    axes = figure.subplots(4)
+    figure = Figure(figsize=(7, 10), layout="constrained")
+    above, below = figure.subfigures(2, height_ratios=(3, 1))
+    axes = above.subplots(4)
     cutouts(axes[0], "cutouts")
     cutouts(axes[1], "cutouts-large")
     classify(axes[2])
     release(axes[3])
+    seconds, memory = below.subplots(1, 2)
+    scaling(seconds, "seconds", "seconds of a command, by sources", scale="log")
+    scaling(memory, "peak_anonymous_mb", "MB of memory, by sources", scale="linear")
+    seconds.legend(fontsize=7, frameon=False)
     figure.savefig(args.out, dpi=110)
 
 

@@ -77,6 +77,17 @@ def test_same_bits_whatever_the_chunks(predictor, stamps, logits):
     assert np.concatenate([one for _, one in results]).tobytes() == logits.tobytes()
 
 
+@pytest.mark.parametrize("batch", [17, 37, 70])
+def test_same_bits_whatever_the_parts_of_a_batch(checkpoint, device, logits, stamps, batch):
+    """A batch is computed in parts, of which the last may begin earlier: 2 of 19, 3 of 24 stamps."""
+    predictor = Predictor(checkpoint, device=device, precision="float32", batch=batch)
+    many = np.concatenate([stamps] * 4)
+    result = predictor.logits(many)
+    assert result.shape == (84, 5)
+    assert result.tobytes() == np.concatenate([result[:21]] * 4).tobytes()
+    np.testing.assert_allclose(result[:21], logits, rtol=0, atol=1e-6 * np.abs(logits).max())
+
+
 def test_same_bits_whatever_the_number_of_threads(checkpoint, device, stamps, logits):
     before = torch.get_num_threads()
     try:
@@ -197,7 +208,8 @@ class Network:
     def __init__(self):
         self.sums = []
 
-    def __call__(self, batch):
+    def __call__(self, batch, count):
+        assert not batch[count:].any()
         self.sums.append(batch.sum(axis=(1, 2, 3)))
         return np.stack([batch.sum(axis=(1, 2, 3)), batch.mean(axis=(1, 2, 3))], axis=1)
 

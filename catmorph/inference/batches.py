@@ -10,8 +10,9 @@ from typing import Generic, TypeVar
 import numpy as np
 
 Key = TypeVar("Key", bound=Hashable)
-Run = Callable[[np.ndarray], np.ndarray]
-"""A function of one full batch (batch, channel, y, x) float32 that returns (batch, class) float32."""
+Run = Callable[[np.ndarray, int], np.ndarray]
+"""A function of one full batch (batch, channel, y, x) float32, and of how many stamps at its beginning count, that
+returns their logits (n, class) float32."""
 
 
 @dataclass
@@ -89,7 +90,7 @@ class Packer(Generic[Key]):
         if not self._used:
             return
         self._buffer[self._used :] = 0.0
-        logits = self._run(self._buffer)
+        logits = self._run(self._buffer, self._used)
         for owner, begin, end in self._spans:
             owner.logits[owner.done : owner.done + end - begin] = logits[begin:end]
             owner.done += end - begin

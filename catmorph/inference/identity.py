@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from catmorph.files import digest_json
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 """Raised when the same network and stamps give other logits; part of the fingerprint."""
 
 DEVICES = {"cpu": ("float32", "bfloat16"), "cuda": ("float32", "bfloat16"), "openvino": ("float32",)}

@@ -36,7 +36,8 @@ class OpenVinoNetwork:
     """
 
     def __init__(self, module: nn.Module, shape: tuple[int, int, int, int]):
-        self._module, self._shape = module, shape
+        self._module: nn.Module | None = module
+        self._shape = shape
 
     def place(self, batch: np.ndarray) -> Tensor:
         """Return a batch of stamps (batch, channel, y, x) float32 as a tensor."""
@@ -54,7 +55,9 @@ class OpenVinoNetwork:
     def _request(self) -> Any:
         # What finds everything done does without: this takes two seconds.
         try:
-            return self._compiled().create_infer_request()
+            request = self._compiled().create_infer_request()
+            self._module = None  # OpenVINO has weights of its own
+            return request
         except ImportError as error:
             raise UsageError(f"OpenVINO is there, but cannot be loaded: {str(error).strip().splitlines()[0]}",
                              hint="install it again, or use --device cpu") from error

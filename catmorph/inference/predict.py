@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -11,6 +12,7 @@ import torch
 from catmorph.errors import UsageError, suggest
 from catmorph.inference.batches import Packer
 from catmorph.inference.combine import average_logits
+from catmorph.inference.fourier import fourier_where_it_pays
 from catmorph.inference.identity import PASSES, classifier_fingerprint
 from catmorph.inference.openvino_network import OpenVinoNetwork
 from catmorph.inference.torch_network import TorchNetwork, steady_dense
@@ -23,6 +25,10 @@ Key = TypeVar("Key", bound=Hashable)
 
 SMALLEST_BATCH = 16
 """Batches of 8 and below take other paths through oneDNN, and differ by up to 7e-6 in a logit."""
+
+_PART = 32
+"""Stamps that a processor computes at a time: those of a batch of 256 do not stay in its cache. Measured with
+`clash-inception`, torch: 6.8 ms a stamp by 32, 8.8 by 64, 12 by 256; OpenVINO: 5.1 to 5.2 by any."""
 
 
 class Predictor:
@@ -69,8 +75,14 @@ class Predictor:
         self.network, self.test_time = checkpoint.network or checkpoint.digest, test_time
         module = build_from(checkpoint).eval().requires_grad_(False)
         self._network: TorchNetwork | OpenVinoNetwork
+        # The same parts of any batch; none is smaller than a batch may be.
+        self._part = batch if self.device == "cuda" else math.ceil(batch / math.ceil(batch / _PART))
+        if self.device != "cuda":
+            module = steady_dense(module)
+            if self.precision == "float32":
+                module = fourier_where_it_pays(module, self.shape[1:])
         if self.device == "openvino":
-            self._network = OpenVinoNetwork(steady_dense(module), self.shape)
+            self._network = OpenVinoNetwork(module, (self._part, *self.shape[1:]))
         else:
             self._network = TorchNetwork(module, self.device, self.precision)
 
@@ -137,9 +149,18 @@ class Predictor:
             raise UsageError(f"stamps are {inputs.shape}, the network takes (n, {', '.join(map(str, self.shape[1:]))})")
         return inputs
 
-    def _run(self, batch: np.ndarray) -> np.ndarray:
+    def _run(self, batch: np.ndarray, count: int) -> np.ndarray:
+        """Return the logits of the first `count` stamps of a batch."""
+        logits = np.empty((count, len(self.classes)), dtype=np.float32)
+        for start in range(0, count, self._part):
+            # The last part, too, is whole: it begins earlier, and its stamps get the same bits again.
+            begin = min(start, len(batch) - self._part)
+            logits[begin : begin + self._part] = self._run_part(batch[begin : begin + self._part])[: count - begin]
+        return logits
+
+    def _run_part(self, part: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            inputs = self._network.place(batch)
+            inputs = self._network.place(part)
             if self.test_time == "none":
                 return self._network(inputs)
             each = np.stack([self._network(one) for one in symmetries(inputs)])

@@ -16,15 +16,13 @@ class TorchNetwork:
     Parameters
     ----------
     module : nn.Module
-        In evaluation mode; it is changed.
+        In evaluation mode; it is changed. On the processor as `steady_dense` returns it.
     device : {"cpu", "cuda"}
     precision : {"float32", "bfloat16"}
     """
 
     def __init__(self, module: nn.Module, device: str, precision: str):
         self._device = device
-        if device == "cpu":
-            steady_dense(module)
         module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._module = _in_bfloat16(module) if precision == "bfloat16" else module
 
