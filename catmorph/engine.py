@@ -9,8 +9,8 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import forkserver
 from typing import Any, TypeVar
@@ -86,18 +86,40 @@ def run_in_order(
 def _pool_window(worker: Callable[[Task], Result], tasks: Sequence[Task], workers: int) -> Iterator[Result]:
     context = _context(*_imports_of(worker))
     with ProcessPoolExecutor(min(workers, len(tasks)), mp_context=context, initializer=_attend) as pool:
-        under_way: deque[Future[Result]] = deque()
         try:
-            for task in tasks:
-                under_way.append(pool.submit(worker, task))
-                if len(under_way) > workers:
-                    yield under_way.popleft().result()
-            while under_way:
-                yield under_way.popleft().result()
+            yield from _window(pool, worker, tasks, workers)
         except (KeyboardInterrupt, GeneratorExit):
             _terminate(pool)
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def run_ahead(
+    worker: Callable[[Task], Result], tasks: Iterable[Task], *, threads: int
+) -> Generator[Result, None, None]:
+    """Yield ``worker(task)`` of every task in their order, done by threads ahead of the one that takes them.
+
+    For work that numpy does without Python's lock. Of the tasks, which are asked for one by one, `threads` + 1 are
+    under way or wait to be taken; none is begun any more when the generator is closed.
+    """
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            yield from _window(pool, worker, tasks, threads)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _window(
+    pool: Executor, worker: Callable[[Task], Result], tasks: Iterable[Task], ahead: int
+) -> Iterator[Result]:
+    """Yield results in the order of the tasks; `ahead` + 1 of them are under way or wait to be taken."""
+    under_way: deque[Future[Result]] = deque()
+    for task in tasks:
+        under_way.append(pool.submit(worker, task))
+        if len(under_way) > ahead:
+            yield under_way.popleft().result()
+    while under_way:
+        yield under_way.popleft().result()
 
 
 def expect_workers(workers: int, *modules: str) -> None:
@@ -209,7 +231,8 @@ def _on_cluster(worker: Callable[[Task], Result], tasks: Sequence[Task], address
     try:
         client = Client(address, timeout="10s", set_as_default=False)
     except (OSError, ValueError) as error:
-        raise UsageError(f"no Dask scheduler answers: {error}", where=address) from error
+        raise UsageError(f"no Dask scheduler answers: {error}", where=address,
+                         hint="start one with `dask scheduler`, or leave --scheduler out") from error
     with client:
         futures = client.map(worker, tasks, pure=False, retries=2)
         try:

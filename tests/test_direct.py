@@ -168,6 +168,23 @@ def test_a_new_folder_takes_the_survey_table_in(survey, finished_survey):
     assert len(logits(survey)) == 2
 
 
+@pytest.mark.parametrize("readers", [1, 3])
+def test_threads_that_read_ahead_change_nothing(finished, finished_survey, readers):
+    """Whatever is damaged or missing: a shard is cut again, or the same error is told."""
+    shutil.rmtree(finished.run / "logits")
+    damaged = sorted(finished.run.rglob("*.h5"))[2]
+    damaged.write_bytes(damaged.read_bytes()[:-100] + b"!" * 100)
+    done = finished("classify", "-r", "tiny.toml", "--workers", readers)
+    assert done.status == 0, done.err
+    assert logits(finished) == logits(finished_survey)
+    assert "was damaged, its bytes were not what was written; cut again" in done.err
+    shutil.rmtree(finished.run / "logits")
+    damaged.unlink()
+    done = finished("classify", "-r", "tiny.toml", "--workers", readers)
+    assert done.status == 1
+    assert done.lines[-1].endswith("there are no stamps; run `catmorph cutouts`, or classify with --direct")
+
+
 def test_without_stamps_it_is_told_how_to_classify(survey):
     assert survey("ingest", "-r", "tiny.toml").status == 0
     done = survey("classify", "-r", "tiny.toml")
@@ -175,12 +192,7 @@ def test_without_stamps_it_is_told_how_to_classify(survey):
     assert done.lines[-1].endswith("there are no stamps; run `catmorph cutouts`, or classify with --direct")
 
 
-@pytest.mark.parametrize(("command", "options", "error"), [
-    ("classify", ["--workers", 2], "--workers is for --direct: stamps are classified as they are; leave it out"),
-    ("run", ["--direct", "--scheduler", "tcp://x:1"],
-     "--direct cuts on this machine, --scheduler on others; leave one of them out"),
-])  # fmt: skip
-def test_options_that_would_do_nothing_are_refused(survey, command, options, error):
-    done = survey(command, "-r", "tiny.toml", *options) if command == "classify" else survey(
-        command, "tiny.toml", *options)
+def test_options_that_exclude_each_other_are_refused(survey):
+    done = survey("run", "tiny.toml", "--direct", "--scheduler", "tcp://x:1")
+    error = "--direct cuts on this machine, --scheduler on others; leave one of them out"
     assert (done.status, done.lines) == (2, [f"catmorph: error: {error}"])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import engine_workers
 import pytest
 
-from catmorph.engine import run_in_order, run_tasks
+from catmorph.engine import run_ahead, run_in_order, run_tasks
 from catmorph.errors import CatmorphError, MosaicError, UsageError
 
 LONG = 1000.0
@@ -92,8 +93,49 @@ def test_results_in_order_survive_a_killed_process(tmp_path):
         list(run_in_order(engine_workers.always_killed, tasks(tmp_path), workers=2, estimated_seconds=LONG))
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_threads_work_ahead_but_not_far(threads):
+    asked, begun = [], []
+
+    def worker(number):
+        begun.append(number)
+        time.sleep(0.01 * (number == 0))
+        return 2 * number
+
+    def numbers():
+        for number in range(12):
+            asked.append(number)
+            yield number
+
+    results = run_ahead(worker, numbers(), threads=threads)
+    for taken in range(12):
+        assert next(results) == 2 * taken
+        assert len(asked) <= taken + threads + 1
+    assert sorted(begun) == list(range(12))
+    assert list(results) == []
+
+
+def test_threads_that_fail_or_are_stopped_begin_nothing_more():
+    begun = []
+
+    def worker(number):
+        begun.append(number)
+        if number == 3:
+            raise MosaicError("is not FITS", where="a.fits")
+        return number
+
+    results = run_ahead(worker, range(100), threads=2)
+    with pytest.raises(MosaicError, match=r"^a\.fits: is not FITS$"):
+        list(results)
+    assert len(begun) <= 3 + 3
+    results = run_ahead(worker, range(3), threads=2)
+    assert next(results) == 0
+    results.close()
+    assert list(results) == []
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_a_scheduler_that_does_not_answer():
     pytest.importorskip("distributed")
-    with pytest.raises(UsageError, match=r"^not-an-address: no Dask scheduler answers: "):
+    with pytest.raises(UsageError, match=r"^not-an-address: no Dask scheduler answers: .*; start one"):
         list(run_tasks(engine_workers.double, [("", 1)], workers=1, estimated_seconds=1, scheduler="not-an-address"))

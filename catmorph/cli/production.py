@@ -257,7 +257,8 @@ def _begun(session: Session, bands: tuple[str, ...]) -> Iterator[None]:
 @band_option
 @direct_option
 @click.option("--workers", type=click.IntRange(1), metavar="N",
-              help="With --direct: processes that cut stamps [default: the cores this process may use].")
+              help="With --direct: processes that cut stamps [default: the cores this process may use]. Else: threads "
+              "that read stamps ahead of the network [default: 4 on a GPU, else none].")
 @device_options
 @run_options
 def classify(
@@ -273,8 +274,6 @@ def classify(
             _classify_directly(session, bands, {}, device=device, precision=precision,
                                workers=workers or usable_cores(), fail_fast=False)
         return
-    if workers:
-        raise UsageError("--workers is for --direct: stamps are classified as they are", hint="leave it out")
     from catmorph.pipeline.classify import run_classify
     from catmorph.pipeline.ingest import prepare, refuse_before_work
 
@@ -283,7 +282,7 @@ def classify(
         prepare(session.run)
         warn_of_changes(session)
         tell(session, run_classify(session.run, bands, device=device, precision=precision,
-                                   shown=session.shows_progress))
+                                   shown=session.shows_progress, readers=workers))
 
 
 @click.command(epilog="Example: catmorph status -r clash.toml --json")

@@ -6,10 +6,8 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
-import numpy as np
-
 from catmorph.engine import run_in_order
-from catmorph.inference.supply import Group, Supply, from_shards, logits_states, normalised
+from catmorph.inference.supply import Group, Ready, Supply, from_shards, logits_states
 from catmorph.inference.tasks import LogitsTask, renewed, task_state
 from catmorph.ledger import State
 from catmorph.recipe import NormaliseSection
@@ -40,23 +38,9 @@ class _Work:
     normalise: NormaliseSection
 
 
-@dataclass(frozen=True)
-class _Ready:
-    """The normalised stamps of one chunk, and the columns of its sources."""
-
-    report: build.CutReport
-    ids: list[str]
-    flags: np.ndarray
-    bad_fraction: np.ndarray
-    signal: np.ndarray
-    inputs: list[np.ndarray]
-
-
-def _ready(work: _Work) -> _Ready:
+def _ready(work: _Work) -> tuple[build.CutReport, Ready]:
     stamps = build.cut_stamps(work.task)
-    content = stamps.content
-    return _Ready(build.cut_report(work.task, stamps), content.ids, content.flags, content.bad_fraction,
-                  content.signal, list(normalised(content, work.normalise)))
+    return build.cut_report(work.task, stamps), Ready.of(stamps.content, work.normalise)
 
 
 def from_mosaics(
@@ -83,14 +67,14 @@ def from_mosaics(
     # Closing ends the worker processes, also where the network is the one that fails.
     with closing(run_in_order(_ready, work, workers=workers, estimated_seconds=seconds(todo))) as ready:
         for group, task, there in zip(groups, mine, kept, strict=True):
-            yield from from_shards(run, [group]) if there else [_supply(run, group, task, next(ready), tell)]
+            yield from from_shards(run, [group]) if there else [_supply(run, group, task, *next(ready), tell)]
 
 
 def _supply(
-    run: RunFolder, group: Group, task: build.CutTask, ready: _Ready, tell: Callable[[build.CutReport], None]
+    run: RunFolder, group: Group, task: build.CutTask, report: build.CutReport, ready: Ready,
+    tell: Callable[[build.CutReport], None],
 ) -> Supply:
-    build.note_chunk(task, ready.report)
-    tell(ready.report)
+    build.note_chunk(task, report)
+    tell(report)
     # A mosaic that could not be read this time, or can be again, changes what is valid, for all networks alike.
-    states = logits_states(run, [renewed(run, one) for one in group])
-    return Supply(states, ready.ids, ready.flags, ready.bad_fraction, ready.signal, ready.inputs)
+    return ready.supply(logits_states(run, [renewed(run, one) for one in group]))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from catmorph.engine import run_ahead
 from catmorph.errors import CatmorphError
 from catmorph.files import checksum
 from catmorph.inference.tasks import LogitsTask, changed_stamps, renewed, task_state
@@ -59,19 +62,55 @@ def normalised(stamps: Shard | ShardContent, section: NormaliseSection) -> Itera
         yield normalise(stamps.read(rows[start : start + READ_AHEAD]), section)
 
 
-def from_shards(run: RunFolder, groups: Iterable[Group]) -> Generator[Supply, None, None]:
+def from_shards(run: RunFolder, groups: Iterable[Group], *, threads: int = 0) -> Generator[Supply, None, None]:
     """Yield the stamps of each group from its shard; one that is damaged is cut again.
+
+    Parameters
+    ----------
+    threads : int
+        How many read and normalise ahead of the network; as many chunks and one more are in memory then, else a few
+        stamps of one.
 
     Raises
     ------
     CatmorphError
         When there is no shard, or it was cut for another recipe.
     """
-    for group in groups:
-        sound, note = _with_sound_shard(run, group)
-        with open_shard(sound[0].shard) as shard:
-            yield Supply(logits_states(run, sound), shard.ids, shard.flags, shard.bad_fraction, shard.signal,
-                         normalised(shard, run.recipe.normalise), note)
+    section, sound = run.recipe.normalise, (_with_sound_shard(run, group) for group in groups)
+    if threads:
+        with closing(run_ahead(partial(_loaded, section), sound, threads=threads)) as loaded:
+            for (tasks, note), ready in loaded:
+                yield ready.supply(logits_states(run, tasks), note)
+        return
+    for tasks, note in sound:
+        with open_shard(tasks[0].shard) as shard:
+            yield Supply(logits_states(run, tasks), shard.ids, shard.flags, shard.bad_fraction, shard.signal,
+                         normalised(shard, section), note)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The normalised stamps of one chunk, and the columns of its sources; see `Supply`."""
+
+    ids: list[str]
+    flags: np.ndarray
+    bad_fraction: np.ndarray
+    signal: np.ndarray
+    inputs: list[np.ndarray]
+
+    @classmethod
+    def of(cls, stamps: Shard | ShardContent, section: NormaliseSection) -> Ready:
+        """Normalise all stamps of a chunk."""
+        return cls(stamps.ids, stamps.flags, stamps.bad_fraction, stamps.signal, list(normalised(stamps, section)))
+
+    def supply(self, logits: Mapping[LogitsTask, State], note: str = "") -> Supply:
+        """Return them for networks whose logits have these states."""
+        return Supply(logits, self.ids, self.flags, self.bad_fraction, self.signal, self.inputs, note)
+
+
+def _loaded(section: NormaliseSection, sound: tuple[Group, str]) -> tuple[tuple[Group, str], Ready]:
+    with open_shard(sound[0][0].shard) as shard:
+        return sound, Ready.of(shard, section)
 
 
 def logits_states(run: RunFolder, group: Group) -> dict[LogitsTask, State]:
