@@ -60,6 +60,20 @@ def test_other_convolutions_are_left_alone(monkeypatch, change):
     assert replaced(fourier_where_it_pays(module, (4, 24, 24))) == ["1"]
 
 
+class Doubled(nn.Conv2d):
+    def forward(self, inputs):
+        return 2 * super().forward(inputs)
+
+
+def test_convolutions_that_do_more_are_left_alone(monkeypatch):
+    monkeypatch.setattr(fourier, "LEAST_GAIN", 0.0)
+    hooked = nn.Conv2d(8, 8, 3)
+    hooked.register_forward_pre_hook(lambda layer, inputs: (2 * inputs[0],))
+    normed = nn.utils.parametrizations.weight_norm(nn.Conv2d(8, 8, 3))
+    module = nn.Sequential(Doubled(4, 8, 5), hooked, normed, nn.Conv2d(8, 8, 3)).eval()
+    assert replaced(fourier_where_it_pays(module, (4, 24, 24))) == ["3"]
+
+
 class Pyramid(nn.Module):
     """Uses one of its layers at two sizes, and another not at all."""
 

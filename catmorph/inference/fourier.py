@@ -196,6 +196,8 @@ def _plan(layer: nn.Conv2d, shape: torch.Size) -> Plan:
 
 
 def _simple(layer: nn.Conv2d) -> bool:
-    """Whether a convolution has stride 1, no groups and no holes, and margins of zeros."""
-    return (layer.stride == (1, 1) and layer.dilation == (1, 1) and layer.groups == 1
+    """Whether a convolution has stride 1, no groups and no holes, margins of zeros, and is computed as torch does."""
+    # Other classes and hooks may standardise weights or choose margins as they are called.
+    own = type(layer) is not nn.Conv2d or layer._forward_hooks or layer._forward_pre_hooks
+    return (not own and layer.stride == (1, 1) and layer.dilation == (1, 1) and layer.groups == 1
             and layer.padding_mode == "zeros" and not isinstance(layer.padding, str))
