@@ -1,4 +1,4 @@
-"""A network on the processor through OpenVINO, which fuses layers: about twice as fast as torch."""
+"""A network on the processor through OpenVINO, which fuses layers: half as fast again as torch, or more."""
 
 from __future__ import annotations
 
@@ -36,8 +36,7 @@ class OpenVinoNetwork:
     """
 
     def __init__(self, module: nn.Module, shape: tuple[int, int, int, int]):
-        self._module: nn.Module | None = module
-        self._shape = shape
+        self._module, self._shape = module, shape
 
     def place(self, batch: np.ndarray) -> Tensor:
         """Return a batch of stamps (batch, channel, y, x) float32 as a tensor."""
@@ -55,9 +54,7 @@ class OpenVinoNetwork:
     def _request(self) -> Any:
         # What finds everything done does without: this takes two seconds.
         try:
-            request = self._compiled().create_infer_request()
-            self._module = None  # OpenVINO has weights of its own
-            return request
+            return self._compiled().create_infer_request()
         except ImportError as error:
             raise UsageError(f"OpenVINO is there, but cannot be loaded: {str(error).strip().splitlines()[0]}",
                              hint="install it again, or use --device cpu") from error
