@@ -362,6 +362,16 @@ def test_export_writes_every_format(finished):
         assert ("F160W_entropy" in table.colnames) == (kind != "ascii.csv")
 
 
+def test_files_of_an_earlier_release_are_removed_and_told(finished):
+    both = finished("export", "-r", "tiny.toml", "--format", "csv", "--format", "fits")
+    assert (both.status, len(both.lines)) == (0, 1), both.err
+    other = finished("export", "-r", "tiny.toml", "--format", "csv", "--set", "release.decimals=2")
+    assert other.status == 0, other.err
+    old = finished.run / "release" / "Tiny.fits"
+    assert not old.exists()
+    assert f"removed {old}: it was of an earlier release; export that format again if it is needed" in other.lines
+
+
 def test_an_unknown_format_is_refused(finished):
     refused = finished("export", "-r", "tiny.toml", "--format", "cvs")
     assert (refused.status, refused.lines) == (2, ["catmorph: error: unknown format 'cvs'; did you mean 'csv'?"])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from catmorph.cli.common import Session, device_options, run_options, usable_cores, worker_option
+from catmorph.cli.common import Session, device_options, run_options, tell_removed, usable_cores, worker_option
 from catmorph.errors import CatmorphError, UsageError, printable
 
 if TYPE_CHECKING:
@@ -125,6 +125,7 @@ def _produce(
         with record.stage("export") as facts:
             result = run_release(folder, workers=workers, shown=shown)
             facts["counts"] = result.account.counts()
+            tell_removed(session, result.removed)
         with record.stage("summarize"):
             summary = run_summary(folder, workers=workers, shown=shown)
     if session.json:

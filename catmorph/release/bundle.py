@@ -31,11 +31,12 @@ from catmorph.workspace import RunFolder
 
 @dataclass(frozen=True)
 class ExportResult:
-    """What `export` wrote: format -> file, the account of rows, and the columns."""
+    """What `export` wrote: format -> file, the account of rows, the columns; and the older files that it removed."""
 
     files: dict[str, Path]
     account: Account
     layout: Layout
+    removed: tuple[Path, ...] = ()
 
     @property
     def paths(self) -> list[Path]:
@@ -87,14 +88,14 @@ def export(
     encode = partial(_encoded, list(writers.values()), _widest(layout, writers.values()), deepcopy(counts))
     encoded = made_of_batches(run, encode.args[1], encode, used=used, workers=workers, label="export" if shown else "")
     _write(files, writers, layout, rows.released, _adding(counts, encoded))
-    released = _describe(run, basis, layout, rows, list(files.values()))
+    released, removed = _describe(run, basis, layout, rows, list(files.values()))
     if compared:
         keep_export(run, basis, released, vars(rows))
     else:
         forget_export(run)
     if counts is not None:
         keep_counts(run, basis, counts.plain())
-    return ExportResult(files, rows, layout)
+    return ExportResult(files, rows, layout, removed)
 
 
 def check_release(recipe: Recipe, formats: Sequence[str] = ()) -> None:
@@ -198,24 +199,27 @@ def _write(
                 add(part)
 
 
-def _describe(run: RunFolder, basis: Basis, layout: Layout, rows: Account, written: Sequence[Path]) -> list[Path]:
-    """Write what tells of the released files, and return all files of the release."""
+def _describe(
+    run: RunFolder, basis: Basis, layout: Layout, rows: Account, written: Sequence[Path]
+) -> tuple[list[Path], tuple[Path, ...]]:
+    """Write what tells of the released files; return all files of the release, and those that were removed."""
     folder = run.release_folder()
     columns, provenance = folder / "columns.md", folder / "provenance.json"
     write_bytes(columns, column_dictionary(layout).encode())
-    names = _write_provenance(run, provenance, basis, rows, written)
-    return [*(folder / name for name in names), columns, provenance, run.omitted_path()]
+    names, removed = _write_provenance(run, provenance, basis, rows, written)
+    released = [*(folder / name for name in names), columns, provenance, run.omitted_path()]
+    return released, tuple(folder / name for name in removed)
 
 
 def _write_provenance(
     run: RunFolder, path: Path, basis: Basis, rows: Account, written: Sequence[Path]
-) -> Iterable[str]:
+) -> tuple[Iterable[str], list[str]]:
     """Write provenance.json and remove the files of the one before that are of another state of the survey.
 
     Returns
     -------
-    iterable of str
-        The names of the files of this state, those that were kept besides `written`.
+    names, removed : iterable of str
+        The files of this state, those that were kept besides `written`; the files that were removed.
     """
     facts = {**basis.facts, "sources": digest(run.sources_path()), "counts": rows.counts()}
     with ThreadPoolExecutor() as pool:  # hashing lets go of the interpreter: 5 s a GB
@@ -226,10 +230,11 @@ def _write_provenance(
     others = {name: record for name, record in known.items() if name not in files}
     files = {**(_kept(path.parent, others) if before == facts else {}), **files}
     # They would be taken for this release. First the files, then the list of them: a kill in between loses none.
-    for name in known.keys() - files.keys():
+    removed = sorted(known.keys() - files.keys())
+    for name in removed:
         (path.parent / name).unlink()
     write_json(path, {**facts, "files": files})
-    return files
+    return files, removed
 
 
 def _before(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
