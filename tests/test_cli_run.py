@@ -372,6 +372,19 @@ def test_files_of_an_earlier_release_are_removed_and_told(finished):
     assert f"removed {old}: it was of an earlier release; export that format again if it is needed" in other.lines
 
 
+def test_a_summary_that_is_not_of_the_catalog_beside_it_says_so(finished):
+    def warnings(*options):
+        return [line for line in finished("summarize", "-r", "tiny.toml", *options).lines if "warning" in line]
+
+    other = ("--set", "release.decimals=2")
+    assert warnings() == warnings("--set", "run.tolerance=0.5") == []
+    assert warnings(*other) == [
+        f"catmorph: warning: {finished.run / 'release'}: the catalog there was made before a change of [release], the "
+        "summary after it; run `catmorph export`"]
+    assert finished("export", "-r", "tiny.toml", *other).status == 0
+    assert warnings(*other) == []
+
+
 def test_an_unknown_format_is_refused(finished):
     refused = finished("export", "-r", "tiny.toml", "--format", "cvs")
     assert (refused.status, refused.lines) == (2, ["catmorph: error: unknown format 'cvs'; did you mean 'csv'?"])

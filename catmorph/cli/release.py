@@ -64,6 +64,9 @@ def summarize(session: Session) -> int:
     with session.run.lock():
         warn_of_changes(session)
         summary = run_summary(session.run, workers=usable_cores(), shown=session.shows_progress)
+    if summary.changed:
+        session.warn(f"{session.run.release_folder()}: the catalog there was made before a change of "
+                     f"{', '.join(summary.changed)}, the summary after it; run `catmorph export`")
     if session.json:
         click.echo(json.dumps(summary.to_json(), indent=2, sort_keys=True))
     elif not session.quiet:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from catmorph.errors import CatmorphError
@@ -12,6 +13,7 @@ from catmorph.ledger import State
 from catmorph.pipeline.ingest import refuse_damaged_sources
 from catmorph.release.bundle import ExportResult
 from catmorph.release.bundle import export as export_release
+from catmorph.release.provenance import changed_since_export
 from catmorph.release.summary import Summary
 from catmorph.release.summary import summarize as summarize_release
 from catmorph.workspace import RunFolder
@@ -49,7 +51,8 @@ def run_summary(run: RunFolder, *, workers: int = 1, shown: bool = False) -> Sum
             figures = draw_release(run, workers=workers)
         _remove_older_figures(run, figures)
         names = [path.name for path in figures]
-        return summarize_release(run, names, workers=workers, shown=shown, compared=True)
+        summary = summarize_release(run, names, workers=workers, shown=shown, compared=True)
+        return replace(summary, changed=changed_since_export(run))
 
 
 def _remove_older_figures(run: RunFolder, drawn: list[Path]) -> None:

@@ -8,13 +8,18 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from catmorph.files import digest, digest_json
-from catmorph.inference.members import Member, member_logits, members, network_of
+from catmorph.files import digest, digest_json, read_json
+from catmorph.inference.members import Member, all_temperatures, member_logits, members, network_of
 from catmorph.recipe import Recipe
 from catmorph.recipe.loading import PATH_KEYS
 from catmorph.release.formats import producer
 from catmorph.release.results import Temperatures
 from catmorph.workspace import RunFolder
+
+_OF_THE_CATALOG = (
+    "scheme", "catalog", "bands", "views", "mosaics", "images", "stamp", "normalise", "classifiers", "release"
+)  # fmt: skip
+"""Sections of a recipe that decide what is in a released catalog."""
 
 PACKAGES = ("catmorph", "astropy", "numpy", "pyarrow", "scipy", "torch")
 """Packages whose versions decide the bytes of a release."""
@@ -28,6 +33,18 @@ def facts_of(run: RunFolder, used: Temperatures) -> dict[str, Any]:
         "versions": package_versions(),
         "classifiers": {name: _classifier(run, name, used[name]) for name in run.recipe.classifiers},
     }
+
+
+def changed_since_export(run: RunFolder) -> list[str]:
+    """Return what has changed of that from which the catalog in the release folder was made; nothing without one."""
+    before = read_json(run.release_folder() / "provenance.json")
+    if not isinstance(before, dict):
+        return []
+    now = facts_of(run, all_temperatures(run.recipe))
+    recipe = before.get("recipe")
+    known = recipe if isinstance(recipe, dict) else {}
+    changed = [f"[{name}]" for name in _OF_THE_CATALOG if known.get(name) != now["recipe"].get(name)]
+    return changed or (["networks or logits"] if before.get("classifiers") != now["classifiers"] else [])
 
 
 def recipe_without_paths(recipe: Recipe) -> dict[str, Any]:

@@ -44,9 +44,12 @@ class Summary:
     ----------
     values : dict
         The content of summary.json.
+    changed : sequence of str
+        What has changed since the catalog beside it was written; nothing where the two agree.
     """
 
     values: dict[str, Any]
+    changed: Sequence[str] = ()
 
     @property
     def exceeds_tolerance(self) -> bool:
