@@ -34,7 +34,7 @@ class CatmorphError(Exception):
 
 
 class UsageError(CatmorphError):
-    """A command, recipe, catalog or checkpoint that cannot work: nothing was started."""
+    """A command, recipe, catalog or checkpoint that cannot work."""
 
     exit_status = 2
 

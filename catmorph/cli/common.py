@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, wraps
@@ -160,12 +160,6 @@ def device_option(purpose: str, devices: Sequence[str] = ("auto", "cpu", "cuda")
     """Return a decorator that adds ``--device``."""
     return click.option("--device", type=click.Choice(devices), default="auto",
                         help=f"{purpose} [default: auto, a GPU where there is one].")
-
-
-def tell_removed(session: Session, paths: Iterable[Path]) -> None:
-    """Tell which released files were removed: those of an earlier state of the survey that were not written anew."""
-    for path in paths:
-        session.say(f"removed {path}: it was of an earlier release; export that format again if it is needed")
 
 
 def device_options(function: Callable[..., Any]) -> Callable[..., Any]:

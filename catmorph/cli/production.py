@@ -5,14 +5,14 @@ from __future__ import annotations
 import glob
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from catmorph.cli.common import Session, device_options, run_options, tell_removed, usable_cores, worker_option
+from catmorph.cli.common import Session, device_options, run_options, usable_cores, worker_option
 from catmorph.errors import CatmorphError, UsageError, printable
 
 if TYPE_CHECKING:
@@ -351,6 +351,12 @@ def _outcome_text(session: Session, summary: Summary) -> str:
         f"done, but {summary.fault_fraction:.2%} of the rows have a fault, more than run.tolerance "
         f"{session.recipe.run.tolerance:.2%}; see {session.run.release_folder() / 'summary.md'}"
     )
+
+
+def tell_removed(session: Session, paths: Iterable[Path]) -> None:
+    """Tell which released files were removed: those of an earlier state of the survey that were not written anew."""
+    for path in paths:
+        session.say(f"removed {path}: it was of an earlier release; export that format again if it is needed")
 
 
 def warn_of_changes(session: Session) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from catmorph.cli.common import Session, run_options, tell_removed, usable_cores
-from catmorph.cli.production import band_option, outcome, warn_of_changes
+from catmorph.cli.common import Session, run_options, usable_cores
+from catmorph.cli.production import band_option, outcome, tell_removed, warn_of_changes
 from catmorph.errors import UsageError
 
 

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 LEAST_GAIN = 4.0
 """Multiplications of a convolution for each one of this way. Measured through OpenVINO: 6.1 takes a third of the time,
-4.1 to 4.5 take 0.6 to 0.75; 2.5 to 3.5 (kernels of 3x3), faster in one network, gain nothing in ResNets."""
+4.1 to 4.5 take 0.6 to 0.75; 2.5 to 3.5 (kernels of 3x3), faster in one network, gain nothing in ResNets.
+With it, and with the limit below, the bits of logits change: raise `catmorph.inference.identity.CODE_VERSION`."""
 
 LARGEST_BYTES = 128_000_000
 """Of the transformed weights of a network, which are read for every part of a batch."""
@@ -186,7 +187,7 @@ def _plans(module: nn.Module, shape: tuple[int, int, int]) -> dict[str, tuple[nn
     hooks = [layer.register_forward_pre_hook(partial(note, name)) for name, layer in layers.items()]
     try:
         with torch.inference_mode():
-            module(torch.zeros(2, *shape))
+            module(torch.zeros(2, *shape))  # two: some layers refuse one
     finally:
         for hook in hooks:
             hook.remove()

@@ -28,7 +28,8 @@ SMALLEST_BATCH = 16
 
 _PART = 32
 """Stamps that a processor computes at a time: those of a batch of 256 do not stay in its cache. Measured with
-`clash-inception`, torch: 6.8 ms a stamp by 32, 8.8 by 64, 12 by 256; OpenVINO: 5.1 to 5.2 by any."""
+`clash-inception`, torch: 6.8 ms a stamp by 32, 8.8 by 64, 12 by 256; OpenVINO: 5.1 to 5.2 by any.
+Some networks give other last bits by other parts: raise `catmorph.inference.identity.CODE_VERSION` with it."""
 
 
 class Predictor:
