@@ -3,12 +3,14 @@
     python benchmarks/classify_speed.py --out classify.json
 
 * plain loop: a script of its own that reads batches of a shard, normalises them as the recipe does, runs the network
-  as torch runs it by default, and writes one Parquet file.
-* catmorph, cpu and openvino: `catmorph classify --device ...`.
-* matrix rate: the best of some products of float32 matrices, 2048 x 2048; a stamp takes 1.12e9 operations.
+  as torch runs it by default (float32), and writes one Parquet file.
+* catmorph, cpu and openvino: `catmorph classify --device ... --precision ...` (default: auto, bfloat16 where the
+  processor has it).
+* matrix rate: products of matrices, 2048 x 2048, in the precision of the command, the median over two seconds before
+  and after each; a stamp takes 1.12e9 operations.
 
-All alternate in one run; seconds are medians of the rounds. The seconds of a command that finds everything done are
-those of its start: imports, checkpoint, comparing with the ledger.
+All alternate in one run; seconds are medians of the rounds. The start of a command (imports, checkpoint, compiling) is
+what it takes with 64 stamps.
 """
 
 from __future__ import annotations
@@ -31,8 +33,12 @@ from measure import CATMORPH, measure
 from script import Report, options, say, scratch
 from survey import create_network, network_recipe, sky, survey_recipe
 
+from catmorph.models.device import resolve_precision
+
 OPERATIONS_A_STAMP = 1.12e9
 MOSAIC_SIDE = 4000
+FEW = 64
+"""Sources of a survey that shows the start."""
 PLAIN = """\
 import glob, sys
 import h5py, numpy as np, pandas as pd, torch
@@ -63,23 +69,24 @@ def make(folder: Path, sources: int) -> None:
         pixels[row - 20 : row + 21, column - 20 : column + 21] += source.astype(np.float32)
     fits.writeto(folder / "mosaic.fits", pixels, wcs.to_header())
     ra, dec = wcs.pixel_to_world_values(x, y)
-    pd.DataFrame({"id": np.arange(sources), "ra": ra, "dec": dec, "size": random.uniform(0.5, 1.5, sources)}
-                 ).to_csv(folder / "sources.csv", index=False)
-    recipe = survey_recipe("speed", bands=["F160W"], mosaics="mosaic.fits") + network_recipe()
-    (folder / "recipe.toml").write_text(recipe)
+    table = pd.DataFrame({"id": np.arange(sources), "ra": ra, "dec": dec, "size": random.uniform(0.5, 1.5, sources)})
+    for name, count in (("recipe", sources), ("few", FEW)):
+        table[:count].to_csv(folder / f"{name}.csv", index=False)
+        survey = survey_recipe("speed", bands=["F160W"], mosaics="mosaic.fits", table=f"{name}.csv")
+        (folder / f"{name}.toml").write_text(survey + network_recipe())
     create_network("clash-inception", folder)
-    measure(*CATMORPH, "cutouts", "-r", "recipe.toml", "-w", "run", "-q", folder=folder)
+    for name, run in (("recipe", "run"), ("few", "few")):
+        measure(*CATMORPH, "cutouts", "-r", f"{name}.toml", "-w", run, "-q", folder=folder)
 
 
-def matrix_rate() -> float:
-    """Return operations a second of products of float32 matrices, the best of ten."""
-    left, right = torch.rand(2, 2048, 2048)
-    seconds = []
-    for _ in range(10):
-        start = time.perf_counter()
+def matrix_rates(precision: str) -> list[float]:
+    """Return operations a second of products of matrices, over two seconds."""
+    left, right = torch.rand(2, 2048, 2048).to(getattr(torch, precision))
+    rates, end = [], time.perf_counter() + 2
+    while (start := time.perf_counter()) < end:
         left @ right
-        seconds.append(time.perf_counter() - start)
-    return 2 * 2048**3 / min(seconds)
+        rates.append(2 * 2048**3 / (time.perf_counter() - start))
+    return rates
 
 
 def agreement(folder: Path, devices: list[str]) -> dict[str, float]:
@@ -99,32 +106,34 @@ class Contest:
     def __init__(self, folder: Path, args: argparse.Namespace):
         self.folder, self.args = folder, args
         self.seconds: dict[str, list[float]] = {}
-        self.rates: list[float] = []
+        self.precisions = {device: resolve_precision(args.precision, device) for device in args.devices}
+        self.rates: dict[str, list[float]] = {device: [] for device in args.devices}
 
     def compete(self) -> None:
         """Run each way once."""
-        self.rates.append(matrix_rate())
         self._command("plain loop", sys.executable, "-c", PLAIN)
-        run = self.folder / "run"
-        for device in self.args.devices:
-            shutil.rmtree(run / "logits", ignore_errors=True)
-            command = (*CATMORPH, "classify", "-r", "recipe.toml", "-w", "run", "-q", "--device", device)
-            self._command(f"catmorph, {device}", *command)
-            self._command(f"start, {device}", *command)
+        for device, precision in self.precisions.items():
+            how = ("-q", "--device", device, "--precision", precision)
+            for recipe, run in (("few", "few"), ("recipe", "run")):
+                shutil.rmtree(self.folder / run / "logits", ignore_errors=True)
+                name = "start" if run == "few" else "catmorph"
+                self.rates[device] += matrix_rates(precision)
+                self._command(f"{name}, {device}", *CATMORPH, "classify", "-r", f"{recipe}.toml", "-w", run, *how)
+                self.rates[device] += matrix_rates(precision)
             shutil.rmtree(self.folder / device, ignore_errors=True)
-            shutil.copytree(run / "logits", self.folder / device)
+            shutil.copytree(self.folder / "run" / "logits", self.folder / device)
 
     def _command(self, name: str, *command: str) -> None:
         self.seconds.setdefault(name, []).append(measure(*command, folder=self.folder).seconds)
 
     def result(self) -> dict[str, Any]:
         """Return what the rounds so far have shown."""
-        args, rate = self.args, statistics.median(self.rates)
+        args, rates = self.args, {device: statistics.median(values) for device, values in self.rates.items()}
         median = {key: statistics.median(values) for key, values in self.seconds.items()}
-        steady = {device: args.sources / (median[f"catmorph, {device}"] - median[f"start, {device}"])
+        steady = {device: (args.sources - FEW) / (median[f"catmorph, {device}"] - median[f"start, {device}"])
                   for device in args.devices}
         return {
-            "sources": args.sources, "rounds": len(self.rates),
+            "sources": args.sources, "rounds": len(self.seconds["plain loop"]), "precision": self.precisions,
             "seconds": {key: round(value, 2) for key, value in median.items()},
             "all_seconds": {key: [round(one, 2) for one in values] for key, values in self.seconds.items()},
             "stamps_a_second": {key: round(args.sources / value, 1) for key, value in median.items()
@@ -132,8 +141,8 @@ class Contest:
             "stamps_a_second_after_the_start": {key: round(value, 1) for key, value in steady.items()},
             "ratio_to_plain_loop": {key: round(median["plain loop"] / value, 2) for key, value in median.items()
                                     if key.startswith("catmorph")},
-            "matrix_rate_gflops": round(rate / 1e9, 1),
-            "share_of_matrix_rate": {key: round(value * OPERATIONS_A_STAMP / rate, 3)
+            "matrix_rate_gflops": {device: round(rate / 1e9, 1) for device, rate in rates.items()},
+            "share_of_matrix_rate": {key: round(value * OPERATIONS_A_STAMP / rates[key], 3)
                                      for key, value in steady.items()},
             "largest_difference_of_logits": agreement(self.folder, args.devices),
         }  # fmt: skip
@@ -142,6 +151,7 @@ class Contest:
 def main() -> None:
     parser = options(__doc__, sources=6000, rounds=3)
     parser.add_argument("--devices", nargs="+", default=["cpu", *(["openvino"] if find_spec("openvino") else [])])
+    parser.add_argument("--precision", default="auto", help="default: auto")
     args = parser.parse_args()
     report = Report(args.out, "torch", "numpy", "h5py", "openvino")
     needed = (MOSAIC_SIDE**2 + args.sources * 80 * 80) * 4 / 1e9

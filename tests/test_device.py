@@ -8,18 +8,19 @@ import torch
 from catmorph.models import device
 
 
-@pytest.mark.parametrize(("line", "wanted"), [
-    ("flags\t\t: fpu avx512f avx512_bf16 fma", "bfloat16"),
-    ("flags\t\t: fpu amx_bf16", "bfloat16"),
-    ("Features\t: fp asimd bf16", "bfloat16"),
-    ("flags\t\t: fpu avx512f avx512_vnni", "float32"),
-    ("processor : 0", "float32"),
+@pytest.mark.parametrize(("line", "wanted", "through_openvino"), [
+    ("flags\t\t: fpu avx512f avx512_bf16 fma", "bfloat16", "bfloat16"),
+    ("flags\t\t: fpu amx_bf16", "bfloat16", "bfloat16"),
+    ("Features\t: fp asimd bf16", "bfloat16", "float32"),
+    ("flags\t\t: fpu avx512f avx512_vnni", "float32", "float32"),
+    ("processor : 0", "float32", "float32"),
 ])  # fmt: skip
-def test_auto_precision(tmp_path, monkeypatch, line, wanted):
+def test_auto_precision(tmp_path, monkeypatch, line, wanted, through_openvino):
     monkeypatch.setattr(device, "_PROCESSOR", tmp_path / "cpuinfo")
     assert device.resolve_precision("auto", "cpu") == "float32"
     (tmp_path / "cpuinfo").write_text(f"processor : 0\n{line}\n")
     assert device.resolve_precision("auto", "cpu") == wanted
+    assert device.resolve_precision("auto", "openvino") == through_openvino
 
 
 def test_this_processor_is_told_as_torch_tells_it():

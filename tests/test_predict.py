@@ -14,8 +14,10 @@ from catmorph.inference.openvino_network import OpenVinoNetwork
 from catmorph.inference.predict import Predictor
 from catmorph.inference.torch_network import steady_dense
 from catmorph.models import build
+from catmorph.models import device as models_device
 from catmorph.models.card import card_for
 from catmorph.models.checkpoint import load_checkpoint, save_checkpoint
+from catmorph.models.device import resolve_precision
 from catmorph.recipe import load_recipe
 
 BATCH = 16
@@ -107,15 +109,40 @@ def test_a_stamp_that_overflows_does_not_touch_its_neighbours(predictor, stamps,
     assert result[[0, 2, 3]].tobytes() == logits[[0, 2, 3]].tobytes()
 
 
-def test_bfloat16_is_near_and_as_steady(checkpoint, device, stamps, logits):
-    if device == "openvino":
-        with pytest.raises(UsageError, match="OpenVINO runs networks in float32 here; use --device cpu for bfloat16"):
-            Predictor(checkpoint, device=device, precision="bfloat16")
-        return
-    half = Predictor(checkpoint, device="cpu", precision="bfloat16", batch=BATCH)
-    result = half.logits(stamps[:BATCH])
+@pytest.fixture
+def half(checkpoint, device):
+    """The network in bfloat16."""
+    if device == "openvino" and resolve_precision("auto", device) != "bfloat16":
+        pytest.skip("this processor has no bfloat16")
+    return lambda: Predictor(checkpoint, device=device, precision="bfloat16", batch=BATCH)
+
+
+def test_bfloat16_is_near_and_as_steady(half, stamps, logits):
+    network = half()
+    result = network.logits(stamps[:BATCH])
     assert 0 < np.abs(result - logits[:BATCH]).max() < 0.03 * np.abs(logits).max()
-    assert half.logits(stamps[3:5]).tobytes() == result[3:5].tobytes()
+    assert network.logits(stamps[3:5]).tobytes() == result[3:5].tobytes()
+
+
+def test_bfloat16_does_not_depend_on_the_threads(half, stamps):
+    before, found = torch.get_num_threads(), set()
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found.add(half().logits(stamps).tobytes())
+    finally:
+        torch.set_num_threads(before)
+    assert len(found) == 1
+
+
+def test_openvino_without_bfloat16(checkpoint, tmp_path, monkeypatch):
+    pytest.importorskip("openvino")
+    (tmp_path / "cpuinfo").write_text("flags : fpu avx512f\n")
+    monkeypatch.setattr(models_device, "_PROCESSOR", tmp_path / "cpuinfo")
+    assert Predictor(checkpoint, device="openvino", batch=BATCH).precision == "float32"
+    with pytest.raises(UsageError, match="OpenVINO does not compute in bfloat16 on this processor; use --precision "
+                                         "float32, or --device cpu, which imitates it slowly"):
+        Predictor(checkpoint, device="openvino", precision="bfloat16", batch=BATCH)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -138,17 +165,22 @@ def test_symmetries_of_the_square(checkpoint, device, stamps, logits):
     ("dominguez-cnn", 3, 69), ("gz2-narrow", 3, 64), ("timm/test_resnet", 3, 48), ("resnet-narrow-d4", 3, 48),
     ("twin-narrow", 5, 48),
 ])  # fmt: skip
-def test_openvino_agrees_with_torch(model, channels, pixels):
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-5), ("bfloat16", 0.03)])
+def test_openvino_agrees_with_torch(model, channels, pixels, precision, tolerance):
     """Dense layers, a tree, a network of timm, eight symmetries, twins: the same answers, the same bits anywhere."""
     pytest.importorskip("openvino")
+    if precision != "float32" and resolve_precision("auto", "openvino") != precision:
+        pytest.skip("this processor has no bfloat16")
     module = build(model, classes=3, channels=channels, seed=1).eval().requires_grad_(False)
     random = np.random.default_rng(0)
     inputs = torch.from_numpy(random.normal(size=(BATCH, channels, pixels, pixels)).astype(np.float32))
     expected = module(inputs).numpy()
-    network = OpenVinoNetwork(steady_dense(module), tuple(inputs.shape))
-    logits = network(inputs)
-    np.testing.assert_allclose(logits, expected, atol=1e-5 * np.abs(expected).max())
-    assert network(inputs.roll(5, 0)).tobytes() == np.roll(logits, 5, 0).tobytes()
+    network = OpenVinoNetwork(steady_dense(module), tuple(inputs.shape), precision)
+    (logits,) = network.each([inputs])
+    np.testing.assert_allclose(logits, expected, atol=tolerance * np.abs(expected).max())
+    rolled = [inputs.roll(by, 0) for by in range(1, 12)]
+    for by, found in enumerate(network.each(rolled), start=1):
+        assert found.tobytes() == np.roll(logits, by, 0).tobytes()
 
 
 def test_the_fingerprint_names_what_decides_the_bits(checkpoint, device, predictor, monkeypatch):

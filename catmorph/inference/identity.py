@@ -9,7 +9,7 @@ from catmorph.files import digest_json
 CODE_VERSION = 2
 """Raised when the same network and stamps give other logits; part of the fingerprint."""
 
-DEVICES = {"cpu": ("float32", "bfloat16"), "cuda": ("float32", "bfloat16"), "openvino": ("float32",)}
+DEVICES = {"cpu": ("float32", "bfloat16"), "cuda": ("float32", "bfloat16"), "openvino": ("float32", "bfloat16")}
 """Where a network may run -> in which arithmetic; openvino is the processor, through OpenVINO."""
 
 PASSES = {"none": 1, "d4": 8}

@@ -1,8 +1,10 @@
-"""A network on the processor through OpenVINO, which fuses layers: half as fast again as torch, or more."""
+"""A network on the processor through OpenVINO, which fuses layers: faster than torch, in bfloat16 twice as fast."""
 
 from __future__ import annotations
 
 import warnings
+from collections import deque
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import Any
 
@@ -12,11 +14,14 @@ from torch import Tensor, nn
 
 from catmorph.errors import UsageError
 
-_SETTINGS = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-"""float32 throughout, and all threads on one batch."""
+_HINTS = {"float32": "f32", "bfloat16": "bf16"}
+"""Our names of precisions -> those of OpenVINO."""
 
 _TRACED = 2
 """Stamps that tracing sees."""
+_MOST_AT_ONCE = 8
+"""Batches that are computed at a time, each on its share of the threads: each holds its own maps. Measured with
+`clash-inception` in bfloat16: two batches, on a thread each, take 10% less than one after the other on both."""
 
 
 class OpenVinoNetwork:
@@ -28,6 +33,7 @@ class OpenVinoNetwork:
         In evaluation mode, on the processor.
     shape : tuple of int
         (batch, channel, y, x).
+    precision : {"float32", "bfloat16"}
 
     Raises
     ------
@@ -35,26 +41,37 @@ class OpenVinoNetwork:
         At the first batch, when OpenVINO cannot be loaded or cannot run the network.
     """
 
-    def __init__(self, module: nn.Module, shape: tuple[int, int, int, int]):
-        self._module, self._shape = module, shape
+    def __init__(self, module: nn.Module, shape: tuple[int, int, int, int], precision: str = "float32"):
+        self._module, self._shape, self._precision = module, shape, precision
 
     def place(self, batch: np.ndarray) -> Tensor:
         """Return a batch of stamps (batch, channel, y, x) float32 as a tensor."""
         return torch.from_numpy(batch)
 
-    def __call__(self, batch: Tensor) -> np.ndarray:
-        """Return the logits (batch, class) float32 of a batch."""
-        inputs = batch.contiguous().numpy()
-        logits = np.array(next(iter(self._request.infer([inputs]).values())))
-        # Its maxima make zeros of NaN: a stamp that is not finite would get an answer.
-        logits[~np.isfinite(inputs).all(axis=(1, 2, 3))] = np.nan
-        return logits
+    def each(self, batches: Iterable[Tensor]) -> Iterator[np.ndarray]:
+        """Yield the logits (batch, class) float32 of each batch, in order; some are computed at a time."""
+        free, under_way = list(self._requests), deque[tuple[Any, np.ndarray]]()
+        try:
+            for batch in batches:
+                if not free:
+                    yield _finished(*under_way[0])
+                    free.append(under_way.popleft()[0])
+                inputs = batch.contiguous().numpy()
+                under_way.append((free.pop(), np.isfinite(inputs).all(axis=(1, 2, 3))))
+                under_way[-1][0].start_async([inputs])
+            while under_way:
+                yield _finished(*under_way[0])
+                under_way.popleft()
+        finally:
+            for request, _ in under_way:
+                request.wait()
 
     @cached_property
-    def _request(self) -> Any:
+    def _requests(self) -> list[Any]:
         # What finds everything done does without: this takes two seconds.
         try:
-            return self._compiled().create_infer_request()
+            compiled = self._compiled()
+            return [compiled.create_infer_request() for _ in range(compiled.get_property("NUM_STREAMS"))]
         except ImportError as error:
             raise UsageError(f"OpenVINO is there, but cannot be loaded: {str(error).strip().splitlines()[0]}",
                              hint="install it again, or use --device cpu") from error
@@ -80,5 +97,20 @@ class OpenVinoNetwork:
         model.reshape(list(self._shape))
         if model.outputs[0].get_partial_shape()[0] != self._shape[0]:
             raise RuntimeError("its output does not follow the size of the batch")
-        return openvino.Core().compile_model(
-            model, "CPU", {**_SETTINGS, "INFERENCE_NUM_THREADS": torch.get_num_threads()})
+        hint, threads = _HINTS[self._precision], torch.get_num_threads()
+        compiled = openvino.Core().compile_model(model, "CPU", {
+            "INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": min(threads, _MOST_AT_ONCE),
+        })
+        if compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name() != hint:
+            raise RuntimeError(f"it does not compute in {self._precision} on this processor")
+        return compiled
+
+
+def _finished(request: Any, finite: np.ndarray) -> np.ndarray:
+    """Wait for a batch, and return its logits."""
+    request.wait()
+    logits = np.array(request.get_output_tensor(0).data)
+    # Its maxima make zeros of NaN: a stamp that is not finite would get an answer.
+    logits[~finite] = np.nan
+    return logits

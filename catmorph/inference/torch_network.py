@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
@@ -30,11 +30,14 @@ class TorchNetwork:
         """Return a batch of stamps (batch, channel, y, x) float32 on the device."""
         return torch.from_numpy(batch).to(self._device)
 
-    def __call__(self, batch: Tensor) -> np.ndarray:
-        """Return the logits (batch, class) float32 of a batch that is on the device."""
-        # cuDNN's float32 would round to 10 bits (TF32) and could choose its algorithm by timing.
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-            return self._module(batch.contiguous(memory_format=torch.channels_last)).float().cpu().numpy()
+    def each(self, batches: Iterable[Tensor]) -> Iterator[np.ndarray]:
+        """Yield the logits (batch, class) float32 of each batch that is on the device."""
+        for batch in batches:
+            inputs = batch.contiguous(memory_format=torch.channels_last)
+            # cuDNN's float32 would round to 10 bits (TF32) and could choose its algorithm by timing.
+            with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+                logits = self._module(inputs)
+            yield logits.float().cpu().numpy()
 
 
 class _Dense(nn.Module):

@@ -15,6 +15,8 @@ _DRIVERS = ("nvidia*", "nvhost*", "nvmap", "kfd", "dxg")
 
 _BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
 """Flags of x86-64 and Arm processors that compute in bfloat16."""
+_BFLOAT16_OF_OPENVINO = {"avx512_bf16", "amx_bf16"}
+"""Those where OpenVINO does; on Arm it does not."""
 
 
 def resolve_device(device: str) -> str:
@@ -29,14 +31,16 @@ def resolve_device(device: str) -> str:
 
 
 def resolve_precision(precision: str, device: str) -> str:
-    """Return float32 or bfloat16: for auto, bfloat16 where `device` (cpu or cuda) computes in it."""
-    if device == "openvino":
-        if precision == "bfloat16":
-            raise UsageError("OpenVINO runs networks in float32 here", hint="use --device cpu for bfloat16")
-        return "float32"
+    """Return float32 or bfloat16: for auto, bfloat16 where `device` (cpu, cuda or openvino) computes in it."""
+    if precision == "bfloat16" and device == "openvino" and not _processor_has(_BFLOAT16_OF_OPENVINO):
+        raise UsageError("OpenVINO does not compute in bfloat16 on this processor",
+                         hint="use --precision float32, or --device cpu, which imitates it slowly")
     if precision != "auto":
         return precision
-    return "bfloat16" if (_gpu_has_bfloat16() if device == "cuda" else _cpu_has_bfloat16()) else "float32"
+    if device == "cuda":
+        return "bfloat16" if _gpu_has_bfloat16() else "float32"
+    flags = _BFLOAT16_OF_OPENVINO if device == "openvino" else _BFLOAT16
+    return "bfloat16" if _processor_has(flags) else "float32"
 
 
 def _may_have_gpu() -> bool:
@@ -56,11 +60,11 @@ def _gpu_has_bfloat16() -> bool:
     return torch.cuda.get_device_capability() >= (8, 0)
 
 
-def _cpu_has_bfloat16() -> bool:
-    """Return what Linux says; on other systems no."""
+def _processor_has(wanted: set[str]) -> bool:
+    """Return whether Linux tells one of these flags; on other systems no."""
     try:
         lines = _PROCESSOR.read_text().splitlines()
     except OSError:
         return False
     flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
-    return not _BFLOAT16.isdisjoint(flags.split())
+    return not wanted.isdisjoint(flags.split())
