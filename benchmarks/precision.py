@@ -1,6 +1,6 @@
 """How far probabilities in bfloat16 are from those in float32: one recipe, classified in both.
 
-    catmorph simulate configs/simulations/clash-training.toml
+    catmorph simulate configs/simulations/clash-training.toml --out simulated/clash-training
     python benchmarks/precision.py configs/samples/clash-training.toml \\
         --set classifiers.inception.checkpoint=sample_data/checkpoints/clash-inception-simulated.safetensors \\
         --out benchmarks/results/precision.json

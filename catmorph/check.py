@@ -55,8 +55,9 @@ def _check_survey(run: RunFolder, found: Findings, *, deep: bool) -> None:
             found.notes.append(f"match with {one.name}: {one.matched} rows of the catalog matched, {one.unmatched} not")
             found.notes += match_lines(one.facts())
         # Rejected rows may hold anything as field: no path is made of it.
+        fields = sorted(set(rows.frame["field"][good].tolist()))
         if run.recipe.mosaics:
-            _check_mosaics(run.recipe, sorted(set(rows.frame["field"][good].tolist())), found)
+            _check_mosaics(run.recipe, fields, found)
         elif sources is not None:
             images_found = found.attempt(check_images, run, chunks_of(sources[0], run.recipe), deep=deep)
             found.problems += images_found[0] if images_found else []
@@ -85,7 +86,7 @@ def _check_source(run: RunFolder, found: Findings, *, deep: bool) -> None:
 
 def _check_mosaics(recipe: Recipe, fields: list[str], found: Findings) -> None:
     unmatched = []
-    for band in recipe.bands.names:
+    for band in recipe.bands.names if fields else ():
         tiles = {name: found.attempt(find_mosaics, recipe, name, band) or () for name in fields}
         missing = [name for name, files in tiles.items() if not files]
         if len(missing) == len(fields):

@@ -13,6 +13,7 @@ from catmorph.inference.direct import cuts_of, direct_state
 from catmorph.inference.identity import PASSES
 from catmorph.inference.members import all_members
 from catmorph.record import manifest_path
+from catmorph.release.provenance import release_state
 from catmorph.sources.ingest import planned_chunks
 from catmorph.sources.inputs import ingest_state
 from catmorph.stamps import build
@@ -66,6 +67,7 @@ def forecast(run: RunFolder, *, direct: bool = False) -> list[StageForecast]:
     ingest.add(state.why, 0)
     chunks = run.chunks() if state.done else planned_chunks(run)
     stages = [ingest, *(_direct(run, chunks) if direct else _in_turn(run, chunks))]
+    stages.append(_export(run, stages))
     rates = _last_rates(run, direct=direct)
     for stage in stages:
         if stage.work and stage.stage in rates:
@@ -109,6 +111,14 @@ def _classify(run: RunFolder, chunks: Sequence[Chunk], to_cut: set[tuple[str, st
             cut = (task.view, task.chunk.key) in to_cut
             why = "stamps are cut again" if cut else tasks.task_state(run, task).why
             result.add(why, task.chunk.count, passes)
+    return result
+
+
+def _export(run: RunFolder, stages: Sequence[StageForecast]) -> StageForecast:
+    """Return whether the catalog would be written anew; `stages` are those before."""
+    result = StageForecast("export")
+    before = [stage.stage for stage in stages if stage.make]
+    result.add(f"after {' and '.join(before)}" if before else release_state(run).why, 0)
     return result
 
 

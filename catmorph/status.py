@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from catmorph.errors import CatmorphError, printable
 from catmorph.inference import tasks
 from catmorph.inference.members import all_members
 from catmorph.ledger import State
+from catmorph.release.provenance import release_state
 from catmorph.sources.inputs import ingest_state
 from catmorph.stamps import build, mef
 from catmorph.stamps.reasons import by_reason
@@ -78,13 +79,22 @@ def status_of(run: RunFolder) -> Status:
         ingest.add(State("missing", str(error)))
     if not run.plan_path().exists():
         return Status(str(run.path), [ingest], {})
+    with run.ledger.remembered():
+        return _of_chunks(run, ingest)
+
+
+def _of_chunks(run: RunFolder, ingest: Row) -> Status:
     rows, failures = [ingest], {}
     bad_images: dict[str, list[str]] = {}
+    to_cut: set[tuple[str, str]] = set()
     for view in run.recipe.all_views:
         row = Row("cutouts", view)
         for task in build.cut_tasks(run, [view]):
             state = build.task_state(run, task)
             row.add(state)
+            # Stamps that were not kept are missing, and yet may be what the logits were made of.
+            if not state.done and build.recorded_state(run, task).name == "stale":
+                to_cut.add((view, task.chunk.key))
             for mosaic, reason in state.marker.get("failures", []):
                 failures[f"{mosaic} (field {task.chunk.field})"] = reason
             for image, reason in state.marker.get("bad_images", []):
@@ -92,7 +102,9 @@ def status_of(run: RunFolder) -> Status:
         rows.append(row)
     rows += _file_rows(run)
     failures.update(by_reason(bad_images, _MOST_REASONS))
-    rows += _classifier_rows(run)
+    rows += _classifier_rows(run, to_cut)
+    if run.recipe.classifiers:
+        rows.append(_release_row(run, rows))
     return Status(str(run.path), rows, failures)
 
 
@@ -108,7 +120,8 @@ def _file_rows(run: RunFolder) -> list[Row]:
     return rows
 
 
-def _classifier_rows(run: RunFolder) -> list[Row]:
+def _classifier_rows(run: RunFolder, to_cut: set[tuple[str, str]]) -> list[Row]:
+    """Return a row for each network and view; logits of stamps that are stale are stale."""
     rows: list[Row] = []
     several = len(run.recipe.classifiers) > 1
     for member in all_members(run.recipe):
@@ -118,10 +131,27 @@ def _classifier_rows(run: RunFolder) -> list[Row]:
         by_view = {view: Row("classify", f"{before}{view}{after}") for view in views}
         try:
             for task in tasks.recorded_tasks(run, member):
-                by_view[task.view].add(tasks.task_state(run, task))
+                state = tasks.task_state(run, task)
+                if state.done and (task.view, task.chunk.key) in to_cut:
+                    state = replace(state, name="stale", why="stamps are to be cut again")
+                by_view[task.view].add(state)
         except CatmorphError as error:
             for row in by_view.values():
                 row.states["missing"] += len(run.chunks())
                 row.why[str(error)] += len(run.chunks())
         rows += by_view.values()
     return rows
+
+
+def _release_row(run: RunFolder, rows: list[Row]) -> Row:
+    """Return the row of the released catalog, which is stale where anything before it is."""
+    row = Row("export", "")
+    try:
+        state = release_state(run)
+    except CatmorphError as error:
+        state = State("stale", str(error))
+    before = sorted({one.stage for one in rows if one.states.total() > one.states["done"]} & {"ingest", "classify"})
+    if state.done and before:
+        state = State("stale", f"exported before what {' and '.join(before)} is to do")
+    row.add(state)
+    return row

@@ -123,7 +123,7 @@ def test_a_command_whose_output_is_closed_ends_quietly(arguments):
 
 
 def test_an_internal_error_is_one_line(monkeypatch):
-    monkeypatch.setattr("catmorph.recipe.preset_names", lambda: 1 / 0)
+    monkeypatch.setattr("catmorph.recipe.preset_titles", lambda: 1 / 0)
     done = CliRunner().invoke(cli, ["init", "list"])
     assert done.exit_code == 1
     assert re.fullmatch(
@@ -154,11 +154,17 @@ def test_every_shipped_recipe_is_valid(path):
     assert path.read_text().startswith("#"), "a preset is commented"
 
 
+def test_init_lists_the_recipes_with_their_titles():
+    lines = CliRunner().invoke(cli, ["init", "list"]).stdout.splitlines()
+    assert [line.split()[0] for line in lines] == preset_names()
+    assert "Deep-CLASH: visual-like morphologies in 16 HST bands" in lines[0]
+
+
 def test_init_writes_a_published_recipe_as_it_is_and_once(tmp_path):
     output = tmp_path / "mine.toml"
     done = CliRunner().invoke(cli, ["init", "clash", "-o", str(output)])
     assert (done.exit_code, done.stdout) == (0, f"{output}\n")
-    assert output.read_bytes() == preset_path("clash").read_bytes()
+    assert output.read_text() == preset_path("clash").read_text().replace("run clash.toml", "run mine.toml")
     again = CliRunner().invoke(cli, ["init", "clash", "-o", str(output)])
     assert again.stderr == f"catmorph: error: {output}: exists already; choose another -o/--output, or --force\n"
     assert CliRunner().invoke(cli, ["init", "clash", "-o", str(output), "--force"]).exit_code == 0

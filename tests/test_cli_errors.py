@@ -14,6 +14,9 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 
+from catmorph.models.checkpoint import rewrite_card
+from catmorph.models.header import load_card
+
 RUN = ("run", "tiny.toml")
 
 
@@ -186,6 +189,11 @@ REFUSED = {
     ),
     "one argument too many": (
         None, (*RUN, "more"), "got unexpected extra argument (more) (see `catmorph run --help`)",
+    ),
+    "recipe as an argument of a stage": (
+        None, ("status", "tiny.toml"),
+        "got unexpected extra argument (tiny.toml) (see `catmorph status --help`); this command takes the recipe as "
+        "-r RECIPE",
     ),
     "unknown preset": (None, ("init", "clsh"), "unknown preset 'clsh'; did you mean 'clash'?"),
     "unknown model": (None, ("models", "show", "clash-incption"),
@@ -424,6 +432,21 @@ def test_check_names_catalogs_without_rows(survey):
     assert "catalog: beta.cat has no rows" in done.lines
     done = survey("ingest", "-r", "tiny.toml")
     assert "catmorph: warning: beta.cat: the file has no rows" in done.lines
+
+
+def test_check_does_not_miss_mosaics_of_no_source(survey):
+    done = survey("check", "-r", "tiny.toml", "--set", "catalog.cuts=magnitude < 0")
+    (problem,) = [line for line in done.lines if line.startswith("catmorph: error: ")]
+    assert "no row of the catalog is left (13 cut)" in problem
+
+
+def test_check_notes_the_views_that_a_network_was_not_trained_on(survey):
+    assert "trained on" not in survey("check", "-r", "tiny.toml").out
+    rewrite(checkpoint(survey), lambda data: data)
+    card = load_card(checkpoint(survey))
+    rewrite_card(checkpoint(survey), card.model_copy(update={"views": ("F160W",)}))
+    assert f"{checkpoint(survey)}: trained on F160W; it will classify F435W, F814W too" in (
+        survey("check", "-r", "tiny.toml").lines)
 
 
 def test_check_says_each_problem_once(survey):

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import shutil
 
 import h5py
 import numpy as np
@@ -253,6 +254,28 @@ def test_status_says_what_is_stale_and_why(finished):
     assert warned.lines[0] == (
         "catmorph: warning: the sources are those of the last `catmorph ingest`, but catalog alpha.cat changed"
     )
+
+
+def test_status_says_when_the_release_is_of_before_a_change(finished):
+    assert states(finished)["export", ""] == (1, 0, 0)
+    assert finished("run", "tiny.toml", "--dry-run").out.splitlines()[-1] == "export: 0 to make, 1 up to date"
+    changed = ("--set", "release.decimals=2")
+    assert finished("status", "-r", "tiny.toml", *changed).out.splitlines()[-1].endswith(
+        "0      1        0  exported before a change of [release] (1)")
+    assert finished("run", "tiny.toml", "--dry-run", *changed).out.splitlines()[-1] == (
+        "export: 1 to make, 0 up to date; exported before a change of [release] (1)")
+    shutil.rmtree(finished.run / "release")
+    assert states(finished)["export", ""] == (0, 0, 1)
+
+
+def test_a_gallery_says_what_is_out_of_date(finished):
+    assert "warning" not in finished("gallery", "-r", "tiny.toml", "--band", "F814W").err
+    before = "catmorph: warning: what is drawn may be out of date: "
+    for change, why in (("classifiers.net.batch=32", "classifier changed; see `catmorph status`\n"),
+                        ("stamp.resample=area", "{folder}/untrained.safetensors: does not fit the recipe: "),
+                        ("classifiers.net.checkpoint=none.safetensors", "{folder}/none.safetensors: no such check")):
+        told = finished("gallery", "-r", "tiny.toml", "--band", "F814W", "--set", change)
+        assert (told.status, before + why.format(folder=finished.folder) in told.err) == (0, True), told.err
 
 
 def test_stale_logits_are_not_released(finished, release_bytes):

@@ -313,7 +313,7 @@ def test_recipes_that_are_refused(pictures, overrides, message):
 def test_a_dry_run_knows_what_will_be_cut(pictures):
     plan = json.loads(pictures("run", pictures.recipe.name, "--dry-run", "--json", "--set", "run.chunk_rows=4").out)
     assert [(stage["stage"], stage["make"] > 0) for stage in plan] == [
-        ("ingest", True), ("cutouts", True), ("classify", True)]
+        ("ingest", True), ("cutouts", True), ("classify", True), ("export", True)]
     assert plan[1]["work"] == 12
     assert not (pictures.run / "sources.parquet").exists()
     assert pictures("run", pictures.recipe.name, "--set", "run.chunk_rows=4").status == 0

@@ -130,6 +130,10 @@ def test_status_says_why_something_is_stale(finished):
     lines = finished("status", "-r", "tiny.toml").out.splitlines()
     (line,) = [line for line in lines if line.startswith("cutouts") and "F160W" in line]
     assert "mosaic F160W changed" in line
+    (line,) = [line for line in lines if line.startswith("classify") and "F160W" in line]
+    assert " ".join(line.split()).startswith(
+        "classify F160W 1 1 0 stamps are to be cut again (1) / ")
+    assert lines[-1].split(maxsplit=4) == ["export", "0", "1", "0", "exported before what classify is to do (1)"]
 
 
 def test_dry_run_says_what_and_how_long_and_writes_nothing(finished):
@@ -140,12 +144,14 @@ def test_dry_run_says_what_and_how_long_and_writes_nothing(finished):
     assert out[1].startswith("cutouts: 1 to make, 5 up to date; 6 (source, view)s, about ")
     assert out[1].endswith("at the last rate; mosaic F160W changed (1)")
     assert "stamps are cut again (1)" in out[2]
+    assert out[3] == "export: 1 to make, 0 up to date; after cutouts and classify (1)"
     assert before == {path: path.stat().st_mtime_ns for path in finished.run.rglob("*")}
 
 
 def test_dry_run_of_a_new_folder(survey):
     report = json.loads(survey("run", "tiny.toml", "--dry-run", "--json").out)
-    assert [(stage["stage"], stage["make"]) for stage in report] == [("ingest", 1), ("cutouts", 6), ("classify", 6)]
+    assert [(stage["stage"], stage["make"]) for stage in report] == [
+        ("ingest", 1), ("cutouts", 6), ("classify", 6), ("export", 1)]
     assert not survey.run.exists()
 
 

@@ -188,6 +188,7 @@ def test_overrides_that_are_none(tmp_path, text):
     ("stamp.side=4", "stamp.side: Input should be a valid string (got 4)"),
     ("stamp.side=four radii", "stamp.side: must be a positive number and a unit: '4 radii', '10 arcsec'"),
     ("stamp.side=0 arcsec", "stamp.side: must be a positive number and a unit"),
+    ("stamp.resample=bilinaer", "Input should be 'bilinear' or 'area' (got 'bilinaer'); did you mean 'bilinear'?"),
     ("stamp.resample=bicubic", "stamp.resample: Input should be 'bilinear' or 'area' (got 'bicubic')"),
     ("catalog.ra.column=[1]", "catalog.ra.column: must be text or a number"),
     ("catalog.null=[[1]]", "catalog.null.0: must be text or a number"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -136,7 +137,13 @@ def test_faults_are_rows_with_a_bad_cell_a_duplicate_or_a_faulty_view(
     flags = [int(flag), 0, 0, 0, 0]
     recipe = clash(*TWO_BANDS, f"run.tolerance={tolerance}")
     summary = summarize(write_run(tmp_path, recipe, [galaxies(5)], given(flags, [[0.2] * 5] * 5), rejected))
-    assert summary.values["faults"]["rows"] == rows
+    faults = summary.values["faults"]
+    assert faults["rows"] == rows
+    assert faults["stamps_by_flag"] == ({flag.name: 2} if flag == Flag.UNREADABLE else {})
+    assert faults["rejected_by_kind"] == {
+        kind: count for kind, count in Counter(kind for kind, _ in rejected).items() if kind != "cut"}
+    told = ": duplicate 2, UNREADABLE in 2 stamps" in summary.text()
+    assert told == (rows == 3)
     assert summary.fault_fraction == rows / (5 + len(rejected))
     assert summary.exceeds_tolerance == exceeds
 

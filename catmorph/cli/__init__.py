@@ -154,7 +154,9 @@ def _misused(error: click.ClickException) -> int:
         error.show()
         return error.exit_code
     text = text[:1].lower() + text[1:].replace(". Did you mean", "; did you mean")
-    return _fail(one_line(f"{text} (see `{context.command_path} --help`)"), error.exit_code)
+    by_option = any("--recipe" in parameter.opts for parameter in context.command.params)
+    hint = "this command takes the recipe as -r RECIPE" if by_option and "unexpected extra argument" in text else None
+    return _fail(one_line(f"{text} (see `{context.command_path} --help`)", hint=hint), error.exit_code)
 
 
 def _unexpected(error: Exception) -> str:

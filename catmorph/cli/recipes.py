@@ -19,14 +19,16 @@ from catmorph.errors import ProblemsError, UsageError
 def init(preset: str, output: Path, force: bool) -> None:
     """Write a commented recipe to start from.
 
-    PRESET is one of the shipped recipes; `catmorph init list` names them. What the recipe needs besides, and where to
-    get it, is said in a line.
+    PRESET is one of the shipped recipes; `catmorph init list` names them, with their titles. What the recipe needs
+    besides, and where to get it, is said in a line.
     """
     from catmorph.files import write_bytes
-    from catmorph.recipe import load_recipe, preset_names, preset_needs, preset_text
+    from catmorph.recipe import load_recipe, preset_needs, preset_text, preset_titles
 
     if preset == "list":
-        click.echo("\n".join(preset_names()))
+        titles = preset_titles()
+        wide = max(map(len, titles))
+        click.echo("\n".join(f"{name:<{wide}}  {title}".rstrip() for name, title in titles.items()))
         return
     if output.exists() and not force:
         raise UsageError("exists already", where=output, hint="choose another -o/--output, or --force")

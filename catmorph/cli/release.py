@@ -120,7 +120,10 @@ def gallery(
     single = len(set(bands) or session.recipe.all_views) == 1
     rows = -(-(per_page or 50) // per_row) if single else per_page or 10
     result = draw(session.run, bands, per_row, rows, path, "class" if order == "class" else "magnitude", page)
+    if result.outdated:
+        session.warn(f"what is drawn may be out of date: {'; '.join(result.outdated)}; see `catmorph status`")
     if session.json:
-        click.echo(json.dumps({"path": str(path), "ids": result.ids, "available": result.available}, indent=2))
+        facts = {"path": str(path), "ids": result.ids, "available": result.available, "outdated": result.outdated}
+        click.echo(json.dumps(facts, indent=2))
     session.say(f"{path}: {len(result.ids)} of {result.available} sources")
     return 0

@@ -16,7 +16,14 @@ if TYPE_CHECKING:
     from catmorph.recipe.loading import load_recipe, write_recipe
     from catmorph.recipe.model import Recipe, RunSection
     from catmorph.recipe.pixels import BandColumns, MosaicSection, NormaliseSection, StampSection
-    from catmorph.recipe.presets import preset_names, preset_needs, preset_path, preset_text, simulation_path
+    from catmorph.recipe.presets import (
+        preset_names,
+        preset_needs,
+        preset_path,
+        preset_text,
+        preset_titles,
+        simulation_path,
+    )
     from catmorph.recipe.release import ReleaseColumn, ReleaseSection, SummarySection
     from catmorph.recipe.training import TrainingSection
 
@@ -44,6 +51,7 @@ __all__ = [
     "preset_needs",
     "preset_path",
     "preset_text",
+    "preset_titles",
     "simulation_path",
     "write_recipe",
 ]
@@ -58,7 +66,7 @@ _NAMES = {
     "loading": ("load_recipe", "write_recipe"),
     "model": ("Recipe", "RunSection"),
     "pixels": ("BandColumns", "MosaicSection", "NormaliseSection", "StampSection"),
-    "presets": ("preset_names", "preset_needs", "preset_path", "preset_text", "simulation_path"),
+    "presets": ("preset_names", "preset_needs", "preset_path", "preset_text", "preset_titles", "simulation_path"),
     "release": ("ReleaseColumn", "ReleaseSection", "SummarySection"),
     "training": ("TrainingSection",),
 }

@@ -20,6 +20,8 @@ from catmorph.recipe.model import REQUIRED, Recipe, missing_sources
 from catmorph.recipe.presets import has_data, preset_names, preset_path
 from catmorph.schemes import load_scheme
 
+_FEW_KEYS = 8
+"""So many keys of a table are named where something else was given."""
 PATH_KEYS = (
     ("catalog", "files"),
     ("catalog", "match", "*", "files"),
@@ -268,9 +270,21 @@ def _problems(item: Any) -> list[str]:
     value = item.get("input")
     told = not isinstance(value, str | int | float | bool) or str(value) in message
     came = "" if told else f" (got {value!r})"
-    message = re.sub(r"a valid dictionary or instance of \w+", "a table", message)
+    message = re.sub(r"a valid dictionary or instance of \w+", f"a table{_of_keys(keys)}", message)
     message = message.replace("a valid tuple", "a list").replace("Tuple", "List").replace(" after validation", "")
-    return [f"{key}: {message}{came}"]
+    return [f"{key}: {message}{came}{_nearest(item) if item['type'] == 'literal_error' else ''}"]
+
+
+def _of_keys(keys: list[str]) -> str:
+    """Return which keys the table at `keys` has, where it is one of few."""
+    names = _keys_at(keys) if _model_at(keys) is not _model_at(keys[:-1]) else []
+    return f" of {', '.join(names)}" if 0 < len(names) <= _FEW_KEYS else ""
+
+
+def _nearest(item: Any) -> str:
+    """Return the valid value that a wrong one may have been meant for."""
+    near = suggest(item.get("input"), re.findall(r"'([^']*)'", item["ctx"]["expected"]))
+    return f"; {near}" if near.startswith("did you mean") else ""
 
 
 def _model_at(keys: list[str]) -> type[BaseModel] | None:

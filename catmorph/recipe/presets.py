@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,12 @@ def preset_names() -> list[str]:
     folder = preset_folder()
     paths = [*folder.glob("*.toml"), *(folder / _SAMPLES).glob("*.toml")]
     return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in paths)
+
+
+def preset_titles() -> dict[str, str]:
+    """Return the title of each shipped recipe."""
+    return {name: tomllib.loads(preset_path(name).read_text(encoding="utf-8")).get("title", "")
+            for name in preset_names()}
 
 
 def preset_path(name: str) -> Path:
@@ -64,13 +71,15 @@ def simulation_path(spec: Path) -> Path:
 def preset_text(name: str, output: Path) -> str:
     """Return the text of preset `name` for the file `output`: its paths and commands are those of that folder.
 
-    Published recipes are as shipped. Those of samples lie in a checkout: what they extend is named as a preset, data
-    of the sample are looked for in the checkout or else in ``sample_data/`` beside `output`, simulated data and results
-    beside `output`.
+    Published recipes are as shipped but for the name of their file. Those of samples lie in a checkout: what they
+    extend is named as a preset, data of the sample are looked for in the checkout or else in ``sample_data/`` beside
+    `output`, simulated data and results beside `output`.
     """
     text = preset_path(name).read_text(encoding="utf-8")
     if not has_data(name):
-        return text
+        # Comments tell commands that name the file.
+        line = re.compile(rf"^(#.* ){re.escape(name)}\.toml", flags=re.MULTILINE)
+        return line.sub(lambda found: found[1] + output.name, text)
     text = re.sub(r'^extend = "([^"/]+)\.toml"', rf'extend = "{_SAMPLES}/\1"', text, flags=re.MULTILINE)
     text = re.sub(rf'^(output = "){re.escape(_DATA)}', r"\1", text, flags=re.MULTILINE)
     text = text.replace(_DATA, _data_folder(output)).replace(_SIMULATED, "simulated/")

@@ -10,12 +10,14 @@ from typing import Any
 
 from catmorph.files import digest, digest_json, read_json
 from catmorph.inference.members import Member, all_temperatures, member_logits, members, network_of
+from catmorph.ledger import State
 from catmorph.recipe import Recipe
 from catmorph.recipe.loading import PATH_KEYS
 from catmorph.release.formats import producer
 from catmorph.release.results import Temperatures
 from catmorph.workspace import RunFolder
 
+_FILE = "provenance.json"
 _OF_THE_CATALOG = (
     "scheme", "catalog", "bands", "views", "mosaics", "images", "stamp", "normalise", "classifiers", "release"
 )  # fmt: skip
@@ -35,9 +37,17 @@ def facts_of(run: RunFolder, used: Temperatures) -> dict[str, Any]:
     }
 
 
+def release_state(run: RunFolder) -> State:
+    """Return whether a catalog was exported of what recipe and ledger say now; its files are not read."""
+    if not isinstance(read_json(run.release_folder() / _FILE), dict):
+        return State("missing", "not exported")
+    changed = changed_since_export(run)
+    return State("stale", f"exported before a change of {', '.join(changed)}") if changed else State("done")
+
+
 def changed_since_export(run: RunFolder) -> list[str]:
     """Return what has changed of that from which the catalog in the release folder was made; nothing without one."""
-    before = read_json(run.release_folder() / "provenance.json")
+    before = read_json(run.release_folder() / _FILE)
     if not isinstance(before, dict):
         return []
     now = facts_of(run, all_temperatures(run.recipe))

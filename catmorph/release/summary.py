@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from catmorph.errors import CatmorphError
 from catmorph.files import write_bytes, write_json
 from catmorph.inference.members import all_temperatures
+from catmorph.quality import FLAGS
 from catmorph.recipe import Recipe
 from catmorph.release.account import omission
 from catmorph.release.card_tests import CardTest, card_test
@@ -211,10 +212,24 @@ def _most_common(reasons: Counter[tuple[str, str]]) -> list[dict[str, Any]]:
 
 
 def _faults(run: RunFolder, counts: Counts, kinds: Counter[str]) -> dict[str, Any]:
-    rows = counts.faulty + sum(kinds[kind] for kind in FAULTY_KINDS)
+    rejected = {kind: kinds[kind] for kind in FAULTY_KINDS if kinds[kind]}
+    rows = counts.faulty + sum(rejected.values())
     share = fraction(rows, run.ingest_counts()["read"]) or 0.0
     tolerance = run.recipe.run.tolerance
-    return {"rows": rows, "fraction": share, "tolerance": tolerance, "exceeds_tolerance": share > tolerance}
+    return {
+        "rows": rows, "fraction": share, "tolerance": tolerance, "exceeds_tolerance": share > tolerance,
+        "rejected_by_kind": rejected, "stamps_by_flag": _faulty_stamps(counts.views),
+    }
+
+
+def _faulty_stamps(tallies: Mapping[Key, Tally]) -> dict[str, int]:
+    """Count the stamps that have each of the flags that are faults; one that several classifiers saw counts once."""
+    views: dict[str, Counter[str]] = {}
+    for key, tally in tallies.items():
+        views[key.view] = views.get(key.view, Counter()) | tally.flags
+    stamps = sum(views.values(), Counter())
+    names = (info.flag.name or "" for info in FLAGS if info.fault)
+    return {name: stamps[name] for name in names if stamps[name]}
 
 
 def _failures(run: RunFolder) -> list[dict[str, Any]]:

@@ -71,13 +71,21 @@ def _account_lines(values: dict[str, Any]) -> list[str]:
     lines = [
         f"{account['read']} rows read = {account['rejected']} rejected + {account['omitted']} omitted "
         f"+ {account['released']} released",
-        f"{faults['rows']} rows with a fault ({faults['fraction']:.2%}; tolerated {faults['tolerance']:.2%})",
+        f"{faults['rows']} rows with a fault ({faults['fraction']:.2%}; tolerated {faults['tolerance']:.2%})"
+        + (f": {_fault_kinds(faults)}" if faults["rows"] else ""),
     ]
     lines += [
         f"  rejected ({one['kind']}): {one['rows']}: {one['reason']}" for one in account["rejected_by_reason"]
     ]
     lines += [f"  omitted: {rows}: {reason}" for reason, rows in account["omitted_by_reason"].items()]
     return [plain_text(line) for line in lines]
+
+
+def _fault_kinds(faults: dict[str, Any]) -> str:
+    """Return which faults there are: a row may have several, and in several stamps."""
+    kinds = [f"{kind} {rows}" for kind, rows in faults["rejected_by_kind"].items()]
+    kinds += [f"{name} in {stamps} stamps" for name, stamps in faults["stamps_by_flag"].items()]
+    return ", ".join(kinds)
 
 
 def _account_tables(values: dict[str, Any]) -> list[str]:

@@ -10,6 +10,8 @@ from typing import Literal
 import numpy as np
 
 from catmorph.errors import CatmorphError, UsageError, suggest
+from catmorph.inference.members import all_members
+from catmorph.inference.tasks import recorded_tasks, task_state
 from catmorph.recipe import Recipe
 from catmorph.release.layout import Key
 from catmorph.release.results import ViewResult, answer_names, read_results
@@ -24,11 +26,15 @@ Order = Literal["magnitude", "class"]
 
 @dataclass(frozen=True)
 class GalleryResult:
-    """What `gallery` drew: the file, the ids shown in order, and how many sources have a stamp in all."""
+    """What `gallery` drew: the file, the ids shown in order, and how many sources have a stamp in all.
+
+    `outdated` says why stamps or labels that are shown may not be what the recipe asks for now; nothing where they are.
+    """
 
     path: Path
     ids: tuple[str, ...]
     available: int
+    outdated: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,7 +102,17 @@ def gallery(
         cells = [row[0] for row in table]
         grid = [cells[start : start + per_row] for start in range(0, len(cells), per_row)]
         draw_sheet(path, grid, [], title=keys[0].view)
-    return GalleryResult(path, tuple(source.id for source in shown), available)
+    return GalleryResult(path, tuple(source.id for source in shown), available, _outdated(run, keys, shown))
+
+
+def _outdated(run: RunFolder, keys: Sequence[Key], shown: Sequence[_Candidate]) -> tuple[str, ...]:
+    views, chunks = {key.view for key in keys}, list({one.chunk.key: one.chunk for one in shown}.values())
+    try:
+        tasks = [task for member in all_members(run.recipe) for task in recorded_tasks(run, member, chunks)]
+    except CatmorphError as error:  # a checkpoint is gone, or fits no more: what it said is there
+        return (str(error),)
+    states = [task_state(run, task) for task in tasks if task.view in views]
+    return tuple(dict.fromkeys(state.why for state in states if not state.done))
 
 
 def _cell(source: _Candidate, index: int, stamp: np.ndarray | None, palette: Palette) -> Cell:

@@ -70,7 +70,10 @@ def map_catalog(recipe: Recipe, images: ImageList | None = None) -> MappedRows:
     if not len(frame) and not section.allow_empty:
         raise CatalogError("the catalog has no rows", where=", ".join(catalog_paths(recipe)))
     if len(frame) and (frame["kind"] == "bad_cell").all():
-        raise CatalogError(f"every row is bad, row {frame['row'][0]}: {frame['reason'][0]}", where=frame["file"][0],
+        name = frame["file"][0]
+        paths = catalog_files(section) if section.files else []
+        path = next((path for path in paths if path.name == name), name)
+        raise CatalogError(f"every row is bad, row {frame['row'][0]}: {frame['reason'][0]}", where=path,
                            hint="check the columns and units in [catalog]")
     return MappedRows(frame, units, matches)
 
