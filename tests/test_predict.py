@@ -175,7 +175,7 @@ def test_openvino_agrees_with_torch(model, channels, pixels, precision, toleranc
     random = np.random.default_rng(0)
     inputs = torch.from_numpy(random.normal(size=(BATCH, channels, pixels, pixels)).astype(np.float32))
     expected = module(inputs).numpy()
-    network = OpenVinoNetwork(steady_dense(module), tuple(inputs.shape), precision)
+    network = OpenVinoNetwork(steady_dense(module), tuple(inputs.shape), precision, together=3)
     (logits,) = network.each([inputs])
     np.testing.assert_allclose(logits, expected, atol=tolerance * np.abs(expected).max())
     rolled = [inputs.roll(by, 0) for by in range(1, 12)]

@@ -85,7 +85,8 @@ class Predictor:
         if self.device != "cuda" and self.precision == "float32":
             module = fourier_where_it_pays(module, self.shape[1:])
         if self.device == "openvino":
-            self._network = OpenVinoNetwork(module, (self._part, *self.shape[1:]), self.precision)
+            together = math.ceil(batch / self._part) * self.passes
+            self._network = OpenVinoNetwork(module, (self._part, *self.shape[1:]), self.precision, together)
         else:
             self._network = TorchNetwork(module, self.device, self.precision)
 
