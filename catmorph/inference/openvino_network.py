@@ -1,4 +1,4 @@
-"""A network on the processor through OpenVINO, which fuses layers: faster than torch, in bfloat16 twice as fast."""
+"""A network on the processor through OpenVINO, which fuses layers: faster than torch."""
 
 from __future__ import annotations
 
@@ -61,8 +61,9 @@ class OpenVinoNetwork:
                     yield _finished(*under_way[0])
                     free.append(under_way.popleft()[0])
                 inputs = batch.contiguous().numpy()
-                under_way.append((free.pop(), np.isfinite(inputs).all(axis=(1, 2, 3))))
-                under_way[-1][0].start_async([inputs])
+                request, finite = free.pop(), np.isfinite(inputs).all(axis=(1, 2, 3))
+                request.start_async([inputs])
+                under_way.append((request, finite))
             while under_way:
                 yield _finished(*under_way[0])
                 under_way.popleft()
