@@ -2,9 +2,9 @@
 
 Both train the same network with the same batches, Adam and augmentation; they alternate in one process:
 
-    python benchmarks/training_speed.py --model clash-inception-narrow --steps 8 --threads 1 --out speed.json
+    python benchmarks/training_speed.py --precision auto --threads 2 --out speed.json
 
-Times are seconds a step, medians over the rounds; "data" is the part before the network, alone. Needs torchvision
+The plain loop computes as torch does when nothing is said, in float32; catmorph in `--precision`. Times are seconds a step, medians over the rounds; "data" is the part before the network, alone. Needs torchvision
 (pip install torchvision), which catmorph itself does not.
 """
 
@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 from catmorph.labels import LabelledStamps, Split
 from catmorph.models import build
+from catmorph.models.device import resolve_precision
 from catmorph.recipe import TrainingSection
 from catmorph.schemes import load_scheme
 from catmorph.training import loop
@@ -109,7 +110,7 @@ def ours(data, args):
     )
     rows = np.arange(len(data))
     job = loop.Job(build(args.model, seed=0), data, Split(rows, rows[:2], rows[:2]), section, load_scheme("clash"),
-                   device="cpu", precision="float32", progress=False, keeper=Nothing(), resume=None)
+                   device="cpu", precision=resolve_precision(args.precision, "cpu"), progress=False, keeper=Nothing(), resume=None)
     timer, trainer = Timer(), loop._trainer
 
     def timed(made, callbacks):
@@ -142,7 +143,7 @@ def result(args, steps, paths_alone):
     step = {name: statistics.median(values) for name, values in steps.items()}
     alone = {name: statistics.median(values) for name, values in paths_alone.items()}
     return {
-        "model": args.model, "batch": args.batch, "threads": args.threads, "plain_workers": args.workers,
+        "model": args.model, "precision": resolve_precision(args.precision, "cpu"), "batch": args.batch, "threads": args.threads, "plain_workers": args.workers,
         "rounds": len(paths_alone["plain"]), "steps_measured": len(steps["plain"]),
         "step_seconds": step, "step_ratio": step["plain"] / step["catmorph"],
         "data_seconds": alone, "data_ratio": alone["plain"] / alone["catmorph"],
@@ -153,6 +154,7 @@ def result(args, steps, paths_alone):
 def main():
     parser = options(__doc__, batch=32, steps=8, rounds=3, stamps=512, threads=1)
     parser.add_argument("--model", default="clash-inception")
+    parser.add_argument("--precision", default="float32", choices=("auto", "float32", "bfloat16"))
     parser.add_argument("--workers", type=int, default=0, help="worker processes of the plain loop's DataLoader")
     args = parser.parse_args()
     if not find_spec("torchvision"):

@@ -118,6 +118,28 @@ def test_branches_are_concatenated_as_3x3_5x5_pool_1x1():
     assert module(torch.zeros(1, 1, 2, 2))[0, :, 0, 0].tolist() == [1] * 3 + [2] * 4 + [3] * 6 + [4] * 5
 
 
+def test_gradients_of_concatenated_maps_are_laid_out_like_the_maps():
+    torch.manual_seed(0)
+    module = Inception(6, Widths(4, 5, 2, 3, 7, 2), norm=nn.BatchNorm2d).double().to(memory_format=torch.channels_last)
+    dense = []
+    for branch in (module.conv3, module.conv5, module.convp, module.conv1):
+        branch.norm.register_full_backward_pre_hook(
+            lambda _, gradients: dense.append(gradients[0].is_contiguous(memory_format=torch.channels_last))
+        )
+    inputs = torch.randn(2, 6, 8, 8, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
+    weights = torch.randn(2, 17, 8, 8, dtype=torch.float64)
+    (module(inputs) * weights).sum().backward()
+    found = [parameter.grad.clone() for parameter in module.parameters()]
+    assert dense == [True] * 4
+
+    module.zero_grad()
+    branches = module.conv3(module.reduce3(inputs)), module.conv5(module.reduce5(inputs)), module.convp(
+        module.pool(inputs)), module.conv1(inputs)
+    sum((branch * part).sum() for branch, part in zip(branches, weights.split([5, 3, 2, 7], 1), strict=True)).backward()
+    for mine, parameter in zip(found, module.parameters(), strict=True):
+        torch.testing.assert_close(mine, parameter.grad)
+
+
 def test_clash_inception_starts_as_keras_does():
     module = build("clash-inception", seed=3)
     weight = module.conv2.conv.weight

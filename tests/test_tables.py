@@ -208,11 +208,30 @@ def test_a_truncated_fits_table(tmp_path):
 
 def test_a_text_file_of_another_encoding_or_ragged(tmp_path):
     (tmp_path / "a.csv").write_bytes("ID,RA\nAndré,2\n".encode("latin-1"))
-    with pytest.raises(CatalogError, match=r"cannot be read as ascii\.csv: 'utf-8' codec"):
+    with pytest.raises(CatalogError, match=r"cannot be read as ascii\.csv: line 2 is not UTF-8; convert it"):
         read_table(tmp_path / "a.csv", section())
-    (tmp_path / "b.csv").write_text("ID,RA\n1,2\n1,2,3\n")
-    with pytest.raises(CatalogError, match="data line 1"):
+    (tmp_path / "b.csv").write_text('ID,RA\n1,2\n"1\n2",2\n1,2,3\n')
+    with pytest.raises(CatalogError, match="line 5 has 3 cells, the header 2; text with commas in it needs quotes"):
         read_table(tmp_path / "b.csv", section())
+    # Not a matter of encoding or of commas: what the reader says.
+    (tmp_path / "c.csv").write_text("")
+    with pytest.raises(CatalogError, match="the file is empty"):
+        read_table(tmp_path / "c.csv", section())
+
+
+@pytest.mark.parametrize(("header", "hint"), [
+    ("ID;RA;DEC", "seem to be separated by ';': save the table with commas"),
+    ("ID RA DEC", "seem to be separated by ' ': set catalog.format = 'ascii'"),
+    ("ID|RA|DEC", r"seem to be separated by '\|': set catalog.format = 'ascii'"),
+    ("identifier", "valid: identifier"),
+])  # fmt: skip
+def test_a_table_of_one_column_may_have_another_separator(tmp_path, header, hint):
+    path = tmp_path / "a.csv"
+    path.write_text(f"{header}\n{header.replace('ID', '1').replace('RA', '2').replace('DEC', '3')}\n")
+    with pytest.raises(CatalogError, match=f"no column 'ID' for catalog.id; .*{hint}"):
+        column(read_table(path, section()), "ID", key="catalog.id", where=path)
+    if "'ascii'" in hint:
+        assert column(read_table(path, section(format="ascii")), "RA", key="catalog.ra", where=path).tolist() == [2]
 
 
 def test_the_hdu_of_a_table(tmp_path):

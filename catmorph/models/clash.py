@@ -75,6 +75,22 @@ def _convolution(channels: int, width: int, kernel: int, *, norm: nn.Module | No
     return layer
 
 
+def _concatenated(*maps: Tensor) -> Tensor:
+    """Return maps (n, channel, y, x) behind one another in their channels.
+
+    Of its gradient each would get a slice that is laid out like the whole; batch norms take 3 to 7 times as long to go
+    back from such a one as from a dense one, a quarter of a step in bfloat16 (torch 2.12, 2 cores).
+    """
+    for one in maps:
+        if one.requires_grad:
+            one.register_hook(_dense)
+    return torch.cat(maps, dim=1)
+
+
+def _dense(gradient: Tensor) -> Tensor:
+    return gradient.contiguous(memory_format=torch.channels_last)
+
+
 class Inception(nn.Module):
     """One inception module: four branches at one size, concatenated as 3x3, 5x5, pool, 1x1.
 
@@ -111,7 +127,7 @@ class Inception(nn.Module):
         """Map (n, channels, y, x) to (n, self.out, y, x)."""
         three = self.conv3(self.reduce3(inputs))
         five = three if self.doubled else self.conv5(self.reduce5(inputs))
-        return torch.cat((three, five, self.convp(self.pool(inputs)), self.conv1(inputs)), dim=1)
+        return _concatenated(three, five, self.convp(self.pool(inputs)), self.conv1(inputs))
 
 
 def _channel_norm(channels: int) -> nn.Module:

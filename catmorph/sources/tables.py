@@ -31,6 +31,7 @@ SUFFIX_FORMATS = {
 }
 """File name ending -> astropy format; other endings are plain text whose layout astropy guesses."""
 
+_CONTROL = frozenset(range(32)) - set(b"\t\r\n\f")
 COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
 READ_ERRORS = (
     OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, EOFError, zlib.error, SyntaxError,
@@ -56,10 +57,7 @@ def read_table(path: Path, section: CatalogSection) -> Any:
     except CatalogError:
         raise
     except READ_ERRORS as error:
-        raise CatalogError(
-            f"cannot be read as {table_format}: {_first_line(error)}", where=path,
-            hint="check the file, or set catalog.format in the recipe",
-        ) from error
+        raise _unreadable(path, table_format, start, error) from error
 
 
 def _read(path: Path, table_format: str, section: CatalogSection, start: bytes) -> Any:
@@ -106,7 +104,8 @@ def column(table: Any, name: str | int, *, key: str, where: object) -> Any:
             raise CatalogError(f"no column number {name} for {key}, there are {len(table.columns)}", where=where)
         name = table.colnames[name - 1]
     elif name not in table.colnames:
-        raise CatalogError(f"no column {name!r} for {key}", where=where, hint=suggest(name, table.colnames))
+        hint = _other_separator(table.colnames) or suggest(name, table.colnames)
+        raise CatalogError(f"no column {name!r} for {key}", where=where, hint=hint)
     found = table[name]
     if not hasattr(found, "dtype") or found.dtype.kind not in "fiubSUO":
         raise CatalogError(f"column {name!r} for {key} holds neither numbers nor text", where=where)
@@ -151,6 +150,52 @@ def _has_row_names(path: Path) -> bool:
 def words(line: str) -> list[str]:
     """Split a line at white space, but not within double quotes."""
     return next(csv.reader([" ".join(line.split())], delimiter=" "), [])
+
+
+def _other_separator(names: list[str]) -> str:
+    """Return a hint where the only name of a table is a whole header line; nothing elsewhere."""
+    found = next((one for one in ";|\t " if len(names) == 1 and one in names[0]), None)
+    if found is None:
+        return ""
+    cure = "save the table with commas" if found == ";" else "set catalog.format = 'ascii' in the recipe"
+    return f"its cells seem to be separated by {found!r}: {cure}"
+
+
+def _unreadable(path: Path, table_format: str, start: bytes, error: BaseException) -> CatalogError:
+    """Return the error for a table that a reader gave up; it tells the line where that can be found out."""
+    what, hint = _first_line(error), "check the file, or set catalog.format in the recipe"
+    if isinstance(error, UnicodeDecodeError) and (line := _line_beyond_utf8(path)):
+        what, hint = f"line {line} is not UTF-8", "convert it, as by iconv -f latin1 -t utf-8"
+    elif table_format.removeprefix("ascii.") == "csv" and not start.startswith(COMPRESSED) \
+            and (counts := _longer_line(path)):
+        line, cells, named = counts
+        what, hint = f"line {line} has {cells} cells, the header {named}", "text with commas in it needs quotes"
+    return CatalogError(f"cannot be read as {table_format}: {what}", where=path, hint=hint)
+
+
+def _line_beyond_utf8(path: Path) -> int | None:
+    """Return the number of the first line that is not UTF-8, if text at all; else None."""
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return number if set(line).isdisjoint(_CONTROL) else None
+    return None
+
+
+def _longer_line(path: Path) -> tuple[int, int, int] | None:
+    """Return of the first row with more cells than the header its line, its cells and those of the header.
+
+    Of a file that Python's csv cannot read either: None.
+    """
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            rows = csv.reader(file)
+            named = len(next((row for row in rows if row), []))
+            return next(((rows.line_num, len(row), named) for row in rows if len(row) > named), None)
+    except (csv.Error, UnicodeError):
+        return None
 
 
 def _first_line(error: BaseException) -> str:
