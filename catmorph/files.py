@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -149,13 +150,20 @@ def json_bytes(value: Any) -> bytes:
 def read_json(path: str | os.PathLike[str]) -> Any:
     """Read a JSON file; None where there is none or it is not valid JSON."""
     try:
-        with open(path, "rb", buffering=0) as file:
-            return json.loads(file.readall())
+        # Nobody may ever write to a pipe.
+        with open(path, "rb", buffering=0, opener=_without_waiting) as file:
+            if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return json.loads(file.readall())
     except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
         return None
-    except IsADirectoryError:
-        raise CatmorphError("is a folder where a file should be", where=Path(path),
-                            hint="move it away, run again") from None
+    except OSError as error:
+        if error.errno not in (errno.EISDIR, errno.ELOOP, errno.ENXIO):
+            raise
+    raise CatmorphError("is no file but a folder, a pipe or the like", where=Path(path), hint="move it away, run again")
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def write_sealed(path: Path, value: dict[str, Any]) -> None:

@@ -9,11 +9,12 @@ from typing import Any
 
 from catmorph.files import read_json
 from catmorph.inference import tasks
-from catmorph.inference.direct import cuts_of, direct_state
+from catmorph.inference.classify import fingerprint_of
+from catmorph.inference.direct import cuts_of
 from catmorph.inference.identity import PASSES
 from catmorph.inference.members import all_members
 from catmorph.record import manifest_path
-from catmorph.release.provenance import release_state
+from catmorph.release.kept import release_state
 from catmorph.sources.ingest import planned_chunks
 from catmorph.sources.inputs import ingest_state
 from catmorph.stamps import build
@@ -58,15 +59,19 @@ class StageForecast:
         return f"{text}; {why}" if why else text
 
 
-def forecast(run: RunFolder, *, direct: bool = False) -> list[StageForecast]:
+def forecast(
+    run: RunFolder, *, device: str = "auto", precision: str | None = None, direct: bool = False
+) -> list[StageForecast]:
     """Return what `catmorph run` would do now; nothing is written, and pixels are not read.
 
-    The catalog is read when it has changed, to know its chunks. With `direct`, stamps need not be there.
+    The catalog is read when it has changed, to know its chunks. With `direct`, stamps need not be there. `device` and
+    `precision` are as of `catmorph.inference.classify.load_predictor`; logits made in another way are made again.
     """
     ingest, state = StageForecast("ingest"), ingest_state(run)
     ingest.add(state.why, 0)
     chunks = run.chunks() if state.done else planned_chunks(run)
-    stages = [ingest, *(_direct(run, chunks) if direct else _in_turn(run, chunks))]
+    classify = _classify(run, chunks, device, precision)
+    stages = [ingest, *([classify] if direct else [_cutouts(run, chunks), classify])]
     stages.append(_export(run, stages))
     rates = _last_rates(run, direct=direct)
     for stage in stages:
@@ -75,49 +80,33 @@ def forecast(run: RunFolder, *, direct: bool = False) -> list[StageForecast]:
     return stages
 
 
-def _in_turn(run: RunFolder, chunks: Sequence[Chunk]) -> list[StageForecast]:
-    cutouts, to_cut = _cutouts(run, chunks)
-    return [cutouts, _classify(run, chunks, to_cut)]
+def _cutouts(run: RunFolder, chunks: Sequence[Chunk]) -> StageForecast:
+    cutouts = StageForecast("cutouts")
+    for task in build.cut_tasks(run, run.recipe.all_views, chunks):
+        cutouts.add(build.task_state(run, task).why, task.chunk.count)
+    return cutouts
 
 
-def _direct(run: RunFolder, chunks: Sequence[Chunk]) -> list[StageForecast]:
-    """Return what would be cut for the networks, and classified."""
+def _classify(run: RunFolder, chunks: Sequence[Chunk], device: str, precision: str | None) -> StageForecast:
+    """Return what the networks would classify, their stamps cut before or on the way."""
     result = StageForecast("classify")
     found = cuts_of(run, list(run.recipe.all_views), chunks)
     cuts = {key: build.recorded_state(run, cut) for key, cut in found.items()}
     for member in all_members(run.recipe):
         passes = PASSES[run.recipe.classifiers[member.classifier].test_time]
-        for task in tasks.recorded_tasks(run, member, chunks):
-            state = direct_state(run, task, cuts[task.view, task.chunk.key])
+        made_by = fingerprint_of(run, member, device=device, precision=precision)
+        views = run.recipe.classifier_views(member.classifier)
+        for task in tasks.logits_tasks(run, member, views, made_by, chunks):
+            state = tasks.state_with_stamps(run, task, cuts[task.view, task.chunk.key])
             result.add(state.why, task.chunk.count, passes)
-    return [result]
-
-
-def _cutouts(run: RunFolder, chunks: Sequence[Chunk]) -> tuple[StageForecast, set[tuple[str, str]]]:
-    result, to_cut = StageForecast("cutouts"), set()
-    for task in build.cut_tasks(run, run.recipe.all_views, chunks):
-        why = build.task_state(run, task).why
-        result.add(why, task.chunk.count)
-        if why:
-            to_cut.add((task.view, task.chunk.key))
-    return result, to_cut
-
-
-def _classify(run: RunFolder, chunks: Sequence[Chunk], to_cut: set[tuple[str, str]]) -> StageForecast:
-    result = StageForecast("classify")
-    for member in all_members(run.recipe):
-        passes = PASSES[run.recipe.classifiers[member.classifier].test_time]
-        for task in tasks.recorded_tasks(run, member, chunks):
-            cut = (task.view, task.chunk.key) in to_cut
-            why = "stamps are cut again" if cut else tasks.task_state(run, task).why
-            result.add(why, task.chunk.count, passes)
     return result
 
 
 def _export(run: RunFolder, stages: Sequence[StageForecast]) -> StageForecast:
     """Return whether the catalog would be written anew; `stages` are those before."""
     result = StageForecast("export")
-    before = [stage.stage for stage in stages if stage.make]
+    # A shard that was removed or damaged is cut to the same stamps.
+    before = [stage.stage for stage in stages if stage.make and stage.stage != "cutouts"]
     result.add(f"after {' and '.join(before)}" if before else release_state(run).why, 0)
     return result
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from catmorph.errors import CatmorphError, printable
 from catmorph.inference import tasks
 from catmorph.inference.members import all_members
 from catmorph.ledger import State
-from catmorph.release.provenance import release_state
+from catmorph.release.kept import release_state
 from catmorph.sources.inputs import ingest_state
 from catmorph.stamps import build, mef
 from catmorph.stamps.reasons import by_reason
@@ -86,15 +87,14 @@ def status_of(run: RunFolder) -> Status:
 def _of_chunks(run: RunFolder, ingest: Row) -> Status:
     rows, failures = [ingest], {}
     bad_images: dict[str, list[str]] = {}
-    to_cut: set[tuple[str, str]] = set()
+    cuts: dict[tuple[str, str], State] = {}
     for view in run.recipe.all_views:
         row = Row("cutouts", view)
         for task in build.cut_tasks(run, [view]):
             state = build.task_state(run, task)
             row.add(state)
             # Stamps that were not kept are missing, and yet may be what the logits were made of.
-            if not state.done and build.recorded_state(run, task).name == "stale":
-                to_cut.add((view, task.chunk.key))
+            cuts[view, task.chunk.key] = state if state.done else build.recorded_state(run, task)
             for mosaic, reason in state.marker.get("failures", []):
                 failures[f"{mosaic} (field {task.chunk.field})"] = reason
             for image, reason in state.marker.get("bad_images", []):
@@ -102,7 +102,7 @@ def _of_chunks(run: RunFolder, ingest: Row) -> Status:
         rows.append(row)
     rows += _file_rows(run)
     failures.update(by_reason(bad_images, _MOST_REASONS))
-    rows += _classifier_rows(run, to_cut)
+    rows += _classifier_rows(run, cuts)
     if run.recipe.classifiers:
         rows.append(_release_row(run, rows))
     return Status(str(run.path), rows, failures)
@@ -120,8 +120,8 @@ def _file_rows(run: RunFolder) -> list[Row]:
     return rows
 
 
-def _classifier_rows(run: RunFolder, to_cut: set[tuple[str, str]]) -> list[Row]:
-    """Return a row for each network and view; logits of stamps that are stale are stale."""
+def _classifier_rows(run: RunFolder, cuts: Mapping[tuple[str, str], State]) -> list[Row]:
+    """Return a row for each network and view; `cuts` is what is recorded of the stamps."""
     rows: list[Row] = []
     several = len(run.recipe.classifiers) > 1
     for member in all_members(run.recipe):
@@ -131,10 +131,7 @@ def _classifier_rows(run: RunFolder, to_cut: set[tuple[str, str]]) -> list[Row]:
         by_view = {view: Row("classify", f"{before}{view}{after}") for view in views}
         try:
             for task in tasks.recorded_tasks(run, member):
-                state = tasks.task_state(run, task)
-                if state.done and (task.view, task.chunk.key) in to_cut:
-                    state = replace(state, name="stale", why="stamps are to be cut again")
-                by_view[task.view].add(state)
+                by_view[task.view].add(tasks.state_with_stamps(run, task, cuts[task.view, task.chunk.key]))
         except CatmorphError as error:
             for row in by_view.values():
                 row.states["missing"] += len(run.chunks())

@@ -288,7 +288,8 @@ def test_a_file_that_is_no_sealed_json_is_none(tmp_path, content):
 
 def test_a_folder_in_the_place_of_a_result_is_told(tmp_path):
     (tmp_path / "a.json").mkdir()
-    with pytest.raises(CatmorphError, match=r"a\.json: is a folder where a file should be; move it away, run again"):
+    told = r"a\.json: is no file but a folder, a pipe or the like; move it away, run again"
+    with pytest.raises(CatmorphError, match=told):
         read_sealed(tmp_path / "a.json")
 
 

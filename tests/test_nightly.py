@@ -132,7 +132,7 @@ def test_status_says_why_something_is_stale(finished):
     assert "mosaic F160W changed" in line
     (line,) = [line for line in lines if line.startswith("classify") and "F160W" in line]
     assert " ".join(line.split()).startswith(
-        "classify F160W 1 1 0 stamps are to be cut again (1) / ")
+        "classify F160W 1 1 0 stamps are to be cut: mosaic F160W changed (1) / ")
     assert lines[-1].split(maxsplit=4) == ["export", "0", "1", "0", "exported before what classify is to do (1)"]
 
 
@@ -143,9 +143,40 @@ def test_dry_run_says_what_and_how_long_and_writes_nothing(finished):
     assert out[0] == "ingest: 0 to make, 1 up to date"
     assert out[1].startswith("cutouts: 1 to make, 5 up to date; 6 (source, view)s, about ")
     assert out[1].endswith("at the last rate; mosaic F160W changed (1)")
-    assert "stamps are cut again (1)" in out[2]
-    assert out[3] == "export: 1 to make, 0 up to date; after cutouts and classify (1)"
+    assert "stamps are to be cut: mosaic F160W changed (1)" in out[2]
+    assert out[3] == "export: 1 to make, 0 up to date; after classify (1)"
     assert before == {path: path.stat().st_mtime_ns for path in finished.run.rglob("*")}
+
+
+def test_dry_run_knows_what_is_kept_and_how_networks_are_to_run(finished):
+    def plan(*args):
+        lines = finished("run", "tiny.toml", "--dry-run", *args).out.splitlines()
+        return [line.partition(" to make")[0] for line in lines]
+
+    kept = ["ingest: 0", "cutouts: 0", "classify: 0", "export: 0"]
+    assert plan() == plan("--precision", "float32") == kept
+    assert plan("--precision", "bfloat16") == ["ingest: 0", "cutouts: 0", "classify: 6", "export: 1"]
+    # Shards that were removed are cut to the same stamps, of which the logits are known.
+    shutil.rmtree(finished.run / "stamps")
+    assert plan() == ["ingest: 0", "cutouts: 6", "classify: 0", "export: 0"]
+    assert finished("run", "tiny.toml", "-q").status == 0
+    assert [stages(finished)[name]["made"] for name in ("cutouts", "classify")] == [6, 0]
+
+
+def test_dry_run_of_a_device_that_is_not_there(finished, monkeypatch):
+    monkeypatch.setattr("catmorph.models.device._torch_has_gpu", lambda: False)
+    refused = finished("run", "tiny.toml", "--dry-run", "--device", "cuda")
+    assert (refused.status, refused.lines) == (
+        2, ["catmorph: error: there is no CUDA device that torch can use; use --device cpu or auto"])
+
+
+def test_dry_run_writes_no_control_characters(finished, monkeypatch):
+    """A terminal would obey them; where stdout is none, click leaves them out by itself."""
+    (finished.folder / "catalogs" / "alpha.cat").rename(finished.folder / "catalogs" / "al\x1b[31mpha.cat")
+    told = []
+    monkeypatch.setattr("click.echo", lambda text="", **_: told.append(str(text)))
+    finished("run", "tiny.toml", "--dry-run")
+    assert "catalog al?[31mpha.cat added" in told[0]
 
 
 def test_dry_run_of_a_new_folder(survey):

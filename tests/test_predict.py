@@ -1,4 +1,7 @@
 import hashlib
+import os
+import re
+import subprocess
 import sys
 
 import numpy as np
@@ -232,6 +235,28 @@ def test_openvino_that_cannot_be_loaded(checkpoint, stamps, tmp_path, monkeypatc
     predictor = Predictor(checkpoint, device="openvino", precision="float32", batch=BATCH)
     with pytest.raises(UsageError, match=r"^OpenVINO is there, but cannot be loaded: libtbb\.so\.12: .*; install it"):
         predictor.logits(stamps[:1])
+
+
+def test_openvino_that_refuses_a_precision_says_what_to_do(checkpoint, stamps, tmp_path):
+    """As where a virtual machine shows a processor's flags and does not let them be used."""
+    pytest.importorskip("openvino")
+    np.save(tmp_path / "stamps.npy", stamps[:1])
+    code = f"""
+import numpy as np
+from catmorph.inference.predict import Predictor
+from catmorph.models import device
+from catmorph.models.checkpoint import load_checkpoint
+device._processor_has = lambda wanted: True
+predictor = Predictor(load_checkpoint({str(checkpoint.path)!r}), device="openvino", precision="bfloat16", batch={BATCH})
+try:
+    predictor.logits(np.load({str(tmp_path / "stamps.npy")!r}))
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                          env={**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"})
+    assert re.fullmatch(r"CatmorphError OpenVINO cannot run this network in bfloat16: (?!Exception from).+; "
+                        r"use --precision float32 or --device cpu\n", done.stdout), done.stdout + done.stderr
 
 
 class Network:

@@ -78,9 +78,91 @@ def test_a_record_that_was_edited_is_not_carried_on(finished):
     facts = json.loads(provenance.read_bytes())
     facts["files"]["Tiny.fits"]["sha256"] = "0" * 64
     provenance.write_text(json.dumps(facts))
-    export(finished)
+    told = finished("export", "-r", "tiny.toml")
+    fits = provenance.parent / "Tiny.fits"
+    assert f"{fits}: is not what was exported; it was left there, and is no part of this release" in told.err
     assert set(json.loads(provenance.read_bytes())["files"]) == {"Tiny.csv"}
-    assert not (provenance.parent / "Tiny.fits").exists()
+    assert fits.exists()
+
+
+def test_only_what_an_export_wrote_is_removed(finished):
+    """Whatever the list of files says, which anybody may have edited."""
+    export(finished, "--format", "fits")
+    folder = finished.run / "release"
+    (folder / "notes.txt").write_text("mine")
+    facts = json.loads((folder / "provenance.json").read_bytes())
+    facts["files"] |= {"notes.txt": {}, "columns.md": {}, "provenance.json": {}, "../sources.parquet": {}}
+    (folder / "provenance.json").write_text(json.dumps(facts))
+    told = finished("export", "-r", "tiny.toml", "--set", "title=Another")
+    assert told.status == 0
+    assert (folder / "notes.txt").read_text() == "mine"
+    assert f"removed {folder / 'Tiny.fits'}: it was of an earlier release" in told.err
+    assert (folder / "columns.md").exists()
+    assert (finished.run / "sources.parquet").exists()
+    assert set(json.loads((folder / "provenance.json").read_bytes())["files"]) == {"Tiny.csv"}
+
+
+@pytest.mark.parametrize("change", ["run.tolerance=0.5", "labels.minimum_votes=3", "summary.merger_threshold=0.3"])
+def test_what_no_catalog_is_made_of_leaves_it_alone(finished, reads, change):
+    export(finished, "--format", "fits")
+    export(finished)
+    release = finished.run / "release"
+    before = {path: path.stat().st_mtime_ns for path in release.glob("Tiny.*")}
+    reads.clear()
+    assert finished("run", "tiny.toml", "--dry-run", "--set", change).out.splitlines()[-1] == (
+        "export: 0 to make, 1 up to date")
+    export(finished, "--set", change)
+    assert not reads
+    assert before == {path: path.stat().st_mtime_ns for path in release.glob("Tiny.*")}
+
+
+def said(survey, *args):
+    """Return what `status` and a dry run say of the export, and whether `run` writes it."""
+    status = survey("status", "-r", "tiny.toml", *args).out.splitlines()[-1].split(maxsplit=4)
+    plan = survey("run", "tiny.toml", "--dry-run", *args).out.splitlines()[-1]
+    whys = {status[4].removesuffix(" (1)"), plan.partition("; ")[2].removesuffix(" (1)")} if status[4:] else {""}
+    assert plan.startswith(f"export: {1 - int(status[1])} to make, {status[1]} up to date")
+    (why,) = whys
+    return why
+
+
+@pytest.mark.parametrize(("name", "why"), [
+    ("release/Tiny.csv", "missing or cut off: release/Tiny.csv"),
+    ("omitted.parquet", "missing or cut off: omitted.parquet"),
+    ("ledger/export.json", "exported of what the ledger does not know"),
+])  # fmt: skip
+@pytest.mark.parametrize("harm", ["removed", "cut off"])
+def test_a_release_that_is_not_whole_is_told(finished, release_bytes, name, why, harm):
+    before, path = release_bytes(finished), finished.run / name
+    if harm == "removed":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:20])
+    assert said(finished) == why
+    assert finished("run", "tiny.toml").status == 0
+    assert said(finished) == ""
+    assert release_bytes(finished) == before
+
+
+def test_a_catalog_of_other_sources_is_told(finished):
+    """Magnitudes decide no stamp and no logits."""
+    path = finished.folder / "catalogs" / "alpha.cat"
+    lines = path.read_text().splitlines()
+    cells = lines[6].split()
+    cells[-2] = "18.25"
+    path.write_text("\n".join([*lines[:6], " ".join(cells), *lines[7:]]) + "\n")
+    assert finished("ingest", "-r", "tiny.toml").status == 0
+    assert said(finished) == "exported before a change of the sources"
+    told = finished("summarize", "-r", "tiny.toml")
+    assert "the catalog there was made before a change of the sources, the summary after it" in told.err
+    assert finished("run", "tiny.toml").status == 0
+    assert said(finished) == ""
+
+
+def test_a_format_that_is_asked_for_is_told(finished):
+    export(finished, "--format", "fits")
+    assert said(finished) == ""
+    assert said(finished, "--set", "release.formats=['csv', 'fits']") == "exported before a change of [release]"
 
 
 def test_logits_that_were_not_compared_leave_nothing_to_keep(finished, reads):

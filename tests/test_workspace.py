@@ -286,3 +286,11 @@ def test_json_is_written_in_one_form(tmp_path):
 def test_messages_are_one_printable_line():
     error = CatmorphError("two\nlines \x1b[31mred\x07", where="a\tb.csv", hint="é\n")
     assert str(error) == "a b.csv: two lines ?[31mred?; é"
+
+
+@pytest.mark.parametrize("harm", ["pipe", "loop", "folder"])
+def test_json_that_is_no_file_is_told_at_once(tmp_path, harm):
+    path = tmp_path / "a.json"
+    {"pipe": lambda: os.mkfifo(path), "loop": lambda: path.symlink_to(path), "folder": path.mkdir}[harm]()
+    with pytest.raises(CatmorphError, match=r"a\.json: is no file but a folder, a pipe or the like; move it away"):
+        read_json(path)

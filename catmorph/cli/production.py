@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from catmorph.errors import CatmorphError, UsageError, printable
 if TYPE_CHECKING:
     from catmorph.pipeline.report import StageReport
     from catmorph.record import RunRecord
+    from catmorph.release.bundle import ExportResult
     from catmorph.release.summary import Summary
 
 EXCEEDS_TOLERANCE = 3
@@ -66,7 +67,7 @@ def run(session: Session, dry_run: bool, after: str | None, **options: Any) -> i
     # Torch takes seconds to import: what is only told does without the weights.
     refuse_problems(session.run, device=options["device"], precision=options["precision"], weights=not dry_run)
     if dry_run:
-        return _say_forecast(session, direct=options["direct"])
+        return _say_forecast(session, **{name: options[name] for name in ("device", "precision", "direct")})
     with session.run.lock():
         record = RunRecord(session.run)
         try:
@@ -125,7 +126,7 @@ def _produce(
         with record.stage("export") as facts:
             result = run_release(folder, workers=workers, shown=shown)
             facts["counts"] = result.account.counts()
-            tell_removed(session, result.removed)
+            tell_older(session, result)
         with record.stage("summarize"):
             summary = run_summary(folder, workers=workers, shown=shown)
     if session.json:
@@ -181,15 +182,15 @@ def _bytes_of_catalog(session: Session, draft: dict[str, Any]) -> int:
     return sum(os.path.getsize(path) for path in paths if os.path.exists(path))
 
 
-def _say_forecast(session: Session, *, direct: bool) -> int:
+def _say_forecast(session: Session, *, device: str, precision: str | None, direct: bool) -> int:
     from catmorph.forecast import forecast
 
-    stages = forecast(session.run, direct=direct)
+    stages = forecast(session.run, device=device, precision=precision, direct=direct)
     if session.json:
         click.echo(json.dumps([{**vars(stage), "why": dict(stage.why)} for stage in stages], indent=2))
     else:
         for stage in stages:
-            click.echo(stage.line())
+            click.echo(printable(stage.line()))
     return 0
 
 
@@ -340,7 +341,7 @@ def outcome(session: Session, summary: Summary) -> int:
     """Return the exit status; say why where it is not 0."""
     if not summary.exceeds_tolerance:
         return 0
-    click.echo(f"catmorph: {_outcome_text(session, summary)}", err=True)
+    click.echo(printable(f"catmorph: {_outcome_text(session, summary)}"), err=True)
     return EXCEEDS_TOLERANCE
 
 
@@ -353,10 +354,12 @@ def _outcome_text(session: Session, summary: Summary) -> str:
     )
 
 
-def tell_removed(session: Session, paths: Iterable[Path]) -> None:
-    """Tell which released files were removed: those of an earlier state of the survey that were not written anew."""
-    for path in paths:
+def tell_older(session: Session, result: ExportResult) -> None:
+    """Tell what became of released files of an earlier state of the survey that were not written anew."""
+    for path in result.removed:
         session.say(f"removed {path}: it was of an earlier release; export that format again if it is needed")
+    for path in result.left:
+        session.warn(f"{path}: is not what was exported; it was left there, and is no part of this release")
 
 
 def warn_of_changes(session: Session) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from catmorph.cli.common import Session, run_options
-from catmorph.errors import ProblemsError, UsageError
+from catmorph.errors import ProblemsError, UsageError, printable
 
 
 @click.command(epilog="Example: catmorph init clash --output catmorph.toml")
@@ -37,7 +37,7 @@ def init(preset: str, output: Path, force: bool) -> None:
     click.echo(output)
     needs = preset_needs(preset, load_recipe(output), text, output)
     if needs:
-        click.echo("; ".join(needs), err=True)
+        click.echo(printable("; ".join(needs)), err=True)
 
 
 @click.command(epilog="Example: catmorph check -r clash.toml")

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from catmorph.cli.common import Session, run_options, usable_cores
-from catmorph.cli.production import band_option, outcome, tell_removed, warn_of_changes
+from catmorph.cli.production import band_option, outcome, tell_older, warn_of_changes
 from catmorph.errors import UsageError
 
 
@@ -38,7 +38,7 @@ def export(session: Session, formats: tuple[str, ...]) -> int:
     with session.run.lock():
         warn_of_changes(session)
         result = run_release(session.run, formats, workers=usable_cores(), shown=session.shows_progress)
-    tell_removed(session, result.removed)
+    tell_older(session, result)
     counts = result.account.counts()
     if session.json:
         files = {name: str(path) for name, path in result.files.items()}

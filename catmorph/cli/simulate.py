@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from catmorph.errors import printable
+
 
 @click.command(epilog="Example: catmorph simulate configs/simulations/clash-sample.toml --out sample")
 @click.argument("spec", type=click.Path(path_type=Path))
@@ -33,8 +35,8 @@ def simulate(spec: Path, out: Path, seed: int | None, workers: int, no_progress:
         what = what.model_copy(update={"seed": seed})
     if isinstance(what, ImageSpec):
         drawn = simulate_images(what, out, workers=workers, progress=not no_progress)
-        click.echo(f"{drawn.folder}: {len(drawn.catalog)} sources, {len(drawn.truth)} images")
+        click.echo(printable(f"{drawn.folder}: {len(drawn.catalog)} sources, {len(drawn.truth)} images"))
         return
     done = simulate_fields(what, out, workers=workers, progress=not no_progress)
     fields = done.truth["field"].nunique()
-    click.echo(f"{done.folder}: {fields} fields, {len(done.truth)} stamps, {len(done.labels)} labelled")
+    click.echo(printable(f"{done.folder}: {fields} fields, {len(done.truth)} stamps, {len(done.labels)} labelled"))

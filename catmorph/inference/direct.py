@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 from catmorph.engine import run_in_order
 from catmorph.inference.supply import Group, Ready, Supply, from_shards, logits_states
-from catmorph.inference.tasks import LogitsTask, renewed, task_state
-from catmorph.ledger import State
+from catmorph.inference.tasks import renewed
 from catmorph.recipe import NormaliseSection
 from catmorph.stamps import build
 from catmorph.workspace import Chunk, RunFolder
@@ -23,11 +22,6 @@ Cuts = Mapping[tuple[str, str], build.CutTask]
 def cuts_of(run: RunFolder, views: Sequence[str], chunks: Sequence[Chunk] | None = None) -> Cuts:
     """Return how the stamps of `views` are cut, of every chunk or of `chunks`."""
     return {(task.view, task.chunk.key): task for task in build.cut_tasks(run, views, chunks)}
-
-
-def direct_state(run: RunFolder, task: LogitsTask, cut: State) -> State:
-    """Return whether logits are there and valid, where `cut` is what is known of stamps that need not be there."""
-    return task_state(run, task) if cut.done else State("stale", f"stamps are to be cut: {cut.why}")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from catmorph.errors import UsageError
+from catmorph.errors import CatmorphError, UsageError
 
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}
 """Our names of precisions -> those of OpenVINO."""
@@ -40,7 +40,9 @@ class OpenVinoNetwork:
     Raises
     ------
     UsageError
-        At the first batch, when OpenVINO cannot be loaded or cannot run the network.
+        At the first batch, when OpenVINO cannot be loaded.
+    CatmorphError
+        At the first batch, when it cannot run the network.
     """
 
     def __init__(
@@ -81,8 +83,10 @@ class OpenVinoNetwork:
             raise UsageError(f"OpenVINO is there, but cannot be loaded: {str(error).strip().splitlines()[0]}",
                              hint="install it again, or use --device cpu") from error
         except RuntimeError as error:
-            raise UsageError(f"OpenVINO cannot run this network: {str(error).strip().splitlines()[0]}",
-                             hint="use --device cpu") from error
+            # The lines before the last one say where in OpenVINO's sources it was.
+            other = "" if self._precision == "float32" else "--precision float32 or "
+            raise CatmorphError(f"OpenVINO cannot run this network in {self._precision}: "
+                                f"{str(error).strip().splitlines()[-1]}", hint=f"use {other}--device cpu") from error
 
     def _compiled(self) -> Any:
         import openvino

@@ -97,6 +97,15 @@ def task_state(run: RunFolder, task: LogitsTask) -> State:
     return run.ledger.state(task.product, task.parts, deep=True)
 
 
+def state_with_stamps(run: RunFolder, task: LogitsTask, cut: State) -> State:
+    """Return `task_state` where `cut` is what is recorded of the stamps, which need not be there themselves.
+
+    Logits of stamps that are to be cut are to be made again, whatever they are; a shard that was removed or damaged
+    is cut to the same stamps.
+    """
+    return task_state(run, task) if cut.done else State(cut.name, f"stamps are to be cut: {cut.why}")
+
+
 def changed_stamps(run: RunFolder, task: LogitsTask, parts: dict[str, Any]) -> str:
     """Say what of the recipe or the sources has changed since the shard was cut; its mosaics are not looked at."""
     now = build.recipe_parts(run.recipe, task.chunk)

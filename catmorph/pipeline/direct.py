@@ -10,7 +10,7 @@ from catmorph.errors import CatmorphError
 from catmorph.failures import write_failures
 from catmorph.inference import direct
 from catmorph.inference.supply import Group, Supply
-from catmorph.inference.tasks import LogitsTask
+from catmorph.inference.tasks import LogitsTask, state_with_stamps
 from catmorph.ledger import DAMAGED, State
 from catmorph.pipeline.cutouts import add_result, blank_fields, count_kept, seconds_to_cut, sort_out, unmatched_bands
 from catmorph.pipeline.report import StageReport
@@ -70,7 +70,7 @@ class DirectStamps:
     def state(self, task: LogitsTask) -> State:
         """Return whether logits are there and valid."""
         cut = self._cuts[task.view, task.chunk.key]
-        return direct.direct_state(self._run, task, build.recorded_state(self._run, cut))
+        return state_with_stamps(self._run, task, build.recorded_state(self._run, cut))
 
     def supplies(self, groups: Sequence[Group]) -> Generator[Supply, None, None]:
         """Yield the stamps of each group."""

@@ -13,7 +13,7 @@ from catmorph.ledger import State
 from catmorph.pipeline.ingest import refuse_damaged_sources
 from catmorph.release.bundle import ExportResult
 from catmorph.release.bundle import export as export_release
-from catmorph.release.provenance import changed_since_export
+from catmorph.release.kept import changed_since_export
 from catmorph.release.summary import Summary
 from catmorph.release.summary import summarize as summarize_release
 from catmorph.workspace import RunFolder

@@ -24,6 +24,7 @@ from catmorph.release.counts import counted as add_up
 from catmorph.release.formats import FORMATS, Format
 from catmorph.release.kept import Basis, forget_export, keep_counts, keep_export, kept_counts, kept_export
 from catmorph.release.layout import Layout, OutputColumn, build_layout
+from catmorph.release.provenance import PROVENANCE, decisive
 from catmorph.release.results import Result
 from catmorph.release.text import markdown_table, markdown_text
 from catmorph.workspace import RunFolder
@@ -31,12 +32,16 @@ from catmorph.workspace import RunFolder
 
 @dataclass(frozen=True)
 class ExportResult:
-    """What `export` wrote: format -> file, the account of rows, the columns; and the older files that it removed."""
+    """What `export` wrote: format -> file, the account of rows, the columns.
+
+    Of the files of an earlier release some were `removed`; others were changed since by somebody, and `left`.
+    """
 
     files: dict[str, Path]
     account: Account
     layout: Layout
     removed: tuple[Path, ...] = ()
+    left: tuple[Path, ...] = ()
 
     @property
     def paths(self) -> list[Path]:
@@ -88,14 +93,14 @@ def export(
     encode = partial(_encoded, list(writers.values()), _widest(layout, writers.values()), deepcopy(counts))
     encoded = made_of_batches(run, encode.args[1], encode, used=used, workers=workers, label="export" if shown else "")
     _write(files, writers, layout, rows.released, _adding(counts, encoded))
-    released, removed = _describe(run, basis, layout, rows, list(files.values()))
+    released, removed, left = _describe(run, basis, layout, rows, list(files.values()))
     if compared:
-        keep_export(run, basis, released, vars(rows))
+        keep_export(run, basis, files, released, vars(rows))
     else:
         forget_export(run)
     if counts is not None:
         keep_counts(run, basis, counts.plain())
-    return ExportResult(files, rows, layout, removed)
+    return ExportResult(files, rows, layout, removed, left)
 
 
 def check_release(recipe: Recipe, formats: Sequence[str] = ()) -> None:
@@ -201,25 +206,26 @@ def _write(
 
 def _describe(
     run: RunFolder, basis: Basis, layout: Layout, rows: Account, written: Sequence[Path]
-) -> tuple[list[Path], tuple[Path, ...]]:
-    """Write what tells of the released files; return all files of the release, and those that were removed."""
+) -> tuple[list[Path], tuple[Path, ...], tuple[Path, ...]]:
+    """Write what tells of the released files; return all files of the release, those that were removed, and left."""
     folder = run.release_folder()
-    columns, provenance = folder / "columns.md", folder / "provenance.json"
+    columns, provenance = folder / "columns.md", folder / PROVENANCE
     write_bytes(columns, column_dictionary(layout).encode())
-    names, removed = _write_provenance(run, provenance, basis, rows, written)
+    names, removed, left = _write_provenance(run, provenance, basis, rows, written)
     released = [*(folder / name for name in names), columns, provenance, run.omitted_path()]
-    return released, tuple(folder / name for name in removed)
+    return released, tuple(folder / name for name in removed), tuple(folder / name for name in left)
 
 
 def _write_provenance(
     run: RunFolder, path: Path, basis: Basis, rows: Account, written: Sequence[Path]
-) -> tuple[Iterable[str], list[str]]:
+) -> tuple[Iterable[str], list[str], list[str]]:
     """Write provenance.json and remove the files of the one before that are of another state of the survey.
 
     Returns
     -------
-    names, removed : iterable of str
-        The files of this state, those that were kept besides `written`; the files that were removed.
+    names, removed, left : iterable of str
+        The files of this state, those that were kept besides `written`; the files that were removed; and those that are
+        not what an export wrote any more, which are nobody's to remove.
     """
     facts = {**basis.facts, "sources": digest(run.sources_path()), "counts": rows.counts()}
     with ThreadPoolExecutor() as pool:  # hashing lets go of the interpreter: 5 s a GB
@@ -227,14 +233,16 @@ def _write_provenance(
     files = {file.name: {"bytes": file.stat().st_size, "sha256": sha256}
              for file, sha256 in zip(written, digests, strict=True)}
     before, known = _before(path)
-    others = {name: record for name, record in known.items() if name not in files}
-    files = {**(_kept(path.parent, others) if before == facts else {}), **files}
+    known = {name: record for name, record in known.items() if name not in files}
+    others = _whole(path.parent, known)
+    same = decisive(before) == decisive(facts)
+    files = {**(others if same else {}), **files}
     # They would be taken for this release. First the files, then the list of them: a kill in between loses none.
-    removed = sorted(known.keys() - files.keys())
+    removed = [] if same else sorted(others)
     for name in removed:
         (path.parent / name).unlink()
     write_json(path, {**facts, "files": files})
-    return files, removed
+    return files, removed, sorted(known.keys() - others.keys())
 
 
 def _before(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
@@ -247,6 +255,6 @@ def _before(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     return facts, {name: record for name, record in listed.items() if name in there and isinstance(record, dict)}
 
 
-def _kept(folder: Path, known: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    """Return the files that an earlier export of the very same release wrote in other formats."""
+def _whole(folder: Path, known: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return the files of an earlier export that are as it wrote them."""
     return {name: record for name, record in known.items() if digest(folder / name) == record.get("sha256")}

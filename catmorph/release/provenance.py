@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from catmorph.files import digest, digest_json, read_json
-from catmorph.inference.members import Member, all_temperatures, member_logits, members, network_of
-from catmorph.ledger import State
+from catmorph.inference.members import Member, member_logits, members, network_of
 from catmorph.recipe import Recipe
 from catmorph.recipe.loading import PATH_KEYS
 from catmorph.release.formats import producer
 from catmorph.release.results import Temperatures
 from catmorph.workspace import RunFolder
 
-_FILE = "provenance.json"
-_OF_THE_CATALOG = (
-    "scheme", "catalog", "bands", "views", "mosaics", "images", "stamp", "normalise", "classifiers", "release"
-)  # fmt: skip
-"""Sections of a recipe that decide what is in a released catalog."""
+PROVENANCE = "provenance.json"
+_KEYS = ("name", "title", "reference", "scheme")
+_SECTIONS = ("catalog", "bands", "views", "mosaics", "images", "stamp", "normalise", "classifiers", "release")
+"""What of a recipe decides what is in a released catalog."""
 
 PACKAGES = ("catmorph", "astropy", "numpy", "pyarrow", "scipy", "torch")
 """Packages whose versions decide the bytes of a release."""
@@ -37,24 +35,27 @@ def facts_of(run: RunFolder, used: Temperatures) -> dict[str, Any]:
     }
 
 
-def release_state(run: RunFolder) -> State:
-    """Return whether a catalog was exported of what recipe and ledger say now; its files are not read."""
-    if not isinstance(read_json(run.release_folder() / _FILE), dict):
-        return State("missing", "not exported")
-    changed = changed_since_export(run)
-    return State("stale", f"exported before a change of {', '.join(changed)}") if changed else State("done")
-
-
-def changed_since_export(run: RunFolder) -> list[str]:
-    """Return what has changed of that from which the catalog in the release folder was made; nothing without one."""
-    before = read_json(run.release_folder() / _FILE)
-    if not isinstance(before, dict):
-        return []
-    now = facts_of(run, all_temperatures(run.recipe))
-    recipe = before.get("recipe")
+def decisive(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what decides the released catalog, of `facts_of` it or of a provenance.json: the recipe cut to that."""
+    recipe = facts.get("recipe")
     known = recipe if isinstance(recipe, dict) else {}
-    changed = [f"[{name}]" for name in _OF_THE_CATALOG if known.get(name) != now["recipe"].get(name)]
-    return changed or (["networks or logits"] if before.get("classifiers") != now["classifiers"] else [])
+    return {**facts, "recipe": {name: known.get(name) for name in (*_KEYS, *_SECTIONS)}}
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return in words what is decisive and has changed since the provenance `before`, but for the sources."""
+    then, new = decisive(before), decisive(now)
+    changed = [name if name in _KEYS else f"[{name}]" for name in new["recipe"]
+               if then["recipe"][name] != new["recipe"][name]]
+    parts = {"classifiers": "networks or logits", "versions": "package versions", "producer": "package versions"}
+    changed = changed or [text for name, text in parts.items() if then.get(name) != new[name]]
+    return list(dict.fromkeys(changed))
+
+
+def read_provenance(run: RunFolder) -> dict[str, Any] | None:
+    """Return what provenance.json of the release says, None where there is none that can be read."""
+    found = read_json(run.release_folder() / PROVENANCE)
+    return found if isinstance(found, dict) else None
 
 
 def recipe_without_paths(recipe: Recipe) -> dict[str, Any]:
