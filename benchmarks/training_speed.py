@@ -4,8 +4,9 @@ Both train the same network with the same batches, Adam and augmentation; they a
 
     python benchmarks/training_speed.py --precision auto --threads 2 --out speed.json
 
-The plain loop computes as torch does when nothing is said, in float32; catmorph in `--precision`. Times are seconds a step, medians over the rounds; "data" is the part before the network, alone. Needs torchvision
-(pip install torchvision), which catmorph itself does not.
+The plain loop computes as torch does when nothing is said, in float32; catmorph in `--precision`. Times are seconds a
+step, medians over the rounds; "data" is the part before the network, alone. Needs torchvision (pip install
+torchvision), which catmorph itself does not.
 """
 
 from __future__ import annotations
@@ -110,7 +111,8 @@ def ours(data, args):
     )
     rows = np.arange(len(data))
     job = loop.Job(build(args.model, seed=0), data, Split(rows, rows[:2], rows[:2]), section, load_scheme("clash"),
-                   device="cpu", precision=resolve_precision(args.precision, "cpu"), progress=False, keeper=Nothing(), resume=None)
+                   device="cpu", precision=resolve_precision(args.precision, "cpu"), progress=False,
+                   keeper=Nothing(), resume=None)
     timer, trainer = Timer(), loop._trainer
 
     def timed(made, callbacks):
@@ -143,7 +145,8 @@ def result(args, steps, paths_alone):
     step = {name: statistics.median(values) for name, values in steps.items()}
     alone = {name: statistics.median(values) for name, values in paths_alone.items()}
     return {
-        "model": args.model, "precision": resolve_precision(args.precision, "cpu"), "batch": args.batch, "threads": args.threads, "plain_workers": args.workers,
+        "model": args.model, "precision": resolve_precision(args.precision, "cpu"), "batch": args.batch,
+        "threads": args.threads, "plain_workers": args.workers,
         "rounds": len(paths_alone["plain"]), "steps_measured": len(steps["plain"]),
         "step_seconds": step, "step_ratio": step["plain"] / step["catmorph"],
         "data_seconds": alone, "data_ratio": alone["plain"] / alone["catmorph"],
