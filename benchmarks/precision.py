@@ -3,6 +3,7 @@
     catmorph simulate configs/simulations/clash-training.toml --out simulated/clash-training
     python benchmarks/precision.py configs/samples/clash-training.toml \\
         --set classifiers.inception.checkpoint=sample_data/checkpoints/clash-inception-simulated.safetensors \\
+        --set 'catalog.files=simulated/clash-training/catalogs/*0[1-9].cat' --device openvino \\
         --out benchmarks/results/precision.json
 
 The run folder is put into a temporary folder. A processor without bfloat16 arithmetic emulates it, three times slower

@@ -103,7 +103,7 @@ def test_only_what_an_export_wrote_is_removed(finished):
 
 
 @pytest.mark.parametrize("change", ["run.tolerance=0.5", "labels.minimum_votes=3", "summary.merger_threshold=0.3"])
-def test_what_no_catalog_is_made_of_leaves_it_alone(finished, reads, change):
+def test_what_no_catalog_is_made_of_leaves_it_alone(finished, reads, change, release_bytes):
     export(finished, "--format", "fits")
     export(finished)
     release = finished.run / "release"
@@ -114,6 +114,14 @@ def test_what_no_catalog_is_made_of_leaves_it_alone(finished, reads, change):
     export(finished, "--set", change)
     assert not reads
     assert before == {path: path.stat().st_mtime_ns for path in release.glob("Tiny.*")}
+    assert said(finished, "--set", change) == ""
+    # As from scratch: provenance.json has the recipe that was asked for.
+    kept = release_bytes(finished)
+    for path in (*release.glob("Tiny.*"), release / "provenance.json", finished.run / "ledger" / "export.json"):
+        path.unlink()
+    export(finished, "--set", change, "--format", "csv", "--format", "fits")
+    assert reads
+    assert release_bytes(finished) == kept
 
 
 def said(survey, *args):

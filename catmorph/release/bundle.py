@@ -85,7 +85,9 @@ def export(
     files = {name: run.release_folder() / f"{layout.name}.{writer.suffix}" for name, writer in writers.items()}
     kept = kept_export(run, basis, files.values()) if compared else None
     if kept is not None:
-        rows = Account(**kept)
+        if _renew_recipe(run.release_folder() / PROVENANCE, basis):
+            keep_export(run, basis, files, kept.paths, kept.account)
+        rows = Account(**kept.account)
         return ExportResult(files, rows, counted(layout, rows.widths))
     rows = account(run, layout, workers=workers)
     layout = counted(layout, rows.widths)
@@ -243,6 +245,15 @@ def _write_provenance(
         (path.parent / name).unlink()
     write_json(path, {**facts, "files": files})
     return files, removed, sorted(known.keys() - others.keys())
+
+
+def _renew_recipe(path: Path, basis: Basis) -> bool:
+    """Write provenance.json with the recipe as it is now, where that has changed in what no catalog is made of."""
+    found = read_json(path)
+    if found["recipe"] == basis.facts["recipe"]:
+        return False
+    write_json(path, {**found, **basis.facts})
+    return True
 
 
 def _before(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:

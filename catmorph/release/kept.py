@@ -107,12 +107,22 @@ def keep_export(
     })
 
 
-def kept_export(run: RunFolder, basis: Basis, paths: Iterable[Path]) -> Mapping[str, Any] | None:
-    """Return the account that was remembered of this basis, None unless `paths` and all of it are whole."""
+@dataclass(frozen=True)
+class KeptExport:
+    """What is remembered of an export: the account of its rows, and all files of its release."""
+
+    account: Mapping[str, Any]
+    paths: list[Path]
+
+
+def kept_export(run: RunFolder, basis: Basis, paths: Iterable[Path]) -> KeptExport | None:
+    """Return what is remembered of an export of this basis, None unless `paths` are part of it and all of it whole."""
     kept = _kept(_export_path(run), basis.catalog)
     if kept is None or not {_name(run, path) for path in paths} <= kept["files"].keys():
         return None
-    return kept["account"] if all(_is_whole(run, kept["files"], name) for name in kept["files"]) else None
+    if not all(_is_whole(run, kept["files"], name) for name in kept["files"]):
+        return None
+    return KeptExport(kept["account"], [run.path / name for name in kept["files"]])
 
 
 def forget_export(run: RunFolder) -> None:
