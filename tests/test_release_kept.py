@@ -137,7 +137,7 @@ def said(survey, *args):
 @pytest.mark.parametrize(("name", "why"), [
     ("release/Tiny.csv", "missing or cut off: release/Tiny.csv"),
     ("omitted.parquet", "missing or cut off: omitted.parquet"),
-    ("ledger/export.json", "exported of what the ledger does not know"),
+    ("ledger/export.json", "not known of what it was exported"),
 ])  # fmt: skip
 @pytest.mark.parametrize("harm", ["removed", "cut off"])
 def test_a_release_that_is_not_whole_is_told(finished, release_bytes, name, why, harm):

@@ -185,7 +185,8 @@ def _bytes_of_catalog(session: Session, draft: dict[str, Any]) -> int:
 def _say_forecast(session: Session, *, device: str, precision: str | None, direct: bool) -> int:
     from catmorph.forecast import forecast
 
-    stages = forecast(session.run, device=device, precision=precision, direct=direct)
+    with session.run.ledger.remembered():
+        stages = forecast(session.run, device=device, precision=precision, direct=direct)
     if session.json:
         click.echo(json.dumps([{**vars(stage), "why": dict(stage.why)} for stage in stages], indent=2))
     else:

@@ -73,7 +73,7 @@ def release_state(run: RunFolder) -> State:
         return State("stale", f"exported before a change of {', '.join(changed)}")
     kept = _kept(_export_path(run), basis.catalog)
     if kept is None:
-        return State("stale", "exported of what the ledger does not know")
+        return State("stale", "not known of what it was exported")
     lost = [name for name in kept["files"] if not _is_there(run, kept["files"], name)]
     if lost:
         return State("stale", f"missing or cut off: {listed(lost)}")
