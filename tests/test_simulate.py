@@ -260,7 +260,7 @@ def test_help_has_an_example():
     assert "catmorph simulate configs/simulations/clash-sample.toml" in CliRunner().invoke(simulate, ["--help"]).output
 
 
-@pytest.mark.parametrize(("name", "fields", "bands"), [("clash-sample", 2, 16), ("clash-training", 15, 16)])
+@pytest.mark.parametrize(("name", "fields", "bands"), [("clash-sample", 2, 16), ("clash-training", 67, 16)])
 def test_configs_are_valid(name, fields, bands):
     spec = load_spec(CONFIGS / f"{name}.toml")
     assert (len(spec.all_fields()), len(spec.bands)) == (fields, bands)
