@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 from catmorph.preflight import Findings, missing_files, quick_findings, training_findings
 from catmorph.recipe import Recipe, load_recipe
-from catmorph.sources.arrow import missing_texts
-from catmorph.sources.ingest import chunks_of, divide, files_without_rows
+from catmorph.sources.division import Division, divide
+from catmorph.sources.ingest import chunks_of, files_without_rows
 from catmorph.sources.inputs import listed_images
 from catmorph.sources.mapping import map_catalog
 from catmorph.sources.match import match_lines
@@ -43,23 +41,23 @@ def check_run(run: RunFolder, *, deep: bool = False) -> Findings:
 def _check_survey(run: RunFolder, found: Findings, *, deep: bool) -> None:
     """Read the catalog, and look for the mosaics or images of its sources."""
     images = found.attempt(listed_images, run) if run.recipe.images else None
-    rows = found.attempt(map_catalog, run.recipe, images) if images is not None or run.recipe.mosaics else None
-    if rows is not None:
-        sources = found.attempt(divide, rows, run.recipe)
-        good = missing_texts(rows.frame["kind"])
-        counts = Counter(rows.frame["kind"][~good].tolist())
-        found.notes.append(f"catalog: {len(rows.frame)} rows, {len(rows.frame) - sum(counts.values())} usable")
-        found.notes += [f"catalog: {count} rows rejected: {kind}" for kind, count in sorted(counts.items())]
-        found.notes += [f"catalog: {name} has no rows" for name in files_without_rows(rows, run.recipe)]
-        for one in rows.matches:
+    survey = found.attempt(map_catalog, run.recipe, images) if images is not None or run.recipe.mosaics else None
+    if survey is not None:
+        division = found.attempt(divide, survey, run.recipe)
+        rejected = survey.rejected if division is None else division.rejected
+        count = len(survey.rows)
+        found.notes.append(f"catalog: {count} rows, {count - sum(rejected.values())} usable")
+        found.notes += [f"catalog: {count} rows rejected: {kind}" for kind, count in sorted(rejected.items())]
+        found.notes += [f"catalog: {name} has no rows" for name in files_without_rows(survey, run.recipe)]
+        for one in survey.matches:
             found.notes.append(f"match with {one.name}: {one.matched} rows of the catalog matched, {one.unmatched} not")
             found.notes += match_lines(one.facts())
         # Rejected rows may hold anything as field: no path is made of it.
-        fields = sorted(set(rows.frame["field"][good].tolist()))
+        fields = sorted(Division(survey).fields if division is None else division.fields)
         if run.recipe.mosaics:
             _check_mosaics(run.recipe, fields, found)
-        elif sources is not None:
-            images_found = found.attempt(check_images, run, chunks_of(sources[0], run.recipe), deep=deep)
+        elif division is not None:
+            images_found = found.attempt(check_images, run, chunks_of(division, run.recipe), deep=deep)
             found.problems += images_found[0] if images_found else []
             found.notes += images_found[1] if images_found else []
 

@@ -6,7 +6,7 @@ third of reading in a small survey table. Arrow's buffers do without.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -78,3 +78,20 @@ def _bits(held: pa.Buffer | None, array: pa.Array) -> np.ndarray:
 def texts_of(array: pa.Array | pa.ChunkedArray) -> np.ndarray:
     """Return strings of Arrow as objects (row,), None where they are null."""
     return np.array(array.to_pylist(), dtype=object)
+
+
+def text_buffers(cells: pa.Array | pa.ChunkedArray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the bytes of strings of Arrow, one after another, and where in them each ends (row,)."""
+    for part in cells.chunks if isinstance(cells, pa.ChunkedArray) else [cells]:
+        _, ends, data = part.buffers()
+        places = np.frombuffer(ends, np.int32, len(part) + 1, 4 * part.offset).astype(np.int64)
+        yield np.frombuffer(data or b"", np.uint8)[places[0] : places[-1]], places[1:] - places[0]
+
+
+def long_texts(data: np.ndarray, ends: np.ndarray, valid: np.ndarray | None) -> pa.LargeStringArray:
+    """Return texts (row,) of any length from their bytes and their ends in them (1 + row,), the first of which is 0.
+
+    `valid` has a bit for each that is there, None where all are. Nothing is copied.
+    """
+    held = [None if valid is None else pa.py_buffer(valid), pa.py_buffer(ends), pa.py_buffer(data)]
+    return pa.Array.from_buffers(pa.large_string(), len(ends) - 1, held)

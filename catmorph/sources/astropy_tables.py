@@ -6,10 +6,12 @@ import codecs
 import csv
 import mmap
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from astropy.io import fits
 from astropy.io.ascii import convert_numpy
 from astropy.io.registry import IORegistryError
 from astropy.table import Table
@@ -41,6 +43,49 @@ def read_any(path: Path, table_format: str, section: CatalogSection, start: byte
         return Table.read(path, format=table_format, **_options(table_format, section))
     except IORegistryError as error:
         raise ValueError(str(error)) from error
+
+
+def any_blocks(path: Path, table_format: str, section: CatalogSection, start: bytes, rows: int) -> Iterator[Any]:
+    """Yield a table as tables of its rows, `rows` at most, in order; errors as of `read_any`.
+
+    A FITS file is read piece by piece, unless its cells are of various lengths; of other formats the whole table is
+    in memory.
+    """
+    if table_format == "fits" and not start.startswith(COMPRESSED):
+        with fits.open(path) as hdus:
+            place = _place(hdus, section.hdu, path.stat().st_size)
+        if place is not None:
+            yield from _fits_blocks(path, *place, rows)
+            return
+    table = read_any(path, table_format, section, start)
+    if isinstance(table, LightTable):
+        yield table
+    else:
+        yield from (table[first : first + rows] for first in range(0, len(table), rows) or [0])
+
+
+def _place(hdus: fits.HDUList, wanted: str | int | None, size: int) -> tuple[fits.Header, int] | None:
+    """Return the header of the table that astropy would read of a file of `size` bytes, and where its rows begin.
+
+    None where the table is not one of rows of the same length, all of them there.
+    """
+    tables = [one for one in hdus if isinstance(one, fits.BinTableHDU | fits.TableHDU | fits.GroupsHDU)]
+    table = hdus[wanted] if wanted is not None and len(tables) > 1 else next(iter(tables), None)
+    if not isinstance(table, fits.BinTableHDU) or table.header["PCOUNT"]:
+        return None
+    header, place = table.header.copy(), table.fileinfo()["datLoc"]
+    return (header, place) if place + header["NAXIS1"] * header["NAXIS2"] <= size else None
+
+
+def _fits_blocks(path: Path, header: fits.Header, place: int, rows: int) -> Iterator[Table]:
+    count, width = header["NAXIS2"], header["NAXIS1"]
+    # Not through a memory map: a file that cannot be read to its end would kill the process.
+    with open(path, "rb") as file:
+        file.seek(place)
+        for start in range(0, count, rows) or [0]:
+            header["NAXIS2"] = min(rows, count - start)
+            data = header.tostring().encode() + file.read(header["NAXIS2"] * width)
+            yield Table.read(fits.BinTableHDU.fromstring(data, character_as_bytes=True, uint=True))
 
 
 def read_lines(lines: list[str], table_format: str) -> Table:

@@ -15,48 +15,47 @@ DEEPEST = 29
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell, the rows (indices into the arrays given to `split`) it holds, and their keys (deepest cells)."""
+    """A cell, and the rows (indices into the keys given to `split_keys`) that it holds."""
 
     name: str
     rows: np.ndarray
-    keys: np.ndarray
 
 
-def split(ra: np.ndarray, dec: np.ndarray, chunk_rows: int) -> list[Cell]:
-    """Divide positions (degrees, ICRS) into HEALPix cells (nested, ``o<order>p<pixel>``) of at most `chunk_rows` rows.
-
-    Cells come in the order of the sky (their first deepest pixel); see `split_keys`.
-    """
+def sky_keys(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
+    """Return the deepest HEALPix pixel (nested) of each position (row,), in degrees ICRS, as int64."""
     if not len(ra):
-        return []
-    deep = ang2pix(2**DEEPEST, ra, dec, nest=True, lonlat=True)
-    return split_keys(np.asarray(deep, dtype=np.int64), chunk_rows, "o")
+        return np.zeros(0, np.int64)
+    return np.asarray(ang2pix(2**DEEPEST, ra, dec, nest=True, lonlat=True), dtype=np.int64)
 
 
-def split_identifiers(identifiers: Iterable[str], chunk_rows: int) -> list[Cell]:
-    """Divide identifiers into cells of their hash (``h<order>p<cell>``) of at most `chunk_rows` rows; see `split_keys`.
+def identifier_keys(identifiers: Iterable[str]) -> np.ndarray:
+    """Return a key for each identifier (row,): the first 58 bits of its blake2b digest of 64 bits.
 
-    A cell of order n holds the identifiers whose blake2b digest of 64 bits starts with the same 2n bits. So the
-    cell of an identifier does not depend on how the others are numbered.
+    So the cell of an identifier does not depend on how the others are numbered.
     """
     hashed = (int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") for text in identifiers)
-    return split_keys(np.fromiter((value >> (64 - 2 * DEEPEST) for value in hashed), np.int64), chunk_rows, "h")
+    return np.fromiter((value >> (64 - 2 * DEEPEST) for value in hashed), np.int64)
 
 
-def split_keys(keys: np.ndarray, chunk_rows: int, letter: str) -> list[Cell]:
-    """Divide `keys` (row,), non-negative integers of which the last 58 bits count, into cells of `chunk_rows` at most.
+def split_keys(keys: np.ndarray, chunk_rows: int, letter: str, order: int = 0) -> list[Cell]:
+    """Divide `keys` (row,), non-negative integers, into cells of `chunk_rows` at most, ``<letter><order>p<cell>``.
 
-    A cell of order n holds the keys that are the same but for their last ``58 - 2 n`` bits. One with more than
-    `chunk_rows` is split into its four children, and only that cell: an added row touches one cell. Cells come by
-    rising key. Only more than `chunk_rows` rows that share one key stay together.
+    A cell of order n holds the keys that are the same but for their last ``58 - 2 n`` bits: with `sky_keys` a nested
+    HEALPix pixel. One with more than `chunk_rows` is split into its four children, and only that cell: an added row
+    touches one cell. Cells come by rising key. Only more than `chunk_rows` rows that share one key stay together.
+
+    Parameters
+    ----------
+    order : int
+        Of the largest cells.
     """
-    pending = [(0, rows) for rows in groups(keys >> (2 * DEEPEST))]
+    pending = [(order, rows) for rows in groups(keys >> (2 * (DEEPEST - order)))]
     cells: list[tuple[int, Cell]] = []
     while pending:
         order, rows = pending.pop()
         if len(rows) <= chunk_rows or order == DEEPEST:
             number = int(keys[rows[0]] >> (2 * (DEEPEST - order)))
-            cell = Cell(f"{letter}{order}p{number}", rows, keys[rows])
+            cell = Cell(f"{letter}{order}p{number}", rows)
             cells.append((number << (2 * (DEEPEST - order)), cell))
         else:
             children = keys[rows] >> (2 * (DEEPEST - order - 1))

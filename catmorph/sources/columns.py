@@ -94,8 +94,8 @@ def _as_text(data: np.ndarray) -> np.ndarray:
     if data.dtype.kind == "S":
         cells = [cell.decode("utf-8", "replace") for cell in cells]
     try:
-        stripped = [cell.strip() for cell in cells]
-        "".join(stripped).encode()
+        stripped = [None if cell is None else cell.strip() for cell in cells]
+        "".join(filter(None, stripped)).encode()
     except (AttributeError, TypeError, UnicodeError):
         stripped = [_decoded(cell).strip() for cell in cells]
     return np.array([cell or None for cell in stripped], dtype=object)

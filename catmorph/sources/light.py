@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,13 +39,13 @@ class LightTable:
 
     Parameters
     ----------
-    columns : mapping of str to Column, or to a callable
-        The columns, or what makes one when it is asked for.
+    columns : mapping of str to Column, to a callable, or to None
+        The columns, or what makes one when it is asked for; None for one that was not read, as nobody asks for it.
     count : int
         Number of rows.
     """
 
-    def __init__(self, columns: Mapping[str, Column | Callable[[], Column]], count: int):
+    def __init__(self, columns: Mapping[str, Column | Callable[[], Column] | None], count: int):
         self._columns, self._count = dict(columns), count
 
     @property
@@ -63,6 +63,8 @@ class LightTable:
 
     def __getitem__(self, name: str) -> Column:
         column = self._columns[name]
+        if column is None:
+            raise KeyError(f"{name} was not read")
         if not isinstance(column, Column):
             column = self._columns[name] = column()
         return column
@@ -81,16 +83,19 @@ def text_column(cells: pa.Array | pa.ChunkedArray) -> Column:
     return column_of(texts_of(cells), numbers_of(cells.is_null())[0])
 
 
-def from_arrow(table: pa.Table) -> LightTable:
-    """Return an Arrow table as a light one: integers stay integers where cells are null, units are kept."""
-    columns: dict[str, Any] = {}
+def from_arrow(table: pa.Table | pa.RecordBatch, names: Sequence[str] = ()) -> LightTable:
+    """Return an Arrow table as a light one: integers stay integers where cells are null, units are kept.
+
+    `names` are those of all columns, where some were not read.
+    """
+    columns: dict[str, Any] = dict.fromkeys(names)
     for field, cells in zip(table.schema, table.columns, strict=True):
         unit = (field.metadata or {}).get(b"unit", b"").decode() or None
         columns[field.name] = column_of(_cells(cells), numbers_of(cells.is_null())[0], unit)
     return LightTable(columns, table.num_rows)
 
 
-def _cells(cells: pa.ChunkedArray) -> np.ndarray:
+def _cells(cells: pa.Array | pa.ChunkedArray) -> np.ndarray:
     if pa.types.is_dictionary(cells.type):
         cells = cells.cast(cells.type.value_type)
     if pa.types.is_decimal(cells.type):

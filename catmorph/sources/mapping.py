@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,92 +19,124 @@ from catmorph.sources.images import IMAGE_COLUMNS, ImageList, list_images
 from catmorph.sources.inputs import catalog_files
 from catmorph.sources.light import LightTable, column_of
 from catmorph.sources.match import MatchReport, add_matched
-from catmorph.sources.rows import Rows, distinct, joined
-from catmorph.sources.tables import column, read_table
+from catmorph.sources.rows import Rows, distinct
+from catmorph.sources.shelf import Shelf
+from catmorph.sources.tables import column, read_blocks
 from catmorph.templates import matcher
 from catmorph.workspace import field_problem
 
 CANONICAL = ("field", "id", "cell", "file", "row", "ra", "dec", "size_arcsec", "magnitude")
 
 
+_BLOCK = 1 << 14
+"""Rows of a survey table that are mapped together: some 10 MB as Python's objects; more are hardly faster."""
+
+
 @dataclass
 class MappedRows:
-    """Rows of survey tables.
+    """Rows of a survey table.
 
     Attributes
     ----------
     frame : Rows
-        One row for each of the tables: ``field``, ``id``, ``file``, ``row`` (1-based, of the data),
+        One row for each of the table: ``field``, ``id``, ``file``, ``row`` (1-based, of the data),
         ``ra`` and ``dec`` (ICRS, degrees), ``size_arcsec``, ``magnitude``, the kept columns, and ``kind``
         (``bad_cell`` or ``cut``, None for good rows) with ``reason``.
     units : dict of str to str
         Units of kept columns that have one.
-    matches : list of MatchReport
-        What became of the matches with other catalogs.
     uncut : CutColumns or None
-        Of one file: what its cuts are on, while they wait for the columns of other catalogs.
+        What the cuts are on, while they wait for the columns of other catalogs.
     """
 
     frame: Rows
     units: dict[str, str]
-    matches: list[MatchReport] = field(default_factory=list)
     uncut: CutColumns | None = None
 
 
-def map_catalog(recipe: Recipe, images: ImageList | None = None) -> MappedRows:
+@dataclass
+class Survey:
+    """All rows of the survey tables, on disk.
+
+    Attributes
+    ----------
+    rows : Shelf
+        The columns of `MappedRows`.
+    units : dict of str to str
+        Units of kept columns that have one.
+    matches : list of MatchReport
+        What became of the matches with other catalogs.
+    rejected : Counter of str
+        Number of rejected rows by kind.
+    files : set of str
+        Names of the files that have rows.
+    """
+
+    rows: Shelf
+    units: dict[str, str] = field(default_factory=dict)
+    matches: list[MatchReport] = field(default_factory=list)
+    rejected: Counter[str] = field(default_factory=Counter)
+    files: set[str] = field(default_factory=set)
+
+    def add(self, part: MappedRows) -> None:
+        """Add rows, after those that are there."""
+        self.add_units(part.units, part.frame)
+        self.rows.add(part.frame)
+        self.rejected.update(part.frame["kind"][~missing_texts(part.frame["kind"])].tolist())
+        self.files.update(part.frame["file"].tolist())
+
+    def add_units(self, units: Mapping[str, str], frame: Rows) -> None:
+        """Add units of columns of `frame`; a column has the same in all files."""
+        for name, unit in units.items():
+            if self.units.setdefault(name, unit) != unit:
+                raise CatalogError(
+                    f"column {name!r} has unit {unit} here, but {self.units[name]} in another catalog file",
+                    where=frame["file"][0] if len(frame) else None,
+                )
+
+
+def map_catalog(recipe: Recipe, images: ImageList | None = None, folder: Path | None = None) -> Survey:
     """Read and map all catalog files of `recipe` or, where it names none, its images (`images`: as listed already).
+
+    Parameters
+    ----------
+    folder : Path, optional
+        Where the rows are kept, in files without names; default: where the system has temporary files.
 
     Raises
     ------
     CatalogError
         When a file or column cannot be read, there are no rows, or every row is bad.
     """
-    section = recipe.catalog
-    if section.files:
-        mapped = [_map_file(path, section) for path in catalog_files(section)]
-    else:
-        mapped = [_map_images(images or list_images(recipe), recipe)]
-    units = _common_units(mapped)
-    matches = _match(mapped, section, units)
-    cells_to.make_alike([part.frame for part in mapped], section.keep)
-    frame = joined([part.frame for part in mapped if len(part.frame)] or [mapped[0].frame])
-    if not len(frame) and not section.allow_empty:
+    section, survey = recipe.catalog, Survey(Shelf(folder))
+    parts = _map_files(section) if section.files else iter([_map_images(images or list_images(recipe), recipe)])
+    for part in _matched(list(parts), survey, section) if section.match else parts:
+        survey.add(part)
+    if not len(survey.rows) and not section.allow_empty:
         raise CatalogError("the catalog has no rows", where=", ".join(catalog_paths(recipe)))
-    if len(frame) and (frame["kind"] == "bad_cell").all():
-        name = frame["file"][0]
+    if len(survey.rows) and survey.rejected["bad_cell"] == len(survey.rows):
+        first = survey.rows.take(np.zeros(1, np.int64), ("file", "row", "reason"))
+        name = first["file"][0]
         paths = catalog_files(section) if section.files else []
         path = next((path for path in paths if path.name == name), name)
-        raise CatalogError(f"every row is bad, row {frame['row'][0]}: {frame['reason'][0]}", where=path,
+        raise CatalogError(f"every row is bad, row {first['row'][0]}: {first['reason'][0]}", where=path,
                            hint="check the columns and units in [catalog]")
-    return MappedRows(frame, units, matches)
+    return survey
 
 
-def _match(mapped: list[MappedRows], section: CatalogSection, units: dict[str, str]) -> list[MatchReport]:
-    """Add the columns of other catalogs, over all files at once, and apply the cuts that waited for them."""
-    if not section.match:
-        return []
+def _matched(mapped: list[MappedRows], survey: Survey, section: CatalogSection) -> list[MappedRows]:
+    """Add the columns of other catalogs, over all rows at once, and apply the cuts that waited for them."""
     for part in mapped:
         own = [name for one in section.match for name in one.names.values() if part.uncut and name in part.uncut.own]
         if own:
             raise CatalogError(f"the survey table has a column {own[0]!r} of its own", where="catalog.match",
                                hint="set a prefix for the matched columns")
-    reports, found = add_matched([part.frame for part in mapped], section)
-    units |= found
+    survey.matches, found = add_matched([part.frame for part in mapped], section)
     for part in mapped:
         assert part.uncut is not None, "cuts wait where there are matches"
+        part.units |= found
         _apply_cuts(part.frame, part.uncut)
         part.uncut = None
-    return reports
-
-
-def _common_units(mapped: list[MappedRows]) -> dict[str, str]:
-    units: dict[str, str] = {}
-    for part in mapped:
-        for name, unit in part.units.items():
-            if units.setdefault(name, unit) != unit:
-                raise CatalogError(f"column {name!r} has unit {unit} here, but {units[name]} in another catalog file",
-                                   where=part.frame["file"][0] if len(part.frame) else None)
-    return units
+    return mapped
 
 
 def catalog_paths(recipe: Recipe) -> tuple[str, ...]:
@@ -111,9 +144,12 @@ def catalog_paths(recipe: Recipe) -> tuple[str, ...]:
     return recipe.catalog.files or (recipe.images.files if recipe.images else ())
 
 
-def _map_file(path: Path, section: CatalogSection) -> MappedRows:
-    table = read_table(path, section)
-    return _map_table(table, section, path, cells_to.Reasons(len(table)))
+def _map_files(section: CatalogSection) -> Iterator[MappedRows]:
+    for path in catalog_files(section):
+        rows = 0
+        for table in read_blocks(path, section, _BLOCK):
+            yield _map_table(table, section, path, cells_to.Reasons(len(table)), rows)
+            rows += len(table)
 
 
 def _map_images(images: ImageList, recipe: Recipe) -> MappedRows:
@@ -130,14 +166,17 @@ def _map_images(images: ImageList, recipe: Recipe) -> MappedRows:
     return rows
 
 
-def _map_table(table: Any, section: CatalogSection, path: Path, reasons: cells_to.Reasons) -> MappedRows:
+def _map_table(
+    table: Any, section: CatalogSection, path: Path, reasons: cells_to.Reasons, before: int = 0
+) -> MappedRows:
+    """Map a table that has `before` rows of the file before its own."""
     ids = _identifiers(table, section, path, reasons)
     fields = _fields(table, section, path, reasons)
     ra, dec = _positions(table, section, path, reasons)
     kinds = np.full(len(table), None, dtype=object)
     frame = Rows({
         "field": fields, "id": ids, "file": np.full(len(table), path.name, dtype=object),
-        "row": np.arange(1, len(table) + 1, dtype=np.int64), "ra": ra, "dec": dec,
+        "row": np.arange(before + 1, before + len(table) + 1, dtype=np.int64), "ra": ra, "dec": dec,
         "size_arcsec": _size(table, section, path, reasons), "magnitude": _magnitude(table, section, path, reasons),
     })
     kept, units = _kept(table, section, path)

@@ -6,18 +6,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from catmorph.sources.arrow import number_array, numbers_of, text_array
+from catmorph.sources.arrow import number_array, numbers_of
 
 
-def natural_rank(identifiers: np.ndarray) -> np.ndarray:
-    """Return each identifier's place (row,) in the `natural_order`."""
-    order = natural_order(text_array(identifiers.tolist()))
+def natural_rank(texts: pa.StringArray | pa.LargeStringArray | pa.ChunkedArray) -> np.ndarray:
+    """Return each text's place (row,) in the `natural_order`."""
+    order = natural_order(texts)
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order))
     return rank
 
 
-def natural_order(texts: pa.StringArray | pa.ChunkedArray) -> np.ndarray:
+def natural_order(texts: pa.StringArray | pa.LargeStringArray | pa.ChunkedArray) -> np.ndarray:
     """Return the rows (row,) in order: whole numbers first, by value, then everything else as text."""
     whole = pc.match_substring_regex(texts, r"\A[0-9]{1,18}\z")
     are_whole, value = numbers_of(whole)[0], np.zeros(len(texts), dtype=np.int64)

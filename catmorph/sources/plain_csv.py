@@ -7,7 +7,7 @@ in different ways, is left to it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from io import BufferedReader
 from pathlib import Path
@@ -29,6 +29,8 @@ _HEXADECIMAL = (b"0x", b"0X")
 _PADDING = (b", ", b" ,", b"\n ", b" \n", b" \r", b",\t", b"\t,", b"\n\t", b"\t\n", b"\t\r")
 _SPACES = (b" ", b"\t")
 _BLOCK = 1 << 20
+_AHEAD = 1 << 18
+"""Bytes that Arrow reads at a time: it has 32 times as many in memory, read ahead."""
 _LETTERS = bytes(ord("0" if letter == "0" else "1" if letter in "123456789" else "." if letter in ".eE+-" else ",")
                  for letter in map(chr, range(256)))
 _LEADING_ZERO = (b",00", b",01")
@@ -59,6 +61,15 @@ def read_plain_csv(path: Path, labels: Callable[[list[str]], Collection[str]]) -
     labels : callable
         Names of all columns -> those that label rows. In a file with leading zeros they are text.
     """
+    types = plain_types(path, labels)
+    if types is None:
+        return None
+    with pa.OSFile(str(path)) as file:
+        return _light(csv.read_csv(file, **_options(types)))
+
+
+def plain_types(path: Path, labels: Callable[[list[str]], Collection[str]]) -> dict[str, pa.DataType] | None:
+    """Return the names of a CSV file's columns and what they hold; None where it is not plain. See `read_plain_csv`."""
     # Not through a memory map: a file that cannot be read to its end would kill the process.
     with open(path, "rb") as file:
         header = file.readline()
@@ -66,16 +77,26 @@ def read_plain_csv(path: Path, labels: Callable[[list[str]], Collection[str]]) -
         if names is None or not file.peek(1) or not all(_is_plain(lines, header) for lines in _lines(file)):
             return None
         try:
-            cells = _strings(path, names)
-            columns = {name: _typed(cells[name]) for name in names}
+            types = _types(path, names)
         except (_OddError, pa.ArrowInvalid, UnicodeError):
             return None
-        numeric = [name for name in labels(names) if isinstance(columns[name], Column)]
+        numeric = [name for name in labels(names) if types[name] != pa.string()]
         file.seek(0)
         if numeric and any(_has_leading_zero(lines) for lines in _lines(file)):
-            columns |= {name: cells[name] for name in numeric}
-    columns = {name: one if isinstance(one, Column) else partial(text_column, one) for name, one in columns.items()}
-    return LightTable(columns, cells.num_rows)
+            types |= dict.fromkeys(numeric, pa.string())
+    return types
+
+
+def plain_blocks(path: Path, types: Mapping[str, pa.DataType], rows: int) -> Iterator[LightTable]:
+    """Yield the rows of a CSV file with the columns of `plain_types`, not many more than `rows` at a time."""
+    held: list[pa.RecordBatch] = []
+    for batch in _batches(path, types):
+        held.append(batch)
+        if sum(map(len, held)) >= rows:
+            yield _light(pa.Table.from_batches(held))
+            held = []
+    if held:
+        yield _light(pa.Table.from_batches(held))
 
 
 def plain_names(header: bytes) -> list[str] | None:
@@ -115,46 +136,102 @@ def _has_leading_zero(lines: bytes) -> bool:
     return any(zero in letters for zero in _LEADING_ZERO)
 
 
-def _strings(path: Path, names: list[str]) -> pa.Table:
-    """Return all cells as text, null where they are empty."""
-    with pa.OSFile(str(path)) as file:
-        return csv.read_csv(
-            file, read_options=csv.ReadOptions(column_names=names, skip_rows=1),
-            parse_options=csv.ParseOptions(quote_char=False, double_quote=False),
-            convert_options=csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()),
-                                               strings_can_be_null=True, null_values=[""]),
-        )  # fmt: skip
+def _options(types: Mapping[str, pa.DataType]) -> dict[str, Any]:
+    return {
+        "read_options": csv.ReadOptions(column_names=list(types), skip_rows=1, block_size=_AHEAD),
+        "parse_options": csv.ParseOptions(quote_char=False, double_quote=False),
+        "convert_options": csv.ConvertOptions(column_types=types, strings_can_be_null=True, null_values=[""]),
+    }
 
 
-def _typed(cells: pa.ChunkedArray) -> Any:
-    """Return a column as int64 or float64 where all its cells are, else as it is."""
-    try:
-        return column_of(*numbers_of(cells.cast(pa.int64())))
-    except pa.ArrowInvalid:
-        pass
-    try:
-        data, missing = numbers_of(cells.cast(pa.float64()))
-    except pa.ArrowInvalid:
-        if _all(_MAYBE_NUMBER, cells):
-            raise _OddError from None
-        return cells
-    data = np.where(missing, 0.0, data)
-    if not _is_safe(data, cells):
-        raise _OddError
-    return column_of(data, missing)
+def _batches(path: Path, types: Mapping[str, pa.DataType]) -> Iterator[pa.RecordBatch]:
+    with pa.OSFile(str(path)) as file, csv.open_csv(file, **_options(types)) as batches:
+        yield from batches
 
 
-def _is_safe(data: np.ndarray, cells: pa.ChunkedArray) -> bool:
-    """Return whether floats (row,) are what any reader makes of them: no integers, too large or with +; in range."""
+def _light(cells: pa.RecordBatch | pa.Table) -> LightTable:
+    made = {name: partial(_column, one) for name, one in zip(cells.schema.names, cells.columns, strict=True)}
+    return LightTable(made, cells.num_rows)
+
+
+def _column(cells: pa.Array | pa.ChunkedArray) -> Column:
+    return text_column(cells) if cells.type == pa.string() else column_of(*numbers_of(cells))
+
+
+def _types(path: Path, names: list[str]) -> dict[str, pa.DataType]:
+    """Return what each column holds: int64 or float64 where all its cells are that, else text.
+
+    Raises
+    ------
+    _OddError
+        Where readers do not agree on that.
+    """
+    seen = {name: _Seen() for name in names}
+    for batch in _batches(path, dict.fromkeys(names, pa.string())):
+        for name, cells in zip(names, batch.columns, strict=True):
+            seen[name].add(cells)
+    return {name: one.type() for name, one in seen.items()}
+
+
+class _Seen:
+    """What the cells of a column so far are.
+
+    Attributes
+    ----------
+    integers, floats, numbers : bool
+        Whether all of them are integers, are floats, and may be numbers to some reader.
+    safe : bool
+        Whether any reader makes the same floats of them.
+    whole : bool
+        Whether all of them are written as integers, be they too large for one.
+    """
+
+    def __init__(self) -> None:
+        self.integers = self.floats = self.numbers = self.safe = self.whole = True
+
+    def add(self, cells: pa.Array) -> None:
+        """Look at more cells, as text."""
+        if self.integers:
+            try:
+                self._add_integers(numbers_of(cells.cast(pa.int64()))[0])
+                return
+            except pa.ArrowInvalid:
+                self.integers = False
+        if not self.numbers:
+            return
+        try:
+            data, missing = numbers_of(cells.cast(pa.float64()))
+        except pa.ArrowInvalid:
+            self.floats, self.numbers = False, _all(_MAYBE_NUMBER, cells)
+            return
+        data = np.where(missing, 0.0, data)
+        self.safe = self.safe and _is_safe(data, cells)
+        self.whole = self.whole and bool((data == np.floor(data)).all()) and _all(_INTEGER, cells)
+
+    def _add_integers(self, data: np.ndarray) -> None:
+        # As floats they would be among those that are not safe; the least integer has no absolute value.
+        self.safe = self.safe and not ((data >= _MOST) | (data <= -_MOST)).any()
+
+    def type(self) -> pa.DataType:
+        """Return the type of the column."""
+        if self.integers:
+            return pa.int64()
+        if not self.numbers:
+            return pa.string()
+        if not self.floats or not self.safe or self.whole:
+            raise _OddError
+        return pa.float64()
+
+
+def _is_safe(data: np.ndarray, cells: pa.Array) -> bool:
+    """Return whether floats (row,) are what any reader makes of them: in range; zero or NaN only where written so."""
     size = np.abs(data)
     if (size >= _MOST).any() or ((size < _LEAST) & (size > 0)).any():
-        return False
-    if (data == np.floor(data)).all() and _all(_INTEGER, cells):
         return False
     # Of 1e-400 nothing is left, which astropy tells from zero; and to Arrow nan(1) is NaN.
     return _all(_ZERO_OR_NAN, cells.take(number_array(np.flatnonzero((size == 0) | np.isnan(size)))))
 
 
-def _all(expression: str, cells: pa.ChunkedArray) -> bool:
+def _all(expression: str, cells: pa.Array) -> bool:
     """Return whether all cells that are there match."""
     return bool(pc.all(pc.match_substring_regex(cells, expression), min_count=0).as_py())

@@ -57,7 +57,7 @@ class Rows:
 
     def table(self, schema: pa.Schema) -> pa.Table:
         """Return the columns that `schema` names as an Arrow table."""
-        return pa.table([_arrow(self.columns[field.name]).cast(field.type) for field in schema], schema=schema)
+        return pa.table([arrow_cells(self.columns[field.name]).cast(field.type) for field in schema], schema=schema)
 
 
 def joined(parts: Sequence[Rows]) -> Rows:
@@ -65,6 +65,17 @@ def joined(parts: Sequence[Rows]) -> Rows:
     if len(parts) == 1:
         return parts[0]
     return Rows({name: _joined([part[name] for part in parts]) for name in parts[0].names}, sum(map(len, parts)))
+
+
+def arrow_cells(cells: Cells) -> pa.Array | pa.ChunkedArray:
+    """Return a column as an Arrow array (row,), NaN as null."""
+    if cells.dtype != object:
+        return number_array(cells)
+    texts = cells.tolist()
+    if not texts or texts[0] != texts[-1] or texts.count(texts[0]) < len(texts):
+        return text_array(texts)
+    # A field or file that all rows have.
+    return text_array(texts[:1]).take(number_array(np.zeros(len(texts), dtype=np.int64)))
 
 
 def arrow_type(cells: Cells) -> pa.DataType:
@@ -91,16 +102,6 @@ def distinct(cells: np.ndarray) -> tuple[np.ndarray, list[Any]]:
         return np.zeros(len(rows), dtype=np.int64), list(places)
     places.update(zip(places, range(len(places)), strict=True))
     return np.fromiter(map(places.__getitem__, rows), np.int64, len(rows)), list(places)
-
-
-def _arrow(cells: Cells) -> pa.Array | pa.ChunkedArray:
-    if cells.dtype != object:
-        return number_array(cells)
-    texts = cells.tolist()
-    if not texts or texts[0] != texts[-1] or texts.count(texts[0]) < len(texts):
-        return text_array(texts)
-    # A field or file that all rows have.
-    return text_array(texts[:1]).take(number_array(np.zeros(len(texts), dtype=np.int64)))
 
 
 def _joined(parts: Sequence[Cells]) -> Cells:

@@ -11,7 +11,9 @@ import warnings
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,9 @@ import pyarrow.parquet as pq
 
 from catmorph.errors import CatalogError, suggest
 from catmorph.recipe import CatalogSection
+from catmorph.sources.expressions import Expression
 from catmorph.sources.light import from_arrow
-from catmorph.sources.plain_csv import read_plain_csv
+from catmorph.sources.plain_csv import plain_blocks, plain_types, read_plain_csv
 
 SUFFIX_FORMATS = {
     ".fits": "fits", ".fit": "fits", ".fits.gz": "fits", ".fits.fz": "fits",
@@ -48,16 +51,69 @@ def read_table(path: Path, section: CatalogSection) -> Any:
     CatalogError
         When the file cannot be read as the format it should have.
     """
-    start = _start(path)
-    table_format = section.format or guess_format(path, section)
+    start, table_format = _start(path), _format(path, section)
+    with _told(path, table_format, start):
+        return _read(path, table_format, section, start)
+
+
+def read_blocks(path: Path, section: CatalogSection, rows: int) -> Iterator[Any]:
+    """Read one survey table as `read_table`, but yield it as tables of its rows, in order; one without rows is one.
+
+    Plain CSV, Parquet and FITS files are never in memory as a whole.
+
+    Parameters
+    ----------
+    rows : int
+        How many rows a table has, about.
+
+    Raises
+    ------
+    CatalogError
+        When the file cannot be read as the format it should have.
+    """
+    start, table_format = _start(path), _format(path, section)
+    tables = _blocks(path, table_format, section, start, rows)
+    while True:
+        with _told(path, table_format, start):
+            table = next(tables, None)
+        if table is None:
+            return
+        yield table
+
+
+def _format(path: Path, section: CatalogSection) -> str:
+    return section.format or guess_format(path, section)
+
+
+@contextmanager
+def _told(path: Path, table_format: str, start: bytes) -> Iterator[None]:
+    """Let what readers raise be one line, and their warnings nothing."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _read(path, table_format, section, start)
+            yield
     except CatalogError:
         raise
     except READ_ERRORS as error:
         raise _unreadable(path, table_format, start, error) from error
+
+
+def _blocks(path: Path, table_format: str, section: CatalogSection, start: bytes, rows: int) -> Iterator[Any]:
+    if table_format == "parquet":
+        with pq.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            refuse_duplicates(names, path)
+            chosen = _asked(names, section)
+            batches = file.iter_batches(rows, columns=chosen) if file.metadata.num_rows else [file.read(columns=chosen)]
+            yield from (from_arrow(batch, names) for batch in batches)
+        return
+    types = plain_types(path, partial(labels, section=section)) if _may_be_plain(table_format, section, start) else None
+    if types is not None:
+        yield from plain_blocks(path, types, rows)
+        return
+    from catmorph.sources.astropy_tables import any_blocks
+
+    yield from any_blocks(path, table_format, section, start, rows)
 
 
 def _read(path: Path, table_format: str, section: CatalogSection, start: bytes) -> Any:
@@ -65,13 +121,26 @@ def _read(path: Path, table_format: str, section: CatalogSection, start: bytes) 
         with pq.ParquetFile(path) as file:
             refuse_duplicates(file.schema_arrow.names, path)
             return from_arrow(file.read())
-    if table_format == "ascii.csv" and section.hdu is None and not start.startswith(COMPRESSED):
-        table = read_plain_csv(path, lambda names: labels(names, section))
+    if _may_be_plain(table_format, section, start):
+        table = read_plain_csv(path, partial(labels, section=section))
         if table is not None:
             return table
     from catmorph.sources.astropy_tables import read_any
 
     return read_any(path, table_format, section, start)
+
+
+def _may_be_plain(table_format: str, section: CatalogSection, start: bytes) -> bool:
+    return table_format == "ascii.csv" and section.hdu is None and not start.startswith(COMPRESSED)
+
+
+def _asked(names: list[str], section: CatalogSection) -> list[str]:
+    """Return the columns of `names` that a catalog section names."""
+    specs = (section.id, section.field, section.ra, section.dec, section.size, section.magnitude)
+    chosen = {spec.column for spec in specs if spec is not None}.union(section.keep)
+    for cut in map(Expression, section.cuts):
+        chosen |= cut.names | cut.quoted
+    return [name for place, name in enumerate(names, start=1) if name in chosen or place in chosen]
 
 
 def labels(names: list[str], section: CatalogSection) -> list[str]:
