@@ -282,8 +282,9 @@ def test_ingest_is_valid_until_its_inputs_change(tmp_path):
 
 def test_mapping_alone_tells_what_would_be_rejected(tmp_path):
     catalog(tmp_path, [*good_rows(2), ("3", "x", "1", "1")])
-    rows = map_catalog(new_run(tmp_path).recipe)
-    assert rows.frame["kind"].tolist() == [None, None, "bad_cell"]
+    survey = map_catalog(new_run(tmp_path).recipe)
+    assert survey.rows.texts("kind").to_pylist() == [None, None, "bad_cell"]
+    assert survey.rejected == {"bad_cell": 1}
     assert not (tmp_path / "run").exists()
 
 

@@ -15,7 +15,8 @@ from catmorph.sources.arrow import missing_texts, number_array, numbers_of, text
 from catmorph.sources.rows import Rows
 
 PIXEL_UNITS = ("pixels", "pixel", "pix")
-MISSING_TEXTS = frozenset(("", "na", "nan", "null", "none", "--", "n/a", "inf", "+inf", "-inf"))
+_NO_NUMBERS = ("nan", "+nan", "-nan", "inf", "+inf", "-inf", "infinity", "+infinity", "-infinity")
+MISSING_TEXTS = frozenset(("", "na", "null", "none", "--", "n/a", *_NO_NUMBERS))
 """What stands for 'no number' in a text column, in lower case."""
 
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eEdD][+-]?[0-9]+)?")
@@ -169,9 +170,13 @@ def numbers(values: Any, null: Null = ()) -> tuple[np.ndarray, np.ndarray]:
 def _parse(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     wrong = np.zeros(len(cells), dtype=bool)
     try:
-        return numbers_of(text_array(cells.tolist()).cast(pa.float64()))[0].copy(), wrong
+        parsed, missing = numbers_of(text_array(cells.tolist()).cast(pa.float64()))
     except pa.ArrowInvalid:
         pass  # at least one cell needs a closer look
+    else:
+        # So does what Arrow has words for: whether it is a number does not depend on the other cells.
+        if np.isfinite(parsed[~missing]).all():
+            return parsed.copy(), wrong
     result = np.full(len(cells), np.nan)
     for row, text in enumerate(cells):
         if text is None:
