@@ -7,8 +7,8 @@ from catmorph.recipe import Recipe, load_recipe
 from catmorph.sources.division import Division, divide
 from catmorph.sources.ingest import chunks_of, files_without_rows
 from catmorph.sources.inputs import listed_images
-from catmorph.sources.mapping import map_catalog
 from catmorph.sources.match import match_lines
+from catmorph.sources.survey import map_catalog
 from catmorph.stamps.images_check import check_images
 from catmorph.stamps.mef import damaged_files
 from catmorph.stamps.mosaics import ImageFiles, describe_unmatched, find_mosaics

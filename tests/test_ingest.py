@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from catmorph.errors import CatalogError, RecipeError, UsageError
 from catmorph.sources.ingest import ingest
 from catmorph.sources.inputs import ingest_state
-from catmorph.sources.mapping import map_catalog
+from catmorph.sources.survey import map_catalog
 
 cell = st.sampled_from(["1", "2", "2", "3.5", "10", "-99", "", "x", "nan", "400", "-91", "1e3", "a,b", "ü", '"',
                         "../y"])

@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from catmorph.errors import CatalogError, CatmorphError
-from catmorph.sources import chunking, mapping, plain_csv, ranked, shelf
+from catmorph.sources import chunking, plain_csv, ranked, shelf, survey
 from catmorph.sources.cells import sky_keys, split_keys
 from catmorph.sources.ingest import ingest, planned_chunks
 from catmorph.sources.ranked import Ranked
@@ -24,7 +24,7 @@ from catmorph.sources.tables import read_blocks, read_table
 
 def in_small_pieces(patch):
     """Let everything be done in pieces of a few rows."""
-    patch.setattr(mapping, "_BLOCK", 13)
+    patch.setattr(survey, "_BLOCK", 13)
     patch.setattr(plain_csv, "_AHEAD", 150)
     for module in (shelf, ranked, chunking):
         patch.setattr(module, "BLOCK", 8)

@@ -10,10 +10,10 @@ import pyarrow as pa
 from catmorph.errors import CatalogError
 from catmorph.recipe import CatalogSection, Recipe
 from catmorph.sources.arrow import missing_texts, numbers_of, texts_of
-from catmorph.sources.mapping import Survey, catalog_paths
 from catmorph.sources.ranked import Ranked
 from catmorph.sources.rows import distinct, numbered
 from catmorph.sources.shelf import blocks
+from catmorph.sources.survey import Survey, catalog_paths
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 """2**64 over the golden ratio: its multiples are far apart."""

@@ -21,7 +21,8 @@ from catmorph.sources.arrow import number_array, numbers_of, text_array
 from catmorph.sources.chunking import pieces
 from catmorph.sources.division import Division, divide
 from catmorph.sources.inputs import catalog_files, ingest_parts, listed_images
-from catmorph.sources.mapping import CANONICAL, Survey, map_catalog
+from catmorph.sources.mapping import CANONICAL
+from catmorph.sources.survey import Survey, map_catalog
 from catmorph.workspace import Chunk, RunFolder
 
 REJECTED = pa.schema(
