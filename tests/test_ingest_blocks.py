@@ -98,7 +98,7 @@ def test_rows_are_numbered_by_file_and_kept_types_are_those_of_all_files(tmp_pat
 def test_a_column_of_csv_has_one_type_whatever_its_first_rows_are(tmp_path, monkeypatch, cells, kind):
     (tmp_path / "cat.csv").write_text("ID,K\n" + "".join(f"s{row},{cell}\n" for row, cell in enumerate(cells)))
     in_small_pieces(monkeypatch)
-    parts = list(read_blocks(tmp_path / "cat.csv", section(), 13))
+    parts = list(read_blocks(tmp_path / "cat.csv", section(keep="K"), 13))
     assert len(parts) > 1
     assert {part["K"].dtype.kind for part in parts} == {kind}
     whole = read_table(tmp_path / "cat.csv", section())
@@ -159,6 +159,18 @@ def test_a_fits_table_cut_off_is_an_error(tmp_path):
     with pytest.raises(CatalogError, match="cannot be read as fits") as caught:
         ingest(new_run(tmp_path, files="cat.fits", **SETTINGS))
     assert "\n" not in str(caught.value)
+
+
+def test_of_csv_the_columns_that_are_asked_for_are_looked_at(tmp_path):
+    (tmp_path / "cat.csv").write_text("ID,odd,RA,DEC,note\na,1e400,1,2,x\nb,1_000,3,4,y\n")
+    sources, _, _ = read_in(tmp_path, keep="note")
+    assert sources["note"].tolist() == ["x", "y"]
+    (part,) = read_blocks(tmp_path / "cat.csv", section(), 10)
+    assert part.colnames == ["ID", "odd", "RA", "DEC", "note"]
+    with pytest.raises(KeyError, match="odd was not read"):
+        part["odd"]
+    sources, _, _ = read_in(tmp_path, keep="odd", where="two")
+    assert sources["odd"].tolist() == ["1e400", "1_000"]
 
 
 def test_of_parquet_the_columns_that_are_asked_for_are_read(tmp_path):

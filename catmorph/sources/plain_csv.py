@@ -7,7 +7,7 @@ in different ways, is left to it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
 from io import BufferedReader
 from pathlib import Path
@@ -46,11 +46,16 @@ _MOST = 1e18
 _LEAST = float(np.finfo(np.float64).tiny)
 
 
+Types = dict[str, pa.DataType | None]
+"""What the columns of a file hold, by name, in order; None for one that is not read."""
+_Choice = Callable[[list[str]], Collection[str]]
+
+
 class _OddError(Exception):
     """A column that is not plain."""
 
 
-def read_plain_csv(path: Path, labels: Callable[[list[str]], Collection[str]]) -> LightTable | None:
+def read_plain_csv(path: Path, labels: _Choice) -> LightTable | None:
     """Read a CSV file, or return None where it is not plain.
 
     Plain is: UTF-8 without a mark of it, a name for each column, as many cells in each row, and no quotes, padding
@@ -65,11 +70,17 @@ def read_plain_csv(path: Path, labels: Callable[[list[str]], Collection[str]]) -
     if types is None:
         return None
     with pa.OSFile(str(path)) as file:
-        return _light(csv.read_csv(file, **_options(types)))
+        return _light(csv.read_csv(file, **_options(types)), types)
 
 
-def plain_types(path: Path, labels: Callable[[list[str]], Collection[str]]) -> dict[str, pa.DataType] | None:
-    """Return the names of a CSV file's columns and what they hold; None where it is not plain. See `read_plain_csv`."""
+def plain_types(path: Path, labels: _Choice, asked: _Choice = list) -> Types | None:
+    """Return the names of a CSV file's columns and what they hold; None where it is not plain. See `read_plain_csv`.
+
+    Parameters
+    ----------
+    asked : callable
+        Names of all columns -> those to be read, among them those that label rows; the others have None for a type.
+    """
     # Not through a memory map: a file that cannot be read to its end would kill the process.
     with open(path, "rb") as file:
         header = file.readline()
@@ -77,7 +88,7 @@ def plain_types(path: Path, labels: Callable[[list[str]], Collection[str]]) -> d
         if names is None or not file.peek(1) or not all(_is_plain(lines, header) for lines in _lines(file)):
             return None
         try:
-            types = _types(path, names)
+            types = _types(path, names, asked(names) or names)
         except (_OddError, pa.ArrowInvalid, UnicodeError):
             return None
         numeric = [name for name in labels(names) if types[name] != pa.string()]
@@ -87,16 +98,16 @@ def plain_types(path: Path, labels: Callable[[list[str]], Collection[str]]) -> d
     return types
 
 
-def plain_blocks(path: Path, types: Mapping[str, pa.DataType], rows: int) -> Iterator[LightTable]:
+def plain_blocks(path: Path, types: Types, rows: int) -> Iterator[LightTable]:
     """Yield the rows of a CSV file with the columns of `plain_types`, not many more than `rows` at a time."""
     held: list[pa.RecordBatch] = []
     for batch in _batches(path, types):
         held.append(batch)
         if sum(map(len, held)) >= rows:
-            yield _light(pa.Table.from_batches(held))
+            yield _light(pa.Table.from_batches(held), types)
             held = []
     if held:
-        yield _light(pa.Table.from_batches(held))
+        yield _light(pa.Table.from_batches(held), types)
 
 
 def plain_names(header: bytes) -> list[str] | None:
@@ -136,41 +147,43 @@ def _has_leading_zero(lines: bytes) -> bool:
     return any(zero in letters for zero in _LEADING_ZERO)
 
 
-def _options(types: Mapping[str, pa.DataType]) -> dict[str, Any]:
+def _options(types: Types) -> dict[str, Any]:
+    read = {name: kind for name, kind in types.items() if kind is not None}
     return {
         "read_options": csv.ReadOptions(column_names=list(types), skip_rows=1, block_size=_AHEAD),
         "parse_options": csv.ParseOptions(quote_char=False, double_quote=False),
-        "convert_options": csv.ConvertOptions(column_types=types, strings_can_be_null=True, null_values=[""]),
-    }
+        "convert_options": csv.ConvertOptions(column_types=read, include_columns=list(read), strings_can_be_null=True,
+                                              null_values=[""]),
+    }  # fmt: skip
 
 
-def _batches(path: Path, types: Mapping[str, pa.DataType]) -> Iterator[pa.RecordBatch]:
+def _batches(path: Path, types: Types) -> Iterator[pa.RecordBatch]:
     with pa.OSFile(str(path)) as file, csv.open_csv(file, **_options(types)) as batches:
         yield from batches
 
 
-def _light(cells: pa.RecordBatch | pa.Table) -> LightTable:
+def _light(cells: pa.Table, names: Iterable[str]) -> LightTable:
     made = {name: partial(_column, one) for name, one in zip(cells.schema.names, cells.columns, strict=True)}
-    return LightTable(made, cells.num_rows)
+    return LightTable({name: made.get(name) for name in names}, cells.num_rows)
 
 
 def _column(cells: pa.Array | pa.ChunkedArray) -> Column:
     return text_column(cells) if cells.type == pa.string() else column_of(*numbers_of(cells))
 
 
-def _types(path: Path, names: list[str]) -> dict[str, pa.DataType]:
-    """Return what each column holds: int64 or float64 where all its cells are that, else text.
+def _types(path: Path, names: list[str], chosen: Collection[str]) -> Types:
+    """Return what each of the chosen columns holds: int64 or float64 where all its cells are that, else text.
 
     Raises
     ------
     _OddError
         Where readers do not agree on that.
     """
-    seen = {name: _Seen() for name in names}
-    for batch in _batches(path, dict.fromkeys(names, pa.string())):
-        for name, cells in zip(names, batch.columns, strict=True):
-            seen[name].add(cells)
-    return {name: one.type() for name, one in seen.items()}
+    seen = {name: _Seen() for name in names if name in chosen}
+    for batch in _batches(path, {name: pa.string() if name in seen else None for name in names}):
+        for one, cells in zip(seen.values(), batch.columns, strict=True):
+            one.add(cells)
+    return {name: seen[name].type() if name in seen else None for name in names}
 
 
 class _Seen:

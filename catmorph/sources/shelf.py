@@ -17,7 +17,7 @@ from typing import IO, Any
 import numpy as np
 import pyarrow as pa
 
-from catmorph.files import cannot_write
+from catmorph.files import TEMPORARY_PREFIX, cannot_write
 from catmorph.sources.arrow import long_texts, number_array, numbers_of, text_buffers, texts_of
 from catmorph.sources.columns import texts
 from catmorph.sources.rows import Cells, Rows, arrow_cells, arrow_type
@@ -220,7 +220,7 @@ class _File:
 
     def _open(self) -> IO[bytes]:
         if self._file is None:
-            self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115
+            self._file = tempfile.TemporaryFile(prefix=TEMPORARY_PREFIX, dir=self._folder)  # noqa: SIM115
             # A column that nobody asks for is closed with the shelf.
             weakref.finalize(self, self._file.close)
         return self._file

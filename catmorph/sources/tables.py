@@ -107,10 +107,11 @@ def _blocks(path: Path, table_format: str, section: CatalogSection, start: bytes
             batches = file.iter_batches(rows, columns=chosen) if file.metadata.num_rows else [file.read(columns=chosen)]
             yield from (from_arrow(batch, names) for batch in batches)
         return
-    types = plain_types(path, partial(labels, section=section)) if _may_be_plain(table_format, section, start) else None
-    if types is not None:
-        yield from plain_blocks(path, types, rows)
-        return
+    if _may_be_plain(table_format, section, start):
+        types = plain_types(path, partial(labels, section=section), partial(_asked, section=section))
+        if types is not None:
+            yield from plain_blocks(path, types, rows)
+            return
     from catmorph.sources.astropy_tables import any_blocks
 
     yield from any_blocks(path, table_format, section, start, rows)
