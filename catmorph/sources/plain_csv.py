@@ -29,8 +29,8 @@ _HEXADECIMAL = (b"0x", b"0X")
 _PADDING = (b", ", b" ,", b"\n ", b" \n", b" \r", b",\t", b"\t,", b"\n\t", b"\t\n", b"\t\r")
 _SPACES = (b" ", b"\t")
 _BLOCK = 1 << 20
-_AHEAD = 1 << 18
-"""Bytes that Arrow reads at a time: it has 32 times as many in memory, read ahead."""
+_AHEAD = 1 << 16
+"""Bytes that Arrow reads at a time: it reads 32 times as many ahead (with 256 kB 20 MB more, and no faster)."""
 _LETTERS = bytes(ord("0" if letter == "0" else "1" if letter in "123456789" else "." if letter in ".eE+-" else ",")
                  for letter in map(chr, range(256)))
 _LEADING_ZERO = (b",00", b",01")

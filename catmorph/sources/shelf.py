@@ -22,8 +22,8 @@ from catmorph.sources.arrow import long_texts, number_array, numbers_of, text_bu
 from catmorph.sources.columns import texts
 from catmorph.sources.rows import Cells, Rows, arrow_cells, arrow_type
 
-BLOCK = 1 << 15
-"""Rows that are looked at together: a quarter of a megabyte a column."""
+BLOCK = 1 << 14
+"""Rows that are looked at together: an eighth of a megabyte a column; twice as many are no faster, for 15 MB in all."""
 
 
 def blocks(count: int) -> Iterator[slice]:
