@@ -13,10 +13,10 @@ from catmorph.inference.classify import fingerprint_of
 from catmorph.inference.direct import cuts_of
 from catmorph.inference.identity import PASSES
 from catmorph.inference.members import all_members
+from catmorph.pipeline.ingest import sources_state
 from catmorph.record import manifest_path
 from catmorph.release.kept import release_state
 from catmorph.sources.ingest import planned_chunks
-from catmorph.sources.inputs import ingest_state
 from catmorph.stamps import build
 from catmorph.workspace import Chunk, RunFolder
 
@@ -67,7 +67,7 @@ def forecast(
     The catalog is read when it has changed, to know its chunks. With `direct`, stamps need not be there. `device` and
     `precision` are as of `catmorph.inference.classify.load_predictor`; logits made in another way are made again.
     """
-    ingest, state = StageForecast("ingest"), ingest_state(run)
+    ingest, (_, state) = StageForecast("ingest"), sources_state(run)
     ingest.add(state.why, 0)
     chunks = run.chunks() if state.done else planned_chunks(run)
     classify = _classify(run, chunks, device, precision)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from catmorph.errors import CatmorphError, printable
 from catmorph.inference import tasks
 from catmorph.inference.members import all_members
-from catmorph.ledger import State
+from catmorph.ledger import DAMAGED, State
+from catmorph.pipeline.ingest import sources_state
 from catmorph.release.kept import release_state
-from catmorph.sources.inputs import ingest_state
 from catmorph.stamps import build, mef
 from catmorph.stamps.reasons import by_reason
 from catmorph.workspace import RunFolder
@@ -73,15 +73,28 @@ class Status:
 
 def status_of(run: RunFolder) -> Status:
     """Compare everything in the run folder with what the recipe and its inputs ask for now."""
-    ingest = Row("ingest", "")
-    try:
-        ingest.add(ingest_state(run))
-    except CatmorphError as error:
-        ingest.add(State("missing", str(error)))
+    ingest, state = Row("ingest", ""), _ingest_state(run)
+    ingest.add(state)
     if not run.plan_path().exists():
         return Status(str(run.path), [ingest], {})
-    with run.ledger.remembered():
-        return _of_chunks(run, ingest)
+    try:
+        with run.ledger.remembered():
+            return _of_chunks(run, ingest)
+    except CatmorphError as error:
+        # Of what `ingest` is to make again, some cannot be read now, and with it what the other stages have to do.
+        if state.done or error.where not in (run.plan_path(), run.sources_path()):
+            raise
+        return Status(str(run.path), [ingest], {})
+
+
+def _ingest_state(run: RunFolder) -> State:
+    try:
+        product, state = sources_state(run)
+    except CatmorphError as error:
+        return State("missing", str(error))
+    if not state.why.startswith(DAMAGED):
+        return state
+    return replace(state, why=f"{product.name} is {state.why}; `catmorph run` makes it again")
 
 
 def _of_chunks(run: RunFolder, ingest: Row) -> Status:

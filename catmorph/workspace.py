@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from catmorph.errors import CatmorphError, HeldError, UsageError, suggest
-from catmorph.files import read_json, write_bytes, write_json
+from catmorph.files import checksum, read_json, write_bytes, write_json
 from catmorph.ledger import Identities, Ledger, stamp_of
 
 if TYPE_CHECKING:
@@ -138,15 +138,17 @@ class RunFolder:
 
     def chunks(self) -> list[Chunk]:
         """Return the chunk plan, in the order of the rows of ``sources.parquet``."""
-        if not self.plan_path().exists():
+        path, marker = self.plan_path(), self.ledger.read(self.plan_path())
+        if not path.exists():
             raise UsageError("the survey table is not read in yet", where=self.path, hint="run `catmorph ingest`")
+        if marker and checksum(path) != marker.get("checksum"):
+            raise CatmorphError("is damaged: its bytes are not what was written", where=path,
+                                hint="run `catmorph ingest`")
         try:
-            rows = read_columns(self.plan_path()).to_pylist()
-        except (pa.ArrowException, OSError) as error:
-            raise CatmorphError(
-                f"is damaged: {error}", where=self.plan_path(), hint="delete it and run `catmorph ingest`"
-            ) from error
-        return [Chunk(group=group, **row) for group, row in enumerate(rows)]
+            return [Chunk(group=group, **row) for group, row in enumerate(read_columns(path).to_pylist())]
+        except (pa.ArrowException, OSError, TypeError) as error:  # the last where it has other columns
+            raise CatmorphError(f"is damaged: {error}", where=path,
+                                hint="delete it and run `catmorph ingest`") from error
 
     def read_sources(self, chunk: Chunk) -> pa.Table:
         """Return the rows of `chunk` from ``sources.parquet``."""
@@ -156,8 +158,8 @@ class RunFolder:
         """Return ``id`` and ``file`` of the rows of ``sources.parquet``, a table for each chunk of the plan."""
         path, counts = self.sources_path(), [chunk.count for chunk in self.chunks()]
         try:
-            names = read_columns(path, ["id", "file"])
-        except (pa.ArrowException, OSError) as error:
+            names = read_columns(path, ["id", "file"]).select(["id", "file"])
+        except (pa.ArrowException, OSError, KeyError) as error:  # the last where it has other columns
             raise CatmorphError(f"is damaged: {error}", where=path, hint="delete it and run again") from error
         ends = accumulate(counts)
         return [names.slice(end - count, count) for end, count in zip(ends, counts, strict=True)]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 import re
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from tiny_survey import Survey
 
@@ -28,6 +30,10 @@ def garbage(path):
     path.write_bytes(random.Random(3).randbytes(path.stat().st_size))
 
 
+def another_table(path):
+    pq.write_table(pa.table({"x": [1]}), path)
+
+
 PRODUCTS = ["sources.parquet", "rejected.parquet", "plan.parquet", "logits/net/F160W/alpha-*.parquet",
             "ledger/sources.parquet.json", "ledger/plan.parquet.json", "ledger/identities.json",
             "ledger/stamps/F160W/alpha-*.json", "ledger/logits/net/F160W/alpha-*.json",
@@ -44,6 +50,29 @@ def test_run_finds_and_remakes_what_is_damaged(finished_survey, release_bytes, t
     done = survey(*RUN)
     assert done.status == 0, done.err
     assert release_bytes(survey) == release_bytes(finished_survey)
+
+
+@pytest.mark.parametrize("name", ["sources.parquet", "rejected.parquet", "plan.parquet"])
+@pytest.mark.parametrize("spoil", [flip, cut_short, garbage, another_table])
+def test_status_tells_of_damaged_sources_what_run_does(finished, release_bytes, name, spoil):
+    before = release_bytes(finished)
+    spoil(finished.run / name)
+    told = finished("status", "-r", "tiny.toml")
+    assert (told.status, told.err) == (0, "")
+    assert re.search(rf"^ingest  +0 +1 +0  {name} is damaged: its (size|bytes) (is|are) not what was written; "
+                     r"`catmorph run` makes it again \(1\)$", told.out, re.MULTILINE)
+    assert "ingest: 1 to make" in finished(*RUN, "--dry-run").out
+    assert finished(*RUN, "-q").status == 0
+    assert release_bytes(finished) == before
+    assert re.search(r"^ingest  +1 +0 +0$", finished("status", "-r", "tiny.toml").out, re.MULTILINE)
+
+
+def test_status_tells_of_a_plan_that_no_marker_describes(finished):
+    garbage(finished.run / "plan.parquet")
+    (finished.run / "ledger" / "plan.parquet.json").unlink()
+    assert "not made yet" in finished("status", "-r", "tiny.toml").out
+    another_table(finished.run / "plan.parquet")
+    assert "not made yet" in finished("status", "-r", "tiny.toml").out
 
 
 @pytest.mark.parametrize("pattern", PRODUCTS[:4])

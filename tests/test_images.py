@@ -117,6 +117,23 @@ def changed(survey):
     return made, why
 
 
+@pytest.mark.parametrize("harm", ["cut short", "another table"])
+def test_status_tells_of_sources_that_cannot_be_read(pictures, harm):
+    """The names of the images are in them."""
+    cut(pictures)
+    path = pictures.run / "sources.parquet"
+    data = path.read_bytes()[:-9] if harm == "cut short" else (pictures.run / "plan.parquet").read_bytes()
+    path.write_bytes(data)
+    told = pictures("status", "-r", pictures.recipe.name)
+    assert told.status == 0, told.err
+    assert told.out.splitlines()[2:] == [
+        f"{'ingest':<27}      0      1        0  sources.parquet is damaged: its size is not what was written; "
+        "`catmorph run` makes it again (1)"
+    ]
+    assert pictures("ingest", "-r", pictures.recipe.name).status == 0
+    assert changed(pictures) == (0, [[], [], [], []])
+
+
 def test_one_image_makes_one_chunk_anew(pictures):
     pictures.edit("[run]", "[run]\nchunk_rows = 3")
     cut(pictures)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from catmorph.errors import CatmorphError
 from catmorph.files import checksum, remove_partial_files
+from catmorph.ledger import State
 from catmorph.pipeline.report import StageReport
 from catmorph.sources.inputs import ingest_parts, ingest_state
 from catmorph.workspace import RunFolder
@@ -21,12 +22,12 @@ def prepare(run: RunFolder) -> None:
 def run_ingest(run: RunFolder) -> StageReport:
     """Read the survey table in, unless the sources are there, valid and undamaged."""
     report = StageReport("ingest")
-    product, why = _why_ingest(run)
-    if why:
+    product, state = sources_state(run)
+    if not state.done:
         # What reads tables takes a tenth of a second to import, which a run with its sources in place does without.
         from catmorph.sources.ingest import ingest as ingest_catalog
 
-        report.note_why(product, why)
+        report.note_why(product, state.why)
         report.warn_of_damage()
         counts = ingest_catalog(run)
         for product in (run.rejected_path(), run.plan_path()):
@@ -48,12 +49,12 @@ def run_ingest(run: RunFolder) -> StageReport:
     return report
 
 
-def _why_ingest(run: RunFolder) -> tuple[Path, str]:
-    """Return which file of the sources is to be made again, and why; no reason where none is."""
+def sources_state(run: RunFolder) -> tuple[Path, State]:
+    """Return whether the files of `ingest` are there, valid and, byte for byte, whole; and which of them is not."""
     states = [(run.sources_path(), ingest_state(run))]
     if states[0][1].done:
         states += [(path, run.ledger.state(path, ingest_parts(run), deep=True)) for path in _ingested(run)]
-    return next(((path, state.why) for path, state in states if not state.done), (run.sources_path(), ""))
+    return next((one for one in states if not one[1].done), states[0])
 
 
 def _ingested(run: RunFolder) -> tuple[Path, ...]:
