@@ -17,11 +17,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from catmorph.files import checksum, digest_json, read_sealed, write_sealed
+from catmorph.files import checksum, digest_json, write_sealed
+from catmorph.markers import read_believed
 from catmorph.patience import patiently
 
 DAMAGED = "damaged"
 """How the reason begins where a product or its marker is not what was written."""
+
+_BAD_MARKER = f"{DAMAGED}: its marker is not what was written"
 
 
 @dataclass(frozen=True)
@@ -92,12 +95,15 @@ class Ledger:
 
     def marker_path(self, product: Path) -> Path:
         """Return the marker file of `product` (a path inside the run folder)."""
-        return Path(self._marker_of(str(product)))
+        return Path(self._marker_of(self._name_of(str(product))))
 
-    def _marker_of(self, product: str) -> str:
+    def _name_of(self, product: str) -> str:
         if not product.startswith(self._inside):
             raise ValueError(f"{product!r} is not in the run folder {str(self.folder)!r}")
-        return f"{self._markers}{product[len(self._inside):]}.json"
+        return product[len(self._inside):]
+
+    def _marker_of(self, name: str) -> str:
+        return f"{self._markers}{name}.json"
 
     def write(self, product: Path, parts: Parts, **facts: Any) -> None:
         """Record that `product` was made from `parts`; call it after the product is in place."""
@@ -113,12 +119,12 @@ class Ledger:
                      {"fingerprint": parts.fingerprint, "parts": dict(parts.values), **facts})
 
     def read(self, product: Path) -> dict[str, Any] | None:
-        """Return the marker of `product`; None where there is none or it is damaged."""
-        name = str(product)
+        """Return the marker of `product`; None where there is none, or it is damaged or not what a marker holds."""
+        name = self._name_of(str(product))
         if self._remembered is None:
-            return read_sealed(self._marker_of(name))
+            return read_believed(self._marker_of(name), name)
         if name not in self._remembered:
-            self._remembered[name] = read_sealed(self._marker_of(name))
+            self._remembered[name] = read_believed(self._marker_of(name), name)
         return self._remembered[name]
 
     def recorded(self, product: Path, parts: Parts) -> State:
@@ -126,10 +132,14 @@ class Ledger:
         marker = self.read(product)
         if marker is None:
             if self.marker_path(product).exists():
-                return State("stale", f"{DAMAGED}: its marker is not what was written")
+                return State("stale", _BAD_MARKER)
             return State("missing", "not made yet")
-        if marker["fingerprint"] != parts.fingerprint:
-            return State("stale", _difference(marker.get("parts", {}), parts.values), marker)
+        fingerprint = parts.fingerprint
+        if marker["fingerprint"] != fingerprint:
+            return State("stale", _difference(marker["parts"], parts.values), marker)
+        # To compare is faster than to hash; what came back from JSON may differ and yet be the same.
+        if marker["parts"] != parts.values and digest_json(marker["parts"]) != fingerprint:
+            return State("stale", _BAD_MARKER)
         return State("done", "", marker)
 
     def state(self, product: Path, parts: Parts, *, deep: bool = False) -> State:
@@ -163,7 +173,7 @@ class Ledger:
     def _drop(self, product: Path) -> None:
         self._passed.clear()
         if self._remembered is not None:
-            self._remembered.pop(str(product), None)
+            self._remembered.pop(self._name_of(str(product)), None)
 
 
 def _size(path: Path) -> int | None:
@@ -215,7 +225,7 @@ class Identities:
 
     def __init__(self, cache: Path):
         self.cache = cache
-        kept = read_sealed(cache) or {}
+        kept = read_believed(cache, "identities.json") or {}
         self._derived: dict[str, str] = kept.pop(_DERIVED, {})
         self._known: dict[str, list[Any]] = kept
         self._changed = False

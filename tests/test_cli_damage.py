@@ -10,6 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from tiny_survey import Survey
 
+from catmorph.files import read_sealed, write_sealed
+
 RUN = ("run", "tiny.toml")
 
 
@@ -73,6 +75,69 @@ def test_status_tells_of_a_plan_that_no_marker_describes(finished):
     assert "not made yet" in finished("status", "-r", "tiny.toml").out
     another_table(finished.run / "plan.parquet")
     assert "not made yet" in finished("status", "-r", "tiny.toml").out
+
+
+def forge(path, *keys, value):
+    """Put a value into a file of the ledger and seal it anew; of None the key is removed."""
+    found = inner = read_sealed(path)
+    for key in keys[:-1]:
+        inner = inner[key]
+    if value is None:
+        del inner[keys[-1]]
+    else:
+        inner[keys[-1]] = value
+    write_sealed(path, found)
+
+
+FORGED = [
+    ("sources.parquet.json", ("counts",), [1, 2, 3]),
+    ("sources.parquet.json", ("counts", "read"), None),
+    ("sources.parquet.json", ("counts", "read"), -9),
+    ("sources.parquet.json", ("counts", "sources"), 1),
+    ("sources.parquet.json", ("parts",), "all"),
+    ("sources.parquet.json", ("empty",), 5),
+    ("sources.parquet.json", ("matches",), [{"name": "x"}]),
+    ("plan.parquet.json", ("fingerprint",), None),
+    ("stamps/F160W/alpha-*.json", ("sources",), None),
+    ("stamps/F160W/alpha-*.json", ("flags",), [["EDGE", 1]]),
+    ("stamps/F160W/alpha-*.json", ("flags",), {"UNREADABLE": 10**30}),
+    ("stamps/F160W/alpha-*.json", ("stamps",), -1),
+    ("stamps/F160W/alpha-*.json", ("failures",), [["mosaic.fits"]]),
+    ("stamps/F160W/alpha-*.json", ("bad_images",), "a.png"),
+    ("stamps/F160W/alpha-*.json", ("parts", "[mosaics]"), None),
+    ("logits/net/F160W/alpha-*.json", ("parts",), "x"),
+    ("logits/net/F160W/alpha-*.json", ("parts", "classifier"), ["x"]),
+    ("logits/net/F160W/alpha-*.json", ("classified",), True),
+    ("logits/net/F160W/alpha-*.json", ("flags",), None),
+    ("identities.json", ("derived",), ["x"]),
+    ("identities.json", ("/a",), [1]),
+    ("export.json", ("files",), ["Tiny.csv"]),
+    ("export.json", ("formats",), None),
+    ("export.json", ("account",), {"read": 1}),
+    ("counts.json", ("counts",), {}),
+    ("counts.json", ("counts", "sources"), 1),
+    ("counts.json", ("counts", "fields", "alpha", "tallies"), []),
+    ("counts.json", ("counts", "fields", "alpha", "tallies", 0, "mergers"), 99),
+    ("counts.json", ("counts", "groups", "each"), {"none": {"sources": 1, "released": 1, "tallies": []}}),
+]
+
+
+@pytest.mark.parametrize(("pattern", "keys", "value"), FORGED)
+def test_a_sealed_file_of_another_shape_is_damaged(finished, release_bytes, pattern, keys, value):
+    before = release_bytes(finished)
+    (path,) = finished.run.glob(f"ledger/{pattern}")
+    forge(path, *keys, value=value)
+    forged = path.read_bytes()
+    recipe = ("-r", "tiny.toml", "-q")
+    for command in (("status", *recipe), (*RUN, "--dry-run"), ("summarize", *recipe), ("export", *recipe)):
+        done = finished(*command)
+        assert len(done.lines) == (done.status != 0), done.err
+        if done.status == 0:
+            path.write_bytes(forged)
+    done = finished(*RUN, "-q")
+    assert done.status == 0, done.err
+    assert release_bytes(finished) == before
+    assert not re.search(r"damaged|stale +[1-9]", finished("status", *recipe).out)
 
 
 @pytest.mark.parametrize("pattern", PRODUCTS[:4])

@@ -189,7 +189,7 @@ def test_partial_files_are_removed(tmp_path):
 
 
 def test_the_states_of_a_product(tmp_path):
-    ledger, product = Ledger(tmp_path), tmp_path / "stamps" / "a.h5"
+    ledger, product = Ledger(tmp_path), tmp_path / "deep" / "a.h5"
     parts = Parts({"rows": "1", "mosaic": "2", "code": 1})
 
     def state(now=parts, **options):

@@ -102,6 +102,14 @@ class Counts:
             self.groups.sources[name], self.groups.released[name] = one["sources"], one["released"]
             self.groups.groups[name] = self._restored(one["tallies"])
 
+    def fits(self, plain: Mapping[str, Any]) -> bool:
+        """Return whether `plain` are counts of the same views, classes and groups as these, which are of nothing."""
+        classes = [one.classes for one in self._tallies().values()]
+        parts = [*plain["fields"].values(), *plain["groups"]["each"].values()]
+        return plain["groups"]["each"].keys() == self.groups.groups.keys() and all(
+            [len(tally["sums"]) for tally in part["tallies"]] == classes for part in parts
+        )
+
     def _plain_tallies(self, tallies: Mapping[Key, Tally]) -> list[dict[str, Any]]:
         return [tallies[key].plain() for key in self.keys]
 

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from catmorph.errors import listed
-from catmorph.files import checksum, digest_json, read_sealed, write_sealed
+from catmorph.files import checksum, digest_json, write_sealed
 from catmorph.inference.members import all_temperatures
 from catmorph.ledger import State
+from catmorph.markers import read_believed
 from catmorph.release.provenance import decisive, differences, facts_of, read_provenance
 from catmorph.release.results import Temperatures
 from catmorph.schemes import load_scheme
@@ -87,7 +88,7 @@ def changed_since_export(run: RunFolder) -> list[str]:
 
 
 def _changed(run: RunFolder, basis: Basis) -> list[str]:
-    before, exported = read_provenance(run), read_sealed(_export_path(run))
+    before, exported = read_provenance(run), _read(_export_path(run))
     if before is None:
         return []
     others = exported is not None and exported.get("sources") != basis.sources
@@ -142,8 +143,12 @@ def kept_counts(run: RunFolder, basis: Basis) -> Mapping[str, Any] | None:
 
 
 def _kept(path: Path, fingerprint: str) -> dict[str, Any] | None:
-    kept = read_sealed(path)
-    return kept if kept is not None and kept.get("fingerprint") == fingerprint else None
+    kept = _read(path)
+    return kept if kept is not None and kept["fingerprint"] == fingerprint else None
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    return read_believed(path, path.name)
 
 
 def _is_there(run: RunFolder, files: Mapping[str, Mapping[str, Any]], name: str) -> bool:

@@ -112,13 +112,12 @@ def summarize(
 
 def _counts_kept(run: RunFolder, used: Temperatures, workers: int, label: str) -> Counts:
     """Return the counts that were made of the same before; where there are none, count, and keep them."""
-    basis = Basis.of(run, used)
+    basis, counts = Basis.of(run, used), no_counts(run.recipe)
     kept = kept_counts(run, basis)
-    if kept is None:
+    if kept is None or not counts.fits(kept):
         counts = _count(run, used, workers, label)
         keep_counts(run, basis, counts.plain())
         return counts
-    counts = no_counts(run.recipe)
     counts.restore(kept)
     return counts
 
