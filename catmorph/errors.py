@@ -11,6 +11,8 @@ from collections.abc import Iterable
 
 SHOWN = 5
 """Rows or names that an error or report lists."""
+LONGEST = 100
+"""Characters of a name or value that an error shows."""
 
 
 class CatmorphError(Exception):
@@ -89,6 +91,11 @@ def one_line(message: str, *, where: object = None, hint: str | None = None) -> 
 def printable(text: str) -> str:
     """Return one line of `text` with what cannot be printed, such as an escape code, as ``?``."""
     return "".join(one if one.isprintable() else "?" for one in text)
+
+
+def shortened(text: str) -> str:
+    """Return a name or value as errors show it: cut, with dots, where it is long."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def listed(names: Iterable[object], total: int | None = None) -> str:

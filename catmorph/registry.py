@@ -11,7 +11,7 @@ import pkgutil
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from catmorph.errors import UsageError, suggest
+from catmorph.errors import UsageError, shortened, suggest
 
 T = TypeVar("T")
 
@@ -70,7 +70,7 @@ class Registry(Generic[T]):
             found = make(name)
             if found is not None:
                 return found
-        raise UsageError(f"unknown {self.kind} {name!r}", hint=suggest(name, sorted(things)))
+        raise UsageError(f"unknown {self.kind} {shortened(name)!r}", hint=suggest(name, sorted(things)))
 
     def registered(self, name: str) -> T:
         """Return the thing that was registered as `name` so far, for modules of the package itself."""

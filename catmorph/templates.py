@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-from catmorph.errors import RecipeError, suggest
+from catmorph.errors import RecipeError, shortened, suggest
 
 _PLACE = re.compile(r"\{([a-z_]+)(?:\|([a-z]+))?\}")
 _FILTERS: dict[str, Callable[[str], str]] = {
@@ -52,9 +52,9 @@ def pattern_problem(pattern: str, names: Sequence[str]) -> str | None:
     for braces in re.findall(r"\{[^{}/]*\}", pattern):
         match = _PLACE.fullmatch(braces)
         if match is None or match.group(1) not in names:
-            return f"pattern {pattern!r} uses {braces}, {suggest(braces.strip('{}'), names)}"
+            return f"pattern {pattern!r} uses {shortened(braces)}, {suggest(braces.strip('{}'), names)}"
         if match.group(2) is not None and match.group(2) not in _FILTERS:
-            return f"pattern {pattern!r} uses |{match.group(2)}, {suggest(match.group(2), _FILTERS)}"
+            return f"pattern {pattern!r} uses |{shortened(match.group(2))}, {suggest(match.group(2), _FILTERS)}"
     return None
 
 

@@ -219,11 +219,57 @@ def test_overrides_that_are_none(tmp_path, text):
     ("name=a b", "name: String should match pattern"),
     ("name=true", "name: Input should be a valid string (got True)"),
     ("catalog=5", "catalog: Input should be a"),
+    ("classifiers=[1]", "classifiers: Input should be a table [classifiers.NAME]"),
+    ("classifiers=5", "classifiers: Input should be a table [classifiers.NAME] (got 5)"),
+    ("catalog.match=[1]", "catalog.match.0: Input should be a table [[catalog.match]] (got 1)"),
+    ("catalog.match.files=a.cat", "catalog.match: Input should be a list of tables [[catalog.match]]"),
+    ("release.columns=[1]", "release.columns.0: Input should be a table [[release.columns]] (got 1)"),
+    ("views=[1]", "views: Input should be a table [views]"),
+    ("experiments.networks=x", "experiments.networks: Input should be a table [experiments.networks.NAME] (got 'x')"),
+    ("experiments.networks.a=1", "experiments.networks.a: Input should be a table [experiments.networks.a] (got 1)"),
+    (f"run.chunk_rows={'9' * 5000}", "run.chunk_rows: Unable to parse input string as an integer"),
 ])
 def test_what_is_refused(tmp_path, override, message):
     found = problems(changed(tmp_path / "a.toml"), override)
     assert len(found) == 1
     assert message in found[0]
+
+
+@pytest.mark.parametrize("override", [
+    "scheme={}", "stamp.{}=1", "stamp.resample={}", "stamp.pixels={}", "{}=1", "views.v=[\"{}\"]", "views.{}=[\"q\"]",
+    "mosaics.pattern={{band|{}}}", "mosaics.pattern={{{}}}", "classifiers.mine.views={}", "title=\0{}",
+    "bands.reference={}", "classifiers.{}.checkpoint=5", "catalog.ra.unit={}",
+])
+@pytest.mark.parametrize("text", ["x" * 100000, "x'\"y " * 20000], ids=["plain", "quotes"])
+def test_long_texts_are_shown_shortened(tmp_path, override, text):
+    for problem in problems(changed(tmp_path / "a.toml"), override.format(text)):
+        assert len(problem) < 1000
+        assert "..." in problem
+        assert text[:40].strip() in problem.replace("\\", "")
+
+
+@pytest.mark.parametrize(("text", "override"), [
+    (f'extend = "{"x" * 100000}"', ()), (f"[{'x' * 100000}]\n" * 2, ()), (MINIMAL, "x" * 100000),
+    (f'extend = "samples/clash"\nwithout = ["{"x" * 100000}"]', ()), ("a = " + "9" * 5000, ()),
+    (f"[run]\nchunk_rows = -{'9' * 4000}", ()),
+], ids=["extend", "twice", "set", "without", "digits", "number"])
+def test_long_texts_of_recipes_that_cannot_be_read(tmp_path, text, override):
+    (tmp_path / "a.toml").write_text(text)
+    with pytest.raises(UsageError) as caught:
+        load_recipe(tmp_path / "a.toml", [override] if override else ())
+    assert len(str(caught.value)) < 1000
+
+
+def test_each_type_that_a_value_may_have_is_told(tmp_path):
+    found = problems(changed(tmp_path / "a.toml"), "training.class_weights=5")
+    assert "training.class_weights: Input should be 'none' or 'balanced' (got 5)" in found
+    assert "training.class_weights: Input should be a table [training.class_weights] (got 5)" in found
+
+
+def test_classifiers_of_a_base_that_are_no_tables(tmp_path):
+    changed(tmp_path / "base.toml", classifiers=[1])
+    (tmp_path / "a.toml").write_text('extend = "base.toml"\n[classifiers.mine]\ncheckpoint = "c.safetensors"\n')
+    assert load_recipe(tmp_path / "a.toml").classifiers.keys() == {"mine"}
 
 
 def test_all_problems_at_once(tmp_path):

@@ -6,14 +6,14 @@ import glob
 import os
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import tomli_w
 from pydantic import BaseModel, ValidationError
 
-from catmorph.errors import ProblemsError, RecipeError, UsageError, suggest
+from catmorph.errors import LONGEST, ProblemsError, RecipeError, UsageError, shortened, suggest
 from catmorph.recipe.base import SectionError
 from catmorph.recipe.catalog import CatalogSection
 from catmorph.recipe.model import REQUIRED, Recipe, missing_sources
@@ -46,6 +46,9 @@ PATH_KEYS = (
 
 WORDS = {("backbone", "imagenet")}
 """Values of such keys that are no path."""
+
+_ALTERNATIVE = re.compile(r"(literal|dict)\[.*\]|constrained-\w+")
+"""What pydantic puts among the keys to name one of the types that a value may have."""
 
 GLOB_KEYS = ("files", "pattern", "weight", "flag", "stamp_files")
 """Those whose paths are patterns."""
@@ -92,7 +95,7 @@ def _read_with_base(path: Path, seen: tuple[Path, ...], folder: Path | None = No
     if not isinstance(base, str):
         raise RecipeError("`extend` must be the path or preset name of one recipe", where=path)
     base_path, data = path.resolve().parent / base, None
-    if not base_path.is_file():
+    if not os.path.isfile(base_path):  # also where it is too long for a file name
         name = base.removesuffix(".toml")
         # No data lie beside a shipped recipe: its paths are meant for the folder of who uses it.
         base_path, data = preset_path(name), None if has_data(name) else folder
@@ -105,7 +108,7 @@ def _without(table: dict[str, Any], keys: Any, path: Path) -> dict[str, Any]:
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         raise RecipeError("`without` must be a list of keys, such as 'training.backbone'", where=path)
     for key in keys:
-        table = _without_key(table, key.split("."), f"{path}: without: {key!r}")
+        table = _without_key(table, key.split("."), f"{path}: without: {shortened(key)!r}")
     return table
 
 
@@ -131,14 +134,17 @@ def _read_toml(path: Path) -> dict[str, Any]:
     except RecursionError:
         raise RecipeError("is not a recipe: its tables are nested too deeply", where=path) from None
     except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"is not valid TOML: {error}", where=path) from error
+        text, at, place = str(error).rpartition(" (at ")  # of a key that is there twice, it names the key
+        raise RecipeError(f"is not valid TOML: {shortened(text)}{at}{place}", where=path) from error
+    except ValueError as error:  # Python reads no number of more than 4,300 digits
+        raise RecipeError("has a number of too many digits", where=path) from error
 
 
 def _extended(base: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
     # Keys of sections replace one by one; a value that is itself a table, such as a column, replaces whole.
     result = dict(base)
     for key, value in table.items():
-        if key == "classifiers" and isinstance(value, dict):
+        if key == "classifiers" and isinstance(value, dict) and isinstance(base.get(key, {}), dict):
             result[key] = _extended(base.get(key, {}), value)
         elif isinstance(value, dict) and isinstance(base.get(key), dict) and key != "views":
             result[key] = base[key] | value
@@ -190,10 +196,10 @@ def _apply_override(table: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     parts = [part.strip() for part in key.split(".")]
     if not equals or not all(parts):
-        raise RecipeError(f"--set {override!r} must be section.key=value")
+        raise RecipeError(f"--set {shortened(override)!r} must be section.key=value")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except ValueError:  # no TOML, or a number of too many digits
         value = text
     nested: Any = value
     for part in reversed(parts):
@@ -223,8 +229,26 @@ def _validate(table: dict[str, Any], where: str) -> Recipe:
     problems += _unusable_texts(table)
     problems += [problem for name in _schemes(table) for problem in _scheme_problems(name)]
     if recipe is None or problems:
-        raise ProblemsError(dict.fromkeys(problems), where=where)
+        long = _long_texts(table)
+        raise ProblemsError(dict.fromkeys(_with_short(problem, long) for problem in problems), where=where)
     return recipe
+
+
+def _long_texts(value: Any) -> set[str]:
+    """Return the keys and texts of a recipe that are too long to be shown whole."""
+    if isinstance(value, dict):
+        return _long_texts(list(value)).union(*map(_long_texts, value.values()))
+    if isinstance(value, list):
+        return set().union(*map(_long_texts, value))
+    return {value} if isinstance(value, str) and len(value) > LONGEST else set()
+
+
+def _with_short(problem: str, texts: Iterable[str]) -> str:
+    """Return a line with each of `texts` shortened, as it is or with escapes."""
+    for text in sorted(texts, key=len, reverse=True):
+        escaped = repr(text)[1:-1]
+        problem = problem.replace(text, shortened(text)).replace(escaped, shortened(escaped))
+    return problem
 
 
 def _unusable_texts(value: Any, keys: tuple[str, ...] = ()) -> list[str]:
@@ -258,7 +282,8 @@ def _problems(item: Any) -> list[str]:
     error = item.get("ctx", {}).get("error")
     if isinstance(error, SectionError):
         return error.problems
-    keys, message = [str(part) for part in item["loc"]], item["msg"].removeprefix("Value error, ")
+    keys = [str(part) for part in item["loc"] if not _ALTERNATIVE.fullmatch(str(part))]
+    message = item["msg"].removeprefix("Value error, ")
     if len(keys) > 1 and keys[-1] in ("str", "int", "float") and (keys[-2] in ("column", "hdu") or keys[-2].isdigit()):
         # pydantic names each alternative that did not fit; they are one problem.
         keys, message = keys[:-1], "must be text or a number"
@@ -269,10 +294,28 @@ def _problems(item: Any) -> list[str]:
         return [f"{key}: missing; {_description_at(keys)}"]
     value = item.get("input")
     told = not isinstance(value, str | int | float | bool) or str(value) in message
-    came = "" if told else f" (got {value!r})"
-    message = re.sub(r"a valid dictionary or instance of \w+", f"a table{_of_keys(keys)}", message)
-    message = message.replace("a valid tuple", "a list").replace("Tuple", "List").replace(" after validation", "")
+    came = "" if told else f" (got {value!r})" if isinstance(value, str) else f" (got {shortened(repr(value))})"
+    message = _in_words(message, keys, of_list=isinstance(item["loc"][-1] if keys else None, int))
     return [f"{key}: {message}{came}{_nearest(item) if item['type'] == 'literal_error' else ''}"]
+
+
+def _in_words(message: str, keys: list[str], *, of_list: bool) -> str:
+    """Return a message of pydantic in the words of recipes; `of_list` where it is about one thing of a list."""
+    key, holds_tables = ".".join(keys), _holds_tables(keys)
+    table = f"a table [[{'.'.join(keys[:-1])}]]" if of_list else "a table"
+    message = re.sub(r"a valid dictionary or instance of \w+", lambda _: f"{table}{_of_keys(keys)}", message)
+    message = message.replace("a valid dictionary", f"a table [{key}.NAME]" if holds_tables else f"a table [{key}]")
+    message = message.replace("a valid tuple", f"a list of tables [[{key}]]" if holds_tables else "a list")
+    return message.replace("Tuple", "List").replace(" after validation", "")
+
+
+def _holds_tables(keys: list[str]) -> bool:
+    """Return whether there are tables in the table or list at `keys`."""
+    model = _model_at(keys[:-1])
+    info = model.model_fields.get(keys[-1]) if model and keys else None
+    if info is None or get_origin(info.annotation) not in (dict, tuple):
+        return False
+    return any(_model_in(inner) or get_origin(inner) is dict for inner in get_args(info.annotation))
 
 
 def _of_keys(keys: list[str]) -> str:

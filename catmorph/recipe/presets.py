@@ -8,7 +8,7 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from catmorph.errors import RecipeError, UsageError, suggest
+from catmorph.errors import RecipeError, UsageError, shortened, suggest
 
 if TYPE_CHECKING:
     from catmorph.recipe.model import Recipe
@@ -42,7 +42,7 @@ def preset_titles() -> dict[str, str]:
 def preset_path(name: str) -> Path:
     """Return the file of preset `name`; an unknown one is an error that lists the valid ones."""
     if name not in preset_names():
-        raise RecipeError(f"unknown preset {name!r}", hint=suggest(name, preset_names()))
+        raise RecipeError(f"unknown preset {shortened(name)!r}", hint=suggest(name, preset_names()))
     return preset_folder() / f"{name}.toml"
 
 
