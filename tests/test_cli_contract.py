@@ -77,6 +77,14 @@ def test_the_options_of_the_examples_exist(name, found):
     assert {word for word in words if word.startswith("-")} <= options_of(shown)
 
 
+@pytest.mark.parametrize(("name", "found"), every_command())
+def test_words_of_options_may_have_capitals(name, found):
+    for parameter in found.params:
+        if isinstance(parameter.type, click.Choice):
+            for word in parameter.type.choices:
+                assert parameter.type.convert(word.upper(), parameter, None) == word
+
+
 def test_every_command_is_documented():
     text = (ROOT / "docs" / "cli.md").read_text()
     documented = set(re.findall(r"^\| `(\w+)", text, flags=re.M))

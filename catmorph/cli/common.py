@@ -156,15 +156,20 @@ def usable_cores() -> int:
         return os.cpu_count() or 1
 
 
+def choice(*words: str) -> click.Choice[str]:
+    """Return the type of an option that takes one of some words, in capitals or not."""
+    return click.Choice(words, case_sensitive=False)
+
+
 def device_option(purpose: str, devices: Sequence[str] = ("auto", "cpu", "cuda")) -> Callable[..., Any]:
     """Return a decorator that adds ``--device``."""
-    return click.option("--device", type=click.Choice(devices), default="auto",
+    return click.option("--device", type=choice(*devices), default="auto",
                         help=f"{purpose} [default: auto, a GPU where there is one].")
 
 
 def device_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--device`` and ``--precision``."""
-    function = click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]),
+    function = click.option("--precision", type=choice("auto", "float32", "bfloat16"),
                             help="Arithmetic of the network [default: the recipe's].")(function)
     return device_option("Where the network runs; openvino is the processor, through OpenVINO, which is faster",
                          ("auto", "cpu", "cuda", "openvino"))(function)

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from catmorph.cli.common import Session, device_option, run_options, worker_option
+from catmorph.cli.common import Session, choice, device_option, run_options, worker_option
 from catmorph.cli.labelled import gather
 
 _FEW = 5
@@ -18,7 +18,7 @@ _FEW = 5
 @click.command(epilog="Example: catmorph evaluate net.safetensors labels.csv -r training.toml --calibrate")
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.argument("labels", type=click.Path(path_type=Path), required=False)
-@click.option("--subset", type=click.Choice(["test", "validation", "training", "all"]),
+@click.option("--subset", type=choice("test", "validation", "training", "all"),
               help="Stamps to evaluate, by the split file beside the checkpoint [default: test; all where there is no "
               "split file that fits].")
 @click.option("--calibrate", is_flag=True, help="Fit a temperature on the validation subset, tell what it does on the "

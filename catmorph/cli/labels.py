@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from catmorph.cli.common import Session, run_options
+from catmorph.cli.common import Session, choice, run_options
 from catmorph.cli.production import band_option
 from catmorph.errors import UsageError, printable, suggest
 
@@ -101,7 +101,7 @@ def _scheme_option(command: Any) -> Any:
 @click.option("--minimum-votes", type=click.IntRange(1), metavar="N",
               help="Stamps with fewer votes get no label [default: the recipe's, 5].")
 @click.option("--mode", is_flag=True, help="Label with the class of most votes instead of fractions.")
-@click.option("--ties", type=click.Choice(["first", "refuse"]), default="first",
+@click.option("--ties", type=choice("first", "refuse"), default="first",
               help="Where classes are tied for most votes, the first of the scheme is the majority, or the stamp is "
               "refused [default: first].")
 @run_options(json=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from catmorph.cli.common import Session, run_options
+from catmorph.cli.common import Session, choice, run_options
 from catmorph.errors import printable
 
 
@@ -84,9 +84,9 @@ def create(session: Session, name: str, output: Path, seed: int, backbone: str |
 @click.option("--model", required=True, metavar="NAME", help="Architecture that the weights belong to.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE",
               help="Checkpoint to write [default: the file's name with the ending .safetensors].")
-@click.option("--backend", type=click.Choice(["theano", "tensorflow"]),
+@click.option("--backend", type=choice("theano", "tensorflow"),
               help="Backend that the kernels were made with [default: what the file says].")
-@click.option("--flatten", type=click.Choice(["channels-first", "channels-last"]),
+@click.option("--flatten", type=choice("channels-first", "channels-last"),
               help="Order in which maps were flattened [default: what the file says, else the authors'].")
 @click.option("--licence", default="", metavar="TEXT", help="Licence of the weights, for the card.")
 @run_options

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from catmorph.cli.common import Session, device_options, run_options, usable_cores, worker_option
+from catmorph.cli.common import Session, choice, device_options, run_options, usable_cores, worker_option
 from catmorph.errors import CatmorphError, UsageError, printable
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ def ingest(session: Session) -> None:
 
 @click.command(epilog="Example: catmorph cutouts -r clash.toml --band F160W --workers 2")
 @band_option
-@click.option("--format", "formats", multiple=True, type=click.Choice(["hdf5", "mef"]),
+@click.option("--format", "formats", multiple=True, type=choice("hdf5", "mef"),
               help="What to write, repeatable: hdf5, the shards (they are always written); mef, also one "
               "multi-extension FITS file a source [default: hdf5].")
 @worker_option

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from catmorph.cli.common import Session, run_options, usable_cores
+from catmorph.cli.common import Session, choice, run_options, usable_cores
 from catmorph.cli.production import band_option, outcome, tell_older, warn_of_changes
 from catmorph.errors import UsageError
 
@@ -82,7 +82,7 @@ def summarize(session: Session) -> int:
 )
 @click.option(
     "--order",
-    type=click.Choice(["magnitude", "class"]),
+    type=choice("magnitude", "class"),
     default="magnitude",
     help="Brightest first, or the surest of each class [default: magnitude].",
 )
