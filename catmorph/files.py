@@ -93,6 +93,8 @@ def cannot_write(path: Path, error: OSError) -> CatmorphError:
     hint = "free space or choose another place, run again"
     if isinstance(error, IsADirectoryError | NotADirectoryError | FileExistsError):
         hint = "move away what is there or choose another name, run again"
+    elif error.errno == errno.EMFILE:
+        hint = "let the process have more files open (ulimit -n)"
     return CatmorphError(f"cannot be written: {reason}", where=path, hint=hint)
 
 

@@ -1,6 +1,13 @@
 """Survey tables are read in, divided and sorted piece by piece, to what they would be as a whole."""
 
+import gzip
+import io
+import os
 import random
+import resource
+import subprocess
+import sys
+import zipfile
 
 import numpy as np
 import pyarrow as pa
@@ -152,6 +159,61 @@ def test_parts_of_a_fits_table_have_the_cells_of_the_whole(tmp_path):
             assert cells.tolist() == np.ma.asarray(whole[name]).tolist()
 
 
+def fits_table(**changes):
+    """Return the bytes of a FITS file with a table of 60 good rows; header keywords may be changed."""
+    columns = [fits.Column("ID", "4A", array=np.array([f"s{row}" for row in range(60)])),
+               fits.Column("RA", "D", array=np.arange(60.0)), fits.Column("DEC", "D", array=np.ones(60)),
+               *([fits.Column("V", "PJ()", array=np.array([[]] * 60, dtype=object))] if "vla" in changes else [])]
+    table = fits.BinTableHDU.from_columns(columns)
+    held = io.BytesIO()
+    fits.HDUList([fits.PrimaryHDU(), table, fits.ImageHDU(np.zeros((50, 50)))]).writeto(held)
+    data = held.getvalue()
+    for name, value in changes.items():
+        if name != "vla":
+            card = f"{name:8}=".encode()
+            place = data.index(card, data.index(b"XTENSION"))
+            data = data[:place] + card + f"{value:>21}".encode() + data[place + 30 :]
+    return data
+
+
+def in_zip(data):
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w") as archive:
+        archive.writestr("cat.fits", data)
+    return held.getvalue()
+
+
+@pytest.mark.parametrize("data", [
+    fits_table(), fits_table(vla=True), in_zip(fits_table()), gzip.compress(fits_table()), fits_table(NAXIS1=21),
+], ids=["plain", "empty heap", "zip", "gzip", "another length of rows"])
+def test_fits_files_that_astropy_reads_are_read_the_same(tmp_path, monkeypatch, data):
+    (tmp_path / "cat.fits").write_bytes(data)
+    in_small_pieces(monkeypatch)
+    whole = read_table(tmp_path / "cat.fits", section())
+    parts = list(read_blocks(tmp_path / "cat.fits", section(), 13))
+    for name in ("ID", "RA", "DEC"):
+        assert [cell for part in parts for cell in part[name].tolist()] == whole[name].tolist()
+
+
+@pytest.mark.parametrize("hdu", [99, -2, 0, "NONE"])
+def test_a_table_that_is_not_in_a_fits_file(tmp_path, hdu):
+    table = fits.BinTableHDU(Table({"ID": ["a"]}))
+    fits.HDUList([fits.PrimaryHDU(), table, table.copy()]).writeto(tmp_path / "cat.fits")
+    errors = []
+    for reading in (read_table, lambda path, how: list(read_blocks(path, how, 13))):
+        with pytest.raises(CatalogError) as caught:
+            reading(tmp_path / "cat.fits", section(hdu=hdu))
+        errors.append(str(caught.value))
+    assert errors[0] == errors[1]
+
+
+@pytest.mark.parametrize("name", ["cat.csv", "cat.parquet"])
+def test_a_column_number_out_of_range_is_told_though_not_all_are_read(tmp_path, name):
+    Table({"ID": ["a"], "RA": [1.0], "x": [5.0], "DEC": [1.0]}).write(tmp_path / name)
+    with pytest.raises(CatalogError, match=r"no column number 9 for catalog.dec, there are 4"):
+        ingest(new_run(tmp_path, files=name, dec=9))
+
+
 def test_a_fits_table_cut_off_is_an_error(tmp_path):
     dirty_table().write(tmp_path / "cat.fits")
     data = (tmp_path / "cat.fits").read_bytes()
@@ -214,6 +276,58 @@ class TestShelf:
         schema = pa.schema([("n", held.type("n")), ("t", held.type("t"))])
         assert held.table(np.arange(5), schema).to_pydict() == {
             "n": [1.0, None, 2.5, None, 7.0], "t": ["1", None, "2.5", None, "x"]}
+
+    def test_types_in_turn_take_no_more_files(self, tmp_path):
+        held, expected = Shelf(tmp_path), []
+        before = len(os.listdir("/proc/self/fd"))
+        for turn in range(200):
+            cells = [turn, turn + 1] if turn % 3 else [turn + 0.5]
+            held.add(Rows({"n": np.array(cells)}))
+            expected += cells
+        assert len(os.listdir("/proc/self/fd")) - before <= 6
+        assert held.numbers("n").tolist() == expected
+
+    def test_cells_missing_far_down_lie_behind_real_zeros(self, tmp_path):
+        # In a hole, not even reading works where the file lies in memory that is full.
+        held, rows = Shelf(tmp_path), 5 * shelf.BLOCK
+        held.add(Rows({"n": np.zeros(rows, np.int64)}))
+        held.add(Rows({"n": np.ma.array([7], mask=[True])}))
+        column = held._column("n")
+        column.take(np.array([0]))
+        sizes = [os.stat(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")
+                 if os.path.exists(f"/proc/self/fd/{number}")]
+        (missing,) = [one for one in sizes if one.st_size == rows + 1]
+        assert missing.st_blocks * 512 >= rows
+        assert held.take(np.array([0, rows]), ["n"])["n"].tolist() == [0, None]
+
+    def test_more_columns_than_files_may_be_open(self, tmp_path):
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 60, limits[1]))
+        try:
+            held = Shelf(tmp_path)
+            held.add(Rows({f"n{number}": np.array(["x", None], dtype=object) for number in range(100)}))
+            assert held.texts("n99").to_pylist() == ["x", None]
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+    def test_without_a_folder_for_temporary_files(self, monkeypatch):
+        def none(**keys):
+            raise FileNotFoundError(2, "No usable temporary directory found")
+
+        monkeypatch.setattr(shelf.tempfile, "TemporaryFile", none)
+        held = Shelf()
+        held.add(Rows({"n": np.arange(3)}))
+        assert held.numbers("n").tolist() == [0, 1, 2]
+
+    def test_a_full_disk_is_told_once(self, tmp_path):
+        script = ("import resource, signal, numpy as np\nfrom catmorph.sources.shelf import Shelf\n"
+                  "from catmorph.sources.rows import Rows\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+                  "resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))\nheld = Shelf()\n"
+                  "try:\n    for _ in range(99): held.add(Rows({'n': np.arange(77)}))\n"
+                  "except Exception as error: print(error)\n")
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
+        assert "cannot be written: File too large" in done.stdout
+        assert done.stderr == ""
 
     def test_nothing_at_all(self, tmp_path):
         held = Shelf(tmp_path)
@@ -279,3 +393,20 @@ def test_chunks_are_those_of_all_rows_at_once(tmp_path_factory, where, chunk_row
     assert sources["cell"].tolist() == [cell.name for cell in cells for _ in cell.rows]
     assert [int(name) for name in sources["id"]] \
         == [row for cell in cells for row in sorted(cell.rows.tolist(), key=lambda row: (deepest[row], row))]
+
+
+def test_small_fields_and_large_ones(tmp_path, monkeypatch):
+    dice = random.Random(5)
+    fields = ["large"] * 60 + [f"f{row}" for row in range(30)] + ["pair", "pair"]
+    rows = [(f"{row}", dice.uniform(0, 360), dice.uniform(-90, 90), field) for row, field in enumerate(fields)]
+    dice.shuffle(rows)
+    Table(rows=rows, names=["ID", "RA", "DEC", "F"]).write(tmp_path / "cat.csv")
+    sources, _, _ = read_in(tmp_path, "run.chunk_rows=7", field={"column": "F"}, where="whole")
+    in_small_pieces(monkeypatch)
+    read_in(tmp_path, "run.chunk_rows=7", field={"column": "F"}, where="pieces")
+    for product in ("sources.parquet", "plan.parquet"):
+        assert (tmp_path / "pieces" / product).read_bytes() == (tmp_path / "whole" / product).read_bytes()
+    assert list(dict.fromkeys(sources["field"])) == sorted(set(fields))
+    for _, part in sources.groupby("field"):
+        cells = split_keys(sky_keys(part["ra"].to_numpy(), part["dec"].to_numpy()), 7, "o")
+        assert part["cell"].tolist() == [cell.name for cell in cells for _ in cell.rows]

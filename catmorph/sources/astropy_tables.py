@@ -21,6 +21,11 @@ from catmorph.recipe import CatalogSection
 from catmorph.sources.light import LightTable, from_arrow
 from catmorph.sources.tables import COMPRESSED, labels, refuse_duplicates, words
 
+_PLAIN_FITS = b"SIMPLE  ="
+"""How a FITS file begins that is not compressed or in an archive, which astropy reads too."""
+_TABLES = (fits.TableHDU, fits.BinTableHDU, fits.GroupsHDU)
+_HEAPED = re.compile("[PQ]")
+"""In the format of a column whose cells are of various lengths."""
 _UNTYPED = ("ascii", "csv", "no_header", "basic", "commented_header", "tab", "fixed_width", "rdb", "sextractor")
 """Text formats that leave it to the reader what is a number."""
 
@@ -51,7 +56,7 @@ def any_blocks(path: Path, table_format: str, section: CatalogSection, start: by
     A FITS file is read piece by piece, unless its cells are of various lengths; of other formats the whole table is
     in memory.
     """
-    if table_format == "fits" and not start.startswith(COMPRESSED):
+    if table_format == "fits" and start.startswith(_PLAIN_FITS):
         with fits.open(path) as hdus:
             place = _place(hdus, section.hdu, path.stat().st_size)
         if place is not None:
@@ -69,11 +74,14 @@ def _place(hdus: fits.HDUList, wanted: str | int | None, size: int) -> tuple[fit
 
     None where the table is not one of rows of the same length, all of them there.
     """
-    tables = [one for one in hdus if isinstance(one, fits.BinTableHDU | fits.TableHDU | fits.GroupsHDU)]
-    table = hdus[wanted] if wanted is not None and len(tables) > 1 else next(iter(tables), None)
+    tables = [number for number, one in enumerate(hdus) if isinstance(one, _TABLES)]
+    number = hdus.index_of(wanted) if wanted is not None and len(tables) > 1 else next(iter(tables), None)
+    table = hdus[number] if number in tables else None
     if not isinstance(table, fits.BinTableHDU) or table.header["PCOUNT"]:
         return None
-    header, place = table.header.copy(), table.fileinfo()["datLoc"]
+    header, place, columns = table.header.copy(), table.fileinfo()["datLoc"], table.columns
+    if columns.dtype.itemsize != header["NAXIS1"] or any(_HEAPED.search(str(one)) for one in columns.formats):
+        return None
     return (header, place) if place + header["NAXIS1"] * header["NAXIS2"] <= size else None
 
 

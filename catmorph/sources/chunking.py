@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 
@@ -21,20 +22,18 @@ _KEY_BITS = 62
 
 @dataclass(frozen=True)
 class Piece:
-    """Some chunks of a field, one after another.
+    """Some chunks, one after another.
 
     Attributes
     ----------
-    field : str
     rows : ndarray of int64, shape (row,)
         The sources, by number, in their order.
-    cells : list of (str, slice)
-        Name of the cell of each chunk, and which of `rows` are in it.
+    chunks : list of (str, str, slice)
+        Field and cell of each chunk, and which of `rows` are in it.
     """
 
-    field: str
     rows: np.ndarray
-    cells: list[tuple[str, slice]]
+    chunks: list[tuple[str, str, slice]]
 
 
 def pieces(division: Division, recipe: Recipe) -> Iterator[Piece]:
@@ -43,36 +42,51 @@ def pieces(division: Division, recipe: Recipe) -> Iterator[Piece]:
     Fields come by name, cells and rows by sky (deepest pixel, then id). Without positions the hash of the id takes the
     place of the pixel. So the order of all rows is the same whatever the size of the chunks.
     """
-    chunking, fields = _Chunking(division, recipe), division.fields
-    by_field = Ranked(division.rows, len(division), ((rows, division.codes[rows]) for rows in division.sources()), 31)
-    for code in sorted(range(len(fields)), key=fields.__getitem__):
-        yield from chunking.pieces(fields[code], by_field, by_field.place(code), by_field.place(code + 1))
+    return _Chunking(division, recipe).pieces()
 
 
 class _Chunking:
-    """How the sources of a field become chunks."""
+    """How sources become chunks."""
 
     def __init__(self, division: Division, recipe: Recipe):
-        self._shelf, self._ids = division.rows, division.rows.texts("id")
+        self._shelf, self._ids, self._fields = division.rows, division.rows.texts("id"), division.fields
         self._on_sky, self._chunk_rows = recipe.catalog.has_positions, recipe.run.chunk_rows
         self._most = max(BLOCK, self._chunk_rows)
+        coded = ((rows, division.codes[rows]) for rows in division.sources())
+        self._by_field = Ranked(division.rows, len(division), coded, 31)
 
-    def pieces(self, field: str, by_field: Ranked, start: int, stop: int) -> Iterator[Piece]:
-        """Yield the chunks of the field that has these places."""
-        for order, rows in self._whole_cells(by_field, start, stop):
-            keys, ranks = self._keys(rows), natural_rank(self._ids.take(number_array(rows)))
-            in_order = np.lexsort((ranks, keys))
-            cells = split_keys(keys[in_order], self._chunk_rows, "o" if self._on_sky else "h", order)
-            ends = np.cumsum([len(cell.rows) for cell in cells]).tolist()
-            yield Piece(field, rows[in_order], [(cell.name, slice(end - len(cell.rows), end))
-                                                for cell, end in zip(cells, ends, strict=True)])
+    def pieces(self) -> Iterator[Piece]:
+        """Yield all chunks; small fields are made together."""
+        small: list[tuple[str, np.ndarray]] = []
+        for code in sorted(range(len(self._fields)), key=self._fields.__getitem__):
+            start, stop = self._by_field.place(code), self._by_field.place(code + 1)
+            if small and sum(len(rows) for _, rows in small) + stop - start > self._most:
+                yield self._piece(small)
+                small = []
+            if stop - start <= self._most:
+                small.append((self._fields[code], self._by_field.rows(start, stop)))
+            else:
+                for order, rows in self._whole_cells(start, stop):
+                    yield self._piece([(self._fields[code], rows)], order)
+        if small:
+            yield self._piece(small)
 
-    def _whole_cells(self, by_field: Ranked, start: int, stop: int) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield cells that fit into memory, or all of a small field: their order and rows; by rising key."""
-        if stop - start <= self._most:
-            yield 0, by_field.rows(start, stop)
-            return
-        parts = (by_field.rows(first, min(first + BLOCK, stop)) for first in range(start, stop, BLOCK))
+    def _piece(self, fields: list[tuple[str, np.ndarray]], order: int = 0) -> Piece:
+        """Return the chunks of some fields, or of whole cells of this order of one."""
+        rows, sizes = np.concatenate([rows for _, rows in fields]), [len(rows) for _, rows in fields]
+        keys, ranks = self._keys(rows), natural_rank(self._ids.take(number_array(rows)))
+        in_order = np.lexsort((ranks, keys, np.repeat(np.arange(len(fields)), sizes)))
+        keys, end = keys[in_order], 0
+        chunks = []
+        for (field, _), first, size in zip(fields, accumulate([0, *sizes]), sizes, strict=False):
+            for cell in split_keys(keys[first : first + size], self._chunk_rows, "o" if self._on_sky else "h", order):
+                chunks.append((field, cell.name, slice(end, end + len(cell.rows))))
+                end += len(cell.rows)
+        return Piece(rows[in_order], chunks)
+
+    def _whole_cells(self, start: int, stop: int) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield cells of a field that fit into memory: their order and rows; by rising key."""
+        parts = (self._by_field.rows(first, min(first + BLOCK, stop)) for first in range(start, stop, BLOCK))
         by_key = Ranked(self._shelf, stop - start, ((rows, self._keys(rows)) for rows in parts), _KEY_BITS)
         # The last of the list comes first.
         pending = [(0, number) for number in reversed(range(12))]

@@ -6,7 +6,7 @@ Every row of the survey table ends in exactly one of the two files.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from catmorph.errors import CatmorphError
 from catmorph.files import atomic, cannot_write
 from catmorph.recipe import Recipe
 from catmorph.sources.arrow import number_array, numbers_of, text_array
-from catmorph.sources.chunking import pieces
+from catmorph.sources.chunking import Piece, pieces
 from catmorph.sources.division import Division, divide
 from catmorph.sources.inputs import catalog_files, ingest_parts, listed_images
 from catmorph.sources.mapping import CANONICAL
@@ -80,11 +80,11 @@ def chunks_of(division: Division, recipe: Recipe) -> list[Chunk]:
     """Return the chunks that `ingest` would make of the sources."""
     found: list[Chunk] = []
     for piece in pieces(division, recipe):
-        table = division.rows.table(piece.rows, _STAMPED)
+        digests = _digests(piece, division.rows.table(piece.rows, _STAMPED))
         names = division.rows.table(piece.rows, PLANNED) if recipe.images else None
-        for cell, rows in piece.cells:
+        for (field, cell, rows), digest in zip(piece.chunks, digests, strict=True):
             planned = None if names is None else names[rows]
-            found.append(Chunk(piece.field, cell, len(found), rows.stop - rows.start, _digest(table[rows]), planned))
+            found.append(Chunk(field, cell, len(found), rows.stop - rows.start, digest, planned))
     return found
 
 
@@ -101,18 +101,19 @@ def _write_sources(run: RunFolder, division: Division) -> pa.Table:
     ):
         for piece in pieces(division, run.recipe):
             table = division.rows.table(piece.rows, read)
-            for cell, rows in piece.cells:
+            for (field, cell, rows), digest in zip(piece.chunks, _digests(piece, table), strict=True):
                 part = table[rows]
                 columns = [*part.columns[:_CELL], text_array([cell] * len(part)), *part.columns[_CELL:]]
                 writer.write_table(pa.table(columns, schema=schema), row_group_size=len(part))
-                planned.append((piece.field, cell, len(part), _digest(part)))
+                planned.append((field, cell, len(part), digest))
     fields, cells, counts, digests = ([one[place] for one in planned] for place in range(4))
     numbers = number_array(np.array(counts, dtype=np.int64))
     return pa.table([text_array(fields), text_array(cells), numbers, text_array(digests)], schema=PLAN)
 
 
-def _digest(rows: pa.Table) -> str:
-    return stamp_digest(rows["id"].to_pylist(), *(numbers_of(rows[name])[0] for name in _STAMPED.names[1:]))
+def _digests(piece: Piece, rows: pa.Table) -> Iterator[str]:
+    ids, numbers = rows["id"].to_pylist(), [numbers_of(rows[name])[0] for name in _STAMPED.names[1:]]
+    return (stamp_digest(ids[part], *(values[part] for values in numbers)) for _, _, part in piece.chunks)
 
 
 def stamp_digest(ids: Iterable[str], ra: np.ndarray, dec: np.ndarray, size_arcsec: np.ndarray) -> str:

@@ -7,10 +7,11 @@ The files have no names, so that nothing of them is left however the process end
 from __future__ import annotations
 
 import os
+import resource
 import tempfile
 import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,7 +24,12 @@ from catmorph.sources.columns import texts
 from catmorph.sources.rows import Cells, Rows, arrow_cells, arrow_type
 
 BLOCK = 1 << 14
-"""Rows that are looked at together: an eighth of a megabyte a column; twice as many are no faster, for 15 MB in all."""
+"""Rows that are looked at together, a multiple of 8: an eighth of a megabyte a column; twice as many are no faster."""
+
+
+_FILES = 6
+"""A column has up to three, each once more when it is mapped."""
+_OTHER_FILES = 256
 
 
 def blocks(count: int) -> Iterator[slice]:
@@ -40,12 +46,12 @@ class Shelf:
     Parameters
     ----------
     folder : Path, optional
-        Where the files are; default: where the system has temporary files.
+        Where the files are; default: where the system has temporary files or, where it has none, in memory.
     """
 
     def __init__(self, folder: Path | None = None):
-        self._folder = Path(tempfile.gettempdir()) if folder is None else folder
-        self._columns: dict[str, list[_Column]] = {}
+        self._folder = folder
+        self._parts: dict[str, _Parts] = {}
         self._count = 0
 
     def __len__(self) -> int:
@@ -54,7 +60,7 @@ class Shelf:
     @property
     def names(self) -> list[str]:
         """The names of the columns, in order."""
-        return list(self._columns)
+        return list(self._parts)
 
     def add(self, rows: Rows) -> None:
         """Add rows, with the same columns each time.
@@ -64,16 +70,14 @@ class Shelf:
         CatmorphError
             When the disk is full.
         """
-        if self._columns and not len(rows):
+        if self._parts and not len(rows):
             return
-        for name in rows.names:
-            parts, kind = self._columns.setdefault(name, []), rows[name].dtype
-            if not self._count:
-                # Of rows before that were none, the types do not count.
-                parts[:] = [_Column(self._folder, kind)]
-            elif parts[-1].dtype != kind:
-                parts.append(_Column(self._folder, kind))
-            parts[-1].add(rows[name])
+        if not self._count:
+            # Of rows before that were none, the types do not count.
+            self._parts = {name: _Parts(self._folder) for name in rows.names}
+            _allow_files(_FILES * len(rows.names))
+        for name, parts in self._parts.items():
+            parts.add(rows[name])
         self._count += len(rows)
 
     def array(self, dtype: Any, count: int | None = None) -> np.ndarray:
@@ -107,16 +111,46 @@ class Shelf:
         return pa.table([self._column(field.name).arrow(rows).cast(field.type) for field in schema], schema=schema)
 
     def _column(self, name: str) -> _Column:
-        parts = self._columns[name]
-        if len(parts) > 1:
-            parts[:] = [_alike(self._folder, parts)]
-        return parts[0]
+        return self._parts[name].joined()
+
+
+class _Parts:
+    """The cells of a column, those of each type by themselves, and which came when."""
+
+    def __init__(self, folder: Path | None):
+        self._folder = folder
+        self._columns: dict[np.dtype, _Column] = {}
+        self._came: list[tuple[np.dtype, int]] = []
+
+    def add(self, cells: Cells) -> None:
+        dtype = cells.dtype
+        self._columns.setdefault(dtype, _Column(self._folder, dtype)).add(cells)
+        before = self._came.pop()[1] if self._came and self._came[-1][0] == dtype else 0
+        self._came.append((dtype, before + len(cells)))
+
+    def joined(self) -> _Column:
+        """Return all cells as one column: text where some are numbers and others are not."""
+        if len(self._columns) > 1:
+            kinds = {{"O": "text", "b": "condition"}.get(dtype.kind, "number") for dtype in self._columns}
+            dtype = np.dtype(object) if len(kinds) > 1 else np.result_type(*self._columns)
+            column = _Column(self._folder, dtype)
+            for cells in self._in_order():
+                column.add(texts(cells) if len(kinds) > 1 else _as_type(cells, dtype))
+            self._columns, self._came = {dtype: column}, [(dtype, len(column))]
+        return next(iter(self._columns.values()))
+
+    def _in_order(self) -> Iterator[Cells]:
+        places = dict.fromkeys(self._columns, 0)
+        for dtype, count in self._came:
+            for rows in blocks(count):
+                yield self._columns[dtype].take(places[dtype] + np.arange(rows.start, rows.stop))
+            places[dtype] += count
 
 
 class _Column:
     """Cells of one type (row,): numbers, or the bytes of texts and where they end; and which cells are missing."""
 
-    def __init__(self, folder: Path, dtype: np.dtype):
+    def __init__(self, folder: Path | None, dtype: np.dtype):
         self.dtype, self._count = dtype, 0
         self._cells, self._ends, self._missing = (_File(folder) for _ in range(3))
         self._texts: pa.LargeStringArray | None = None
@@ -170,38 +204,33 @@ class _Column:
         return np.concatenate([np.packbits(~missing[part], bitorder="little") for part in blocks(self._count)])
 
 
-def _alike(folder: Path, parts: Sequence[_Column]) -> _Column:
-    """Return the cells of all parts as one column: text where they are numbers and something else."""
-    kinds = {{"O": "text", "b": "condition"}.get(part.dtype.kind, "number") for part in parts}
-    dtype = np.dtype(object) if len(kinds) > 1 else np.result_type(*(part.dtype for part in parts))
-    column = _Column(folder, dtype)
-    for part in parts:
-        for rows in blocks(len(part)):
-            cells = part.take(np.arange(rows.start, rows.stop))
-            column.add(texts(cells) if len(kinds) > 1 else _as_type(cells, dtype))
-    return column
-
-
 def _as_type(cells: Cells, dtype: np.dtype) -> Cells:
     changed = cells.astype(dtype)
     return np.ma.filled(changed, np.nan) if dtype.kind == "f" else changed
 
 
+def _allow_files(count: int) -> None:
+    """Let this process have some more files open, where it may: the usual limit is 1,024, that of a service 256."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + _OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+
+
 class _File:
     """A file without a name that grows, and then is an array."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path | None):
         self._folder, self.size = folder, 0
         self._file: IO[bytes] | None = None
         self._array: np.ndarray | None = None
 
-    def write(self, data: np.ndarray, at: int | None = None) -> None:
+    def write(self, data: np.ndarray, at: int = 0) -> None:
         """Add bytes at the end, or after zeros up to `at`."""
         with self._told():
             file = self._open()
-            if at is not None:
-                file.seek(at)
-                self.size = at
+            self._fill(file, at)
             file.write(data.data)
             self.size += data.nbytes
 
@@ -211,18 +240,22 @@ class _File:
             if not count:
                 return np.zeros(0, dtype)
             with self._told(), self._open() as file:
-                # Zeros that cannot be written are told; a write to what is mapped would end the process.
-                for _ in blocks(count * np.dtype(dtype).itemsize - file.seek(0, os.SEEK_END)):
-                    file.write(bytes(BLOCK))
+                self._fill(file, count * np.dtype(dtype).itemsize)
                 file.flush()
                 self._array = np.memmap(file, dtype, "r+", shape=(count,))
         return self._array
 
+    def _fill(self, file: IO[bytes], size: int) -> None:
+        """Write zeros up to a size: where they cannot be, that is told; in what is mapped, it would end the process."""
+        for part in blocks(size - self.size):
+            file.write(bytes(part.stop - part.start))
+        self.size = max(size, self.size)
+
     def _open(self) -> IO[bytes]:
         if self._file is None:
-            self._file = tempfile.TemporaryFile(prefix=TEMPORARY_PREFIX, dir=self._folder)  # noqa: SIM115
+            self._file = _unnamed(self._folder)
             # A column that nobody asks for is closed with the shelf.
-            weakref.finalize(self, self._file.close)
+            weakref.finalize(self, _close, self._file)
         return self._file
 
     @contextmanager
@@ -230,4 +263,20 @@ class _File:
         try:
             yield
         except OSError as error:
-            raise cannot_write(self._folder, error) from error
+            where = Path(tempfile.gettempdir()) if self._folder is None else self._folder
+            raise cannot_write(where, error) from error
+
+
+def _unnamed(folder: Path | None) -> IO[bytes]:
+    try:
+        return tempfile.TemporaryFile(prefix=TEMPORARY_PREFIX, dir=folder)
+    except FileNotFoundError:
+        if folder is not None or not hasattr(os, "memfd_create"):
+            raise
+        return open(os.memfd_create("catmorph"), "w+b")
+
+
+def _close(file: IO[bytes]) -> None:
+    # On a full disk what waits to be written cannot be, which was told.
+    with suppress(OSError):
+        file.close()

@@ -170,8 +170,8 @@ def column(table: Any, name: str | int, *, key: str, where: object) -> Any:
         Naming the recipe `key`, and the nearest existing column; or when a row holds several values.
     """
     if isinstance(name, int):
-        if not 1 <= name <= len(table.columns):
-            raise CatalogError(f"no column number {name} for {key}, there are {len(table.columns)}", where=where)
+        if not 1 <= name <= len(table.colnames):
+            raise CatalogError(f"no column number {name} for {key}, there are {len(table.colnames)}", where=where)
         name = table.colnames[name - 1]
     elif name not in table.colnames:
         hint = _other_separator(table.colnames) or suggest(name, table.colnames)
