@@ -12,10 +12,11 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from typing import Any, TypeVar
 
 from catmorph.errors import CatmorphError, UsageError
+from catmorph.lifetime import undisturbed
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -84,13 +85,11 @@ def run_in_order(
 
 
 def _pool_window(worker: Callable[[Task], Result], tasks: Sequence[Task], workers: int) -> Iterator[Result]:
-    context = _context(*_imports_of(worker))
-    with ProcessPoolExecutor(min(workers, len(tasks)), mp_context=context, initializer=_attend) as pool:
+    with _pool(worker, min(workers, len(tasks))) as pool:
         try:
             yield from _window(pool, worker, tasks, workers)
         except (KeyboardInterrupt, GeneratorExit):
-            _terminate(pool)
-            pool.shutdown(wait=False, cancel_futures=True)
+            _give_up(pool)
             raise
 
 
@@ -115,7 +114,9 @@ def _window(
     """Yield results in the order of the tasks; `ahead` + 1 of them are under way or wait to be taken."""
     under_way: deque[Future[Result]] = deque()
     for task in tasks:
-        under_way.append(pool.submit(worker, task))
+        # An interrupt in it could leave a worker that nobody ends, or a lock that nobody opens.
+        with undisturbed():
+            under_way.append(pool.submit(worker, task))
         if len(under_way) > ahead:
             yield under_way.popleft().result()
     while under_way:
@@ -129,7 +130,6 @@ def expect_workers(workers: int, *modules: str) -> None:
     """
     if workers > 1:
         _context(*modules)
-        forkserver.ensure_running()
 
 
 def _imports_of(worker: Callable[..., Any]) -> list[str]:
@@ -137,9 +137,25 @@ def _imports_of(worker: Callable[..., Any]) -> list[str]:
     return [worker.__module__, *getattr(sys.modules[worker.__module__], "WORKERS_IMPORT", ())]
 
 
+def _pool(worker: Callable[..., Any], processes: int) -> ProcessPoolExecutor:
+    context = _context(*_imports_of(worker))
+    # A semaphore is made before it is noted how to end it: an interrupt between them would leave it behind.
+    with undisturbed():
+        return ProcessPoolExecutor(processes, mp_context=context, initializer=_attend)
+
+
 def _context(*modules: str) -> Any:
+    """Return where worker processes come from, with the process running that they are forked from."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["catmorph.forked", *modules])
+    # This starts a process too, and lets signals through when it has.
+    resource_tracker.ensure_running()
+    # Ctrl-C may come before `catmorph.forked` can see to it there.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return context
 
 
@@ -167,13 +183,12 @@ def _pool_is_dead(left: int) -> CatmorphError:
 def _pool_results(
     worker: Callable[[Task], Result], tasks: dict[int, Task], workers: int
 ) -> Iterator[tuple[int, Result]]:
-    context = _context(*_imports_of(worker))
     done: queue.SimpleQueue[tuple[Any, Any]] = queue.SimpleQueue()
     graph = {key: (worker, task) for key, task in tasks.items()}
-    with ProcessPoolExecutor(min(workers, len(tasks)), mp_context=context, initializer=_attend) as pool:
+    with _pool(worker, min(workers, len(tasks))) as pool:
         thread = threading.Thread(target=_compute, args=(graph, pool, done), daemon=True)
-        thread.start()
         try:
+            thread.start()
             for _ in range(len(tasks)):
                 key, result = done.get()
                 if isinstance(result, BaseException):
@@ -181,16 +196,23 @@ def _pool_results(
                 yield key, result
         except (KeyboardInterrupt, GeneratorExit):
             # A chunk can take minutes: what it has written is removed by the next run.
-            _terminate(pool)
-            pool.shutdown(wait=False, cancel_futures=True)
+            _give_up(pool)
             raise
         # Leaving the block waits for every worker: after a lost one, none may still write what is done again.
         thread.join()
 
 
-def _terminate(pool: ProcessPoolExecutor) -> None:
-    for process in list(pool._processes.values()):
+def _give_up(pool: ProcessPoolExecutor) -> None:
+    processes = pool._processes
+    with pool._shutdown_lock:  # held while a process is started, which thus is among them
+        manager: Any = pool._executor_manager_thread
+    # First no more are started: one that is while others are lost may be handed files that are closed already.
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in list(processes.values()):
         process.terminate()
+    # At its end Python would talk to this thread, which cannot be while the thread itself ends.
+    if manager is not None:
+        manager.join()
 
 
 def _attend() -> None:

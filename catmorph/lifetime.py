@@ -5,11 +5,17 @@ from __future__ import annotations
 import atexit
 import gc
 import os
+import signal
 import sys
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
 
 _GARBAGE_THRESHOLD = 100_000
 """New objects before Python looks for cycles of garbage: at its own 700 that takes a fifth of the time of imports."""
+
+_INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Leaving:
@@ -34,3 +40,23 @@ def begin(status: int) -> Leaving:
     # What is registered first is called last, when all that is to be closed is closed.
     atexit.register(leaving)
     return leaving
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Hold back SIGINT and SIGTERM, whose handlers may raise in the main thread; they act at the end of the block."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before: dict[signal.Signals, Any] = {}
+    try:
+        for one in _INTERRUPTS:
+            before[one] = signal.signal(one, lambda number, frame: came.append(number))
+        yield
+    finally:
+        for one, handler in before.items():
+            # None: it was not set from Python, and cannot be set again.
+            signal.signal(one, signal.SIG_DFL if handler is None else handler)
+        for number in came[:1]:
+            signal.raise_signal(number)

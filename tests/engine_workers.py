@@ -38,6 +38,11 @@ def slow_first(task: tuple[str, int]) -> int:
     return number
 
 
+def takes_minutes(task: tuple[str, int]) -> int:
+    time.sleep(300)
+    return task[1]
+
+
 def always_killed(task: tuple[str, int]) -> int:
     number = task[1]
     if number == 3:

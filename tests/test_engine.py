@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -91,6 +94,168 @@ def test_results_in_order_survive_a_killed_process(tmp_path):
     assert (tmp_path / "was killed").exists()
     with pytest.raises(CatmorphError, match=r"^worker processes died 3 times, [0-9]+ tasks are left; lower --workers"):
         list(run_in_order(engine_workers.always_killed, tasks(tmp_path), workers=2, estimated_seconds=LONG))
+
+
+def command(folder: Path, code: str, **modules: str) -> subprocess.Popen[str]:
+    """Start Python in a folder with modules to import, in a session of its own."""
+    for name, text in modules.items():
+        (folder / f"{name}.py").write_text(text)
+    search = os.pathsep.join(filter(None, [str(folder), str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
+    return subprocess.Popen([sys.executable, "-c", code], cwd=folder, env={**os.environ, "PYTHONPATH": search},
+                            text=True, stderr=subprocess.PIPE, start_new_session=True)  # fmt: skip
+
+
+def said(process: subprocess.Popen[str]) -> str:
+    """Wait for the end of a command and of every process that it started; return what they wrote to stderr."""
+    try:
+        return process.communicate(timeout=60)[1]
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def wait_for(path: Path) -> None:
+    end = time.monotonic() + 50
+    while not path.exists():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+IMPORTS_LATE = """
+import os, time
+end = time.monotonic() + 50
+while not os.path.exists("semaphores are gone") and time.monotonic() < end:
+    time.sleep(0.01)
+"""
+
+INTERRUPTED = """
+import os, sys, time
+from multiprocessing import forkserver, util
+import engine_workers
+from catmorph.engine import run_in_order
+def interrupted(descriptor):
+    raise KeyboardInterrupt
+forkserver.read_signed = interrupted  # it waits for a worker to be forked
+engine_workers.WORKERS_IMPORT = ["late"]
+try:
+    list(run_in_order(engine_workers.double, [("", 1), ("", 2)], workers=2, estimated_seconds=1000.0))
+except KeyboardInterrupt as error:
+    kept = error  # and all that it refers to
+util._run_finalizers(0)  # as Python does at the end
+"""
+
+
+@pytest.mark.parametrize("ends", ["before", "after"])
+def test_a_worker_says_nothing_when_its_command_ends_while_it_begins(tmp_path, ends):
+    """It begins when its imports are done, which a command does not wait for when it is interrupted again."""
+    late = "open('semaphores are gone', 'w').close(); time.sleep(1)" if ends == "after" else ""
+    process = command(tmp_path, INTERRUPTED + late, late=IMPORTS_LATE)
+    assert process.wait(60) == 0
+    (tmp_path / "semaphores are gone").touch()
+    assert said(process) == ""
+
+
+def test_a_worker_that_cannot_begin_says_why_while_its_command_lives(tmp_path):
+    unable = """
+import multiprocessing.spawn
+import catmorph.forked
+def unable(fd, parent_sentinel):
+    raise OSError("no room for a worker")
+multiprocessing.spawn._main = unable  # before it reads what it is to do
+catmorph.forked._END_SECONDS = 0.3
+"""
+    code = """
+import engine_workers
+from catmorph.engine import run_tasks
+engine_workers.WORKERS_IMPORT = ["unable"]
+list(run_tasks(engine_workers.double, [("", 1), ("", 2)], workers=2, estimated_seconds=1000.0))
+"""
+    process = command(tmp_path, code, unable=unable)
+    text = said(process)
+    assert process.returncode == 1
+    assert text.count("OSError: no room for a worker") >= 3
+    assert "worker processes died 3 times" in text
+
+
+def test_a_worker_that_is_being_started_begins_and_is_ended_too(tmp_path):
+    """It has been told its files by number: they are not to be closed meanwhile."""
+    code = """
+import signal, time
+from multiprocessing import forkserver
+import engine_workers
+from catmorph.engine import run_tasks
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+connect, numbers = forkserver.connect_to_new_process, []
+def slow(files):
+    numbers.append(files)
+    if len(numbers) == 2:
+        open("starting", "w").close()
+        time.sleep(1.5)
+    return connect(files)
+forkserver.connect_to_new_process = slow
+try:
+    list(run_tasks(engine_workers.takes_minutes, [("", 1), ("", 2)], workers=2, estimated_seconds=1000.0))
+except KeyboardInterrupt:
+    pass
+"""
+    process = command(tmp_path, code)
+    wait_for(tmp_path / "starting")
+    time.sleep(0.5)  # until all threads rest: only the main thread, where the signal goes then, looks whether one came
+    process.send_signal(signal.SIGINT)
+    assert said(process) == ""
+    assert process.returncode == 0
+
+
+def test_an_interrupt_while_a_worker_is_started_comes_after(tmp_path):
+    """What a pool keeps of its processes is whole then: none is left that nobody ends."""
+    code = """
+import multiprocessing, os, signal
+from multiprocessing import forkserver
+import engine_workers
+from catmorph.engine import run_in_order
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+read, answers = forkserver.read_signed, []
+def interrupted(descriptor):
+    answers.append(read(descriptor))
+    if len(answers) == 2:
+        os.kill(os.getpid(), signal.SIGINT)
+    return answers[-1]
+forkserver.read_signed = interrupted
+try:
+    list(run_in_order(engine_workers.takes_minutes, [("", 1), ("", 2)], workers=2, estimated_seconds=1000.0))
+except KeyboardInterrupt:
+    assert len(answers) >= 2
+    assert not multiprocessing.active_children()
+else:
+    raise AssertionError("no interrupt")
+"""
+    process = command(tmp_path, code)
+    assert said(process) == ""
+    assert process.returncode == 0
+
+
+def test_ctrl_c_does_not_reach_the_process_that_workers_will_be_forked_from(tmp_path):
+    slow = """
+import sys, time
+if "forkserver" in sys.orig_argv[-1]:
+    open("starting", "w").close()
+    time.sleep(1)
+"""
+    code = """
+import signal, time
+from catmorph.engine import expect_workers
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+try:
+    expect_workers(2)
+    time.sleep(60)
+except KeyboardInterrupt:
+    pass
+"""
+    process = command(tmp_path, code, sitecustomize=slow)
+    wait_for(tmp_path / "starting")
+    os.killpg(process.pid, signal.SIGINT)
+    assert said(process) == ""
+    assert process.returncode == 0
 
 
 @pytest.mark.parametrize("threads", [1, 3])

@@ -2,41 +2,15 @@
 
 When HDF5 itself meets a full disk, the process ends in a segmentation fault some time after the error. So the first
 error is kept here, to be raised once HDF5 is done, and what comes after it is dropped. The same goes for an interrupt
-that is raised while HDF5 calls: it may be lost or end the process, so that `undisturbed` holds it back.
+that is raised while HDF5 calls: it may be lost or end the process, so that `lifetime.undisturbed` holds it back.
 """
 
 from __future__ import annotations
 
 import io
 import os
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-_INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
-
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """Hold back SIGINT and SIGTERM, whose handlers may raise in the main thread; they act at the end of the block."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    came: list[int] = []
-    before: dict[signal.Signals, Any] = {}
-    try:
-        for one in _INTERRUPTS:
-            before[one] = signal.signal(one, lambda number, frame: came.append(number))
-        yield
-    finally:
-        for one, handler in before.items():
-            # None: it was not set from Python, and cannot be set again.
-            signal.signal(one, signal.SIG_DFL if handler is None else handler)
-        for number in came[:1]:
-            signal.raise_signal(number)
 
 
 class Sink(io.RawIOBase):

@@ -14,7 +14,8 @@ import numpy as np
 
 from catmorph.errors import CatmorphError
 from catmorph.files import atomic
-from catmorph.stamps.sink import Sink, undisturbed
+from catmorph.lifetime import undisturbed
+from catmorph.stamps.sink import Sink
 
 SHARD_FORMAT = 1
 TOP_FIRST = "top_first"

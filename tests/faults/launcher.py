@@ -118,13 +118,19 @@ class _Replaced:
 
 def serve() -> None:
     """Answer requests until stdin ends."""
+    import catmorph.cli
+    from catmorph.lifetime import begin
+
+    # As in a command of its own, before its imports: what they have done at the end is done before it ends at once.
+    leaving = begin(1)
+    catmorph.cli.begin = lambda status: leaving
     import catmorph.cli.production
     import catmorph.inference.predict
     import catmorph.models.checkpoint
     import catmorph.pipeline.classify
     import catmorph.pipeline.cutouts
     import catmorph.pipeline.release
-    import catmorph.preflight  # noqa: F401
+    import catmorph.preflight
 
     for line in iter(sys.stdin.readline, ""):
         request = json.loads(line)
