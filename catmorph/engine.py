@@ -10,8 +10,9 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from multiprocessing import forkserver, resource_tracker
 from typing import Any, TypeVar
 
@@ -26,6 +27,9 @@ WORTH_A_POOL_SECONDS = 1.0
 
 _POOL_ATTEMPTS = 3
 """Pools in a row that may break before one more task is done."""
+
+_ASLEEP_SECONDS = 0.5
+"""How long the main thread waits at a time: it learns of a signal that another thread was given when it wakes."""
 
 
 def run_tasks(
@@ -118,9 +122,15 @@ def _window(
         with undisturbed():
             under_way.append(pool.submit(worker, task))
         if len(under_way) > ahead:
-            yield under_way.popleft().result()
+            yield _result_of(under_way.popleft())
     while under_way:
-        yield under_way.popleft().result()
+        yield _result_of(under_way.popleft())
+
+
+def _result_of(future: Future[Result]) -> Result:
+    while not future.done():
+        wait([future], _ASLEEP_SECONDS)
+    return future.result()
 
 
 def expect_workers(workers: int, *modules: str) -> None:
@@ -190,7 +200,7 @@ def _pool_results(
         try:
             thread.start()
             for _ in range(len(tasks)):
-                key, result = done.get()
+                key, result = _next_of(done)
                 if isinstance(result, BaseException):
                     raise result
                 yield key, result
@@ -200,6 +210,12 @@ def _pool_results(
             raise
         # Leaving the block waits for every worker: after a lost one, none may still write what is done again.
         thread.join()
+
+
+def _next_of(done: queue.SimpleQueue[tuple[Any, Any]]) -> tuple[Any, Any]:
+    while True:
+        with suppress(queue.Empty):
+            return done.get(timeout=_ASLEEP_SECONDS)
 
 
 def _give_up(pool: ProcessPoolExecutor) -> None:

@@ -234,6 +234,29 @@ else:
     assert process.returncode == 0
 
 
+@pytest.mark.parametrize("run", ["run_tasks", "run_in_order"])
+def test_a_signal_that_another_thread_gets_is_heeded(tmp_path, run):
+    """The main thread sleeps until a result comes, which may take minutes; the system gives a signal to any thread."""
+    code = f"""
+import signal, threading, time
+import engine_workers
+from catmorph.engine import {run}
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+def interrupted():
+    time.sleep(3)
+    signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+threading.Thread(target=interrupted, daemon=True).start()
+start = time.monotonic()
+try:
+    list({run}(engine_workers.takes_minutes, [("", 1), ("", 2)], workers=2, estimated_seconds=1000.0))
+except KeyboardInterrupt:
+    assert time.monotonic() - start < 30
+"""
+    process = command(tmp_path, code)
+    assert said(process) == ""
+    assert process.returncode == 0
+
+
 def test_ctrl_c_does_not_reach_the_process_that_workers_will_be_forked_from(tmp_path):
     slow = """
 import sys, time
