@@ -45,8 +45,8 @@ def _check_survey(run: RunFolder, found: Findings, *, deep: bool) -> None:
     if survey is not None:
         division = found.attempt(divide, survey, run.recipe)
         rejected = survey.rejected if division is None else division.rejected
-        count = len(survey.rows)
-        found.notes.append(f"catalog: {count} rows, {count - sum(rejected.values())} usable")
+        rows = len(survey.rows)
+        found.notes.append(f"catalog: {rows} rows, {rows - sum(rejected.values())} usable")
         found.notes += [f"catalog: {count} rows rejected: {kind}" for kind, count in sorted(rejected.items())]
         found.notes += [f"catalog: {name} has no rows" for name in files_without_rows(survey, run.recipe)]
         for one in survey.matches:

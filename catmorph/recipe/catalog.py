@@ -174,6 +174,12 @@ class CatalogSection(Section):
         return (*self.keep, *(name for one in self.match for name in one.names.values()))
 
     @property
+    def columns(self) -> dict[str, str | int | None]:
+        """The column that each key maps, of those that the section has; None for a field that is not from a column."""
+        specs = {key: getattr(self, key) for key in ("id", "field", "ra", "dec", "size", "magnitude")}
+        return {key: spec.column for key, spec in specs.items() if spec is not None}
+
+    @property
     def has_positions(self) -> bool:
         """Whether the sources have places on the sky."""
         return self.ra is not None

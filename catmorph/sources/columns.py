@@ -137,9 +137,14 @@ def kept_cells(cells: np.ma.MaskedArray) -> Any:
 def make_alike(tables: Sequence[Rows], names: Iterable[str]) -> None:
     """Turn columns that are numbers in one table, and conditions or text in another, into text."""
     for name in names:
-        if len({{"O": "text", "b": "condition"}.get(one[name].dtype.kind, "number") for one in tables}) > 1:
+        if are_mixed(one[name].dtype for one in tables):
             for one in tables:
                 one[name] = texts(one[name])
+
+
+def are_mixed(dtypes: Iterable[np.dtype]) -> bool:
+    """Return whether columns of these types are not all numbers, nor all conditions, nor all text."""
+    return len({{"O": "text", "b": "condition"}.get(dtype.kind, "number") for dtype in dtypes}) > 1
 
 
 def _without(data: np.ndarray, missing: np.ndarray) -> np.ndarray:

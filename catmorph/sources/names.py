@@ -86,11 +86,9 @@ class _Header:
 
 def _header(recipe: Recipe) -> _Header:
     section = recipe.catalog
-    mapped = {key: spec for key in ("ra", "dec", "size", "magnitude") if (spec := getattr(section, key))}
-    wanted = [(f"catalog.{key}", spec.column)
-              for key, spec in {"id": section.id, "field": section.field, **mapped}.items()]  # fmt: skip
+    wanted: list[tuple[str, Any]] = [(f"catalog.{key}", column) for key, column in section.columns.items()]
     wanted += [("catalog.keep", name) for name in section.keep]
-    own = ["id", "field", *mapped, *(name for one in section.match for name in one.names.values())]
+    own = [*section.columns, *(name for one in section.match for name in one.names.values())]
     in_cuts = {text: [name for name in _names(text) if name not in own] for text in section.cuts}
     needed = {name for _, name in wanted if isinstance(name, str)}.union(*in_cuts.values())
     path, names = _table(section, needed) if section.files else (Path("images"), IMAGE_COLUMNS)

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from catmorph.files import TEMPORARY_PREFIX, cannot_write
 from catmorph.sources.arrow import long_texts, number_array, numbers_of, text_buffers, texts_of
-from catmorph.sources.columns import texts
+from catmorph.sources.columns import are_mixed, texts
 from catmorph.sources.rows import Cells, Rows, arrow_cells, arrow_type
 
 BLOCK = 1 << 14
@@ -131,11 +131,11 @@ class _Parts:
     def joined(self) -> _Column:
         """Return all cells as one column: text where some are numbers and others are not."""
         if len(self._columns) > 1:
-            kinds = {{"O": "text", "b": "condition"}.get(dtype.kind, "number") for dtype in self._columns}
-            dtype = np.dtype(object) if len(kinds) > 1 else np.result_type(*self._columns)
+            mixed = are_mixed(self._columns)
+            dtype = np.dtype(object) if mixed else np.result_type(*self._columns)
             column = _Column(self._folder, dtype)
             for cells in self._in_order():
-                column.add(texts(cells) if len(kinds) > 1 else _as_type(cells, dtype))
+                column.add(texts(cells) if mixed else _as_type(cells, dtype))
             self._columns, self._came = {dtype: column}, [(dtype, len(column))]
         return next(iter(self._columns.values()))
 
@@ -210,7 +210,7 @@ def _as_type(cells: Cells, dtype: np.dtype) -> Cells:
 
 
 def _allow_files(count: int) -> None:
-    """Let this process have some more files open, where it may: the usual limit is 1,024, that of a service 256."""
+    """Let this process have some more files open, where it may: 1,024 is a usual limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = count + _OTHER_FILES
     if soft != resource.RLIM_INFINITY and soft < wanted:

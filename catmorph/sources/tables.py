@@ -137,8 +137,7 @@ def _may_be_plain(table_format: str, section: CatalogSection, start: bytes) -> b
 
 def _asked(names: list[str], section: CatalogSection) -> list[str]:
     """Return the columns of `names` that a catalog section names."""
-    specs = (section.id, section.field, section.ra, section.dec, section.size, section.magnitude)
-    chosen = {spec.column for spec in specs if spec is not None}.union(section.keep)
+    chosen = {*section.columns.values(), *section.keep}
     for cut in map(Expression, section.cuts):
         chosen |= cut.names | cut.quoted
     return [name for place, name in enumerate(names, start=1) if name in chosen or place in chosen]
