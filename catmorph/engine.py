@@ -1,18 +1,19 @@
-"""Running many tasks: in process, on local worker processes through Dask, or on a Dask cluster."""
+"""Running many tasks: in process, on local worker processes, or on a Dask cluster."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
-import queue
 import signal
 import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import AbstractContextManager
+from functools import cache
+from itertools import islice
 from multiprocessing import forkserver, resource_tracker
 from typing import Any, TypeVar
 
@@ -118,9 +119,7 @@ def _window(
     """Yield results in the order of the tasks; `ahead` + 1 of them are under way or wait to be taken."""
     under_way: deque[Future[Result]] = deque()
     for task in tasks:
-        # An interrupt in it could leave a worker that nobody ends, or a lock that nobody opens.
-        with undisturbed():
-            under_way.append(pool.submit(worker, task))
+        under_way.append(_submit(pool, worker, task))
         if len(under_way) > ahead:
             yield _result_of(under_way.popleft())
     while under_way:
@@ -131,6 +130,23 @@ def _result_of(future: Future[Result]) -> Result:
     while not future.done():
         wait([future], _ASLEEP_SECONDS)
     return future.result()
+
+
+def one_blas_thread() -> AbstractContextManager[Any]:
+    """Return a block with one thread of numpy's BLAS, for work that several processes may do beside each other.
+
+    Many threads of each would wait for one another (10 times as long on a busy machine), and their number could change
+    last bits.
+    """
+    return _libraries().limit(limits=1, user_api="blas")
+
+
+@cache
+def _libraries() -> Any:
+    # Looking for them takes 4 ms, for each chunk.
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def expect_workers(workers: int, *modules: str) -> None:
@@ -193,29 +209,33 @@ def _pool_is_dead(left: int) -> CatmorphError:
 def _pool_results(
     worker: Callable[[Task], Result], tasks: dict[int, Task], workers: int
 ) -> Iterator[tuple[int, Result]]:
-    done: queue.SimpleQueue[tuple[Any, Any]] = queue.SimpleQueue()
-    graph = {key: (worker, task) for key, task in tasks.items()}
+    """Yield the key and the result of every task, as they are done."""
+    left, under_way = iter(list(tasks.items())), {}
     with _pool(worker, min(workers, len(tasks))) as pool:
-        thread = threading.Thread(target=_compute, args=(graph, pool, done), daemon=True)
         try:
-            thread.start()
-            for _ in range(len(tasks)):
-                key, result = _next_of(done)
-                if isinstance(result, BaseException):
-                    raise result
-                yield key, result
+            for key, task in islice(left, 2 * workers):
+                under_way[_submit(pool, worker, task)] = key
+            while under_way:
+                done, _ = wait(under_way, _ASLEEP_SECONDS, FIRST_COMPLETED)
+                # What is done counts, also where a process was lost meanwhile.
+                for future in sorted(done, key=lambda one: one.exception() is not None):
+                    yield under_way.pop(future), future.result()
+                    for key, task in islice(left, 1):
+                        under_way[_submit(pool, worker, task)] = key
         except (KeyboardInterrupt, GeneratorExit):
             # A chunk can take minutes: what it has written is removed by the next run.
             _give_up(pool)
             raise
+        except Exception:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
         # Leaving the block waits for every worker: after a lost one, none may still write what is done again.
-        thread.join()
 
 
-def _next_of(done: queue.SimpleQueue[tuple[Any, Any]]) -> tuple[Any, Any]:
-    while True:
-        with suppress(queue.Empty):
-            return done.get(timeout=_ASLEEP_SECONDS)
+def _submit(pool: Executor, worker: Callable[[Task], Result], task: Task) -> Future[Result]:
+    # An interrupt in it could leave a worker that nobody ends, or a lock that nobody opens.
+    with undisturbed():
+        return pool.submit(worker, task)
 
 
 def _give_up(pool: ProcessPoolExecutor) -> None:
@@ -245,27 +265,10 @@ def _end_with(parent: Any) -> None:
     os._exit(1)
 
 
-def _compute(graph: dict[int, Any], pool: ProcessPoolExecutor, done: queue.SimpleQueue[tuple[Any, Any]]) -> None:
-    # A quarter of a second to import, which work in this process does without.
-    import dask
-    from dask.callbacks import Callback
-
-    def posttask(key: Any, result: Any, *_: Any) -> None:
-        done.put((key, result))
-
-    delayed = [dask.delayed(function, pure=False)(task, dask_key_name=key) for key, (function, task) in graph.items()]
-    try:
-        with Callback(posttask=posttask):
-            dask.compute(*delayed, scheduler=pool, optimize_graph=False)
-    except BaseException as error:  # handed to the thread that waits, which raises it
-        done.put((None, error))
-
-
 def _on_cluster(worker: Callable[[Task], Result], tasks: Sequence[Task], address: str) -> Iterator[Result]:
-    try:
-        from distributed import Client, KilledWorker, as_completed
-    except ImportError:
-        raise UsageError("--scheduler needs dask.distributed", hint="pip install 'catmorph[distributed]'") from None
+    # Half a second to import, which work on this machine does without.
+    from distributed import Client, KilledWorker, as_completed
+
     try:
         client = Client(address, timeout="10s", set_as_default=False)
     except (OSError, ValueError) as error:
@@ -274,7 +277,7 @@ def _on_cluster(worker: Callable[[Task], Result], tasks: Sequence[Task], address
     with client:
         futures = client.map(worker, tasks, pure=False, retries=2)
         try:
-            for future in as_completed(futures):
+            for future in as_completed(futures, loop=client.loop):
                 yield future.result()
         except KilledWorker as error:
             raise CatmorphError(f"worker processes on the cluster kept dying: {error}", where=address,

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from catmorph.files import checksum, digest_json, write_sealed
-from catmorph.markers import read_believed
 from catmorph.patience import patiently
 
 DAMAGED = "damaged"
@@ -122,9 +121,9 @@ class Ledger:
         """Return the marker of `product`; None where there is none, or it is damaged or not what a marker holds."""
         name = self._name_of(str(product))
         if self._remembered is None:
-            return read_believed(self._marker_of(name), name)
+            return _believed(self._marker_of(name), name)
         if name not in self._remembered:
-            self._remembered[name] = read_believed(self._marker_of(name), name)
+            self._remembered[name] = _believed(self._marker_of(name), name)
         return self._remembered[name]
 
     def recorded(self, product: Path, parts: Parts) -> State:
@@ -225,7 +224,7 @@ class Identities:
 
     def __init__(self, cache: Path):
         self.cache = cache
-        kept = read_believed(cache, "identities.json") or {}
+        kept = _believed(cache, "identities.json") or {}
         self._derived: dict[str, str] = kept.pop(_DERIVED, {})
         self._known: dict[str, list[Any]] = kept
         self._changed = False
@@ -285,3 +284,10 @@ class Identities:
         if self._changed:
             write_sealed(self.cache, {**self._known, _DERIVED: self._derived} if self._derived else self._known)
             self._changed = False
+
+
+def _believed(path: str | os.PathLike[str], name: str) -> dict[str, Any] | None:
+    # Worker processes only write markers, and so do without pydantic, a fifth of a second to import.
+    from catmorph.markers import read_believed
+
+    return read_believed(path, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 from collections.abc import Iterator
@@ -109,7 +110,8 @@ def call_after(arguments: list[str], manifest: Path) -> None:
     if not arguments:
         return
     try:
-        done = subprocess.run([*arguments, str(manifest)], timeout=AFTER_SECONDS, check=False, stdin=subprocess.DEVNULL)
+        done = subprocess.run([*arguments, str(manifest)], timeout=AFTER_SECONDS, check=False, stdin=subprocess.DEVNULL,
+                              env=dict(os.environ))
     except subprocess.TimeoutExpired:
         raise CatmorphError(f"the command after the run took more than {AFTER_SECONDS} s", where=arguments[0]) from None
     except OSError as error:

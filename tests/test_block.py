@@ -14,6 +14,7 @@ from catmorph.quality import blocked, describe
 from catmorph.recipe import StampSection
 from catmorph.stamps.block import BlockPlan, cut_block
 from catmorph.stamps.mosaics import ImageFiles
+from catmorph.stamps.settings import StampSettings
 from catmorph.stamps.store import ShardContent
 
 RA, DEC = 150.0, 2.2
@@ -35,7 +36,7 @@ def cut(
     tiles = tuple(tuple(t if isinstance(t, ImageFiles) else ImageFiles(str(t)) for t in band) for band in bands)
     section = StampSection(**{"side": "4 arcsec", "pixels": 40, **stamp})
     named = None if reference is None else tuple(ImageFiles(str(tile)) for tile in reference)
-    return cut_block(BlockPlan(tiles, named, section), rows)
+    return cut_block(BlockPlan(tiles, named, StampSettings.of(section)), rows)
 
 
 def flags_of(content: ShardContent) -> list[str]:

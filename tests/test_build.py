@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -317,6 +320,21 @@ def test_an_interrupt_while_hdf5_writes_comes_when_it_is_done(tmp_path, monkeypa
 def test_worker_processes_start_from_one_that_has_imported_what_cutting_needs():
     assert engine._imports_of(cut_chunk) == ["catmorph.stamps.build", "catmorph.stamps.block"]
     assert engine._imports_of(direct._ready) == ["catmorph.inference.direct", "catmorph.stamps.block"]
+
+
+def test_cutting_in_a_worker_process_needs_neither_recipe_nor_pandas(recipe, tmp_path):
+    """Their imports would be waited for before the first stamp is cut."""
+    (tmp_path / "tasks").write_bytes(pickle.dumps(cut_tasks(start(recipe, tmp_path / "run"), ["R", "RI"])))
+    code = """
+import pickle, sys
+from catmorph.stamps.build import cut_chunk
+done = [cut_chunk(task) for task in pickle.load(open(sys.argv[1], "rb"))]
+assert sum(report.stamps for report in done) > 20
+print([name for name in ("pydantic", "pandas", "dask", "scipy", "torch") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "tasks"], capture_output=True, text=True, check=False)
+    # Stamps whose axes are turned need scipy; those of the view R are not.
+    assert (done.stdout, done.stderr) == ("['scipy']\n", "")
 
 
 def touch(folder: Path, *names: str) -> None:

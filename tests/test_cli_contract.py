@@ -115,6 +115,23 @@ def test_help_imports_nothing_heavy_and_is_quick():
     assert min(times) < 1.0
 
 
+@pytest.mark.parametrize(("own", "threads"), [({}, 1), ({"OPENBLAS_NUM_THREADS": "2"}, 2)])
+def test_numpy_starts_no_threads_unless_told(own, threads):
+    """They would take a core from other processes; commands that are called by this one get what they are given."""
+    code = (
+        "import os, subprocess, sys\n"
+        "from catmorph.lifetime import begin\n"
+        "begin(0)\n"
+        "import numpy, threadpoolctl\n"
+        "print([one['num_threads'] for one in threadpoolctl.threadpool_info() if one['internal_api'] == 'openblas'])\n"
+        "print(os.environ.get('OPENBLAS_NUM_THREADS'))\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    done = subprocess.run([sys.executable, "-c", code], env={**environment, **own}, capture_output=True, text=True,
+                          timeout=60, check=True)  # fmt: skip
+    assert done.stdout.splitlines() == [f"[{min(threads, os.cpu_count())}]", own.get("OPENBLAS_NUM_THREADS", "None")]
+
+
 @pytest.mark.parametrize("name", ["run", "ingest", "cutouts", "classify", "status", "train", "models", "init", "check"])
 def test_help_of_a_command_imports_no_torch(name):
     code = f"import sys; from catmorph.cli import cli; cli(['{name}', '--help'], standalone_mode=False)\n" \

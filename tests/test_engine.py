@@ -324,6 +324,5 @@ def test_threads_that_fail_or_are_stopped_begin_nothing_more():
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_scheduler_that_does_not_answer():
-    pytest.importorskip("distributed")
     with pytest.raises(UsageError, match=r"^not-an-address: no Dask scheduler answers: .*; start one"):
         list(run_tasks(engine_workers.double, [("", 1)], workers=1, estimated_seconds=1, scheduler="not-an-address"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -243,6 +244,17 @@ def test_command_after_the_run_gets_the_manifest(finished, tmp_path):
     done = finished("run", "tiny.toml", "-q", "--after", f"{sys.executable} {program} '{note}'")
     assert done.status == 0, done.err
     assert Path(f"{note}.txt").read_text() == "done\n"
+
+
+def test_command_after_the_run_gets_the_environment_of_the_user(finished, tmp_path):
+    """What a run sets for its own libraries is not for others."""
+    program = tmp_path / "after.sh"
+    program.write_text('echo "${OPENBLAS_NUM_THREADS-not set}" > ' + str(tmp_path / "found"))
+    environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    command = [sys.executable, "-m", "catmorph", "run", "tiny.toml", "-q", "--after", f"sh {program}"]
+    done = subprocess.run(command, cwd=finished.folder, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "found").read_text() == "not set\n"
 
 
 @pytest.mark.parametrize(

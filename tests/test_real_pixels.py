@@ -25,6 +25,7 @@ from catmorph.stamps.block import BlockPlan, cut_block
 from catmorph.stamps.build import cut_chunk, cut_tasks
 from catmorph.stamps.mosaics import ImageFiles
 from catmorph.stamps.pixels import Image, Mosaic
+from catmorph.stamps.settings import StampSettings
 from catmorph.stamps.store import open_shard
 from catmorph.workspace import RunFolder
 
@@ -72,7 +73,7 @@ def test_odd_files_give_the_stamps_of_a_slow_reference(real_data, name, orientat
     side, pixels = 8 * scale, 16
     rows = {"id": np.arange(12).astype(str), "ra": sky.ra.deg, "dec": sky.dec.deg, "size_arcsec": np.ones(12)}
     stamp = StampSection(side=f"{side!r} arcsec", pixels=pixels, orientation=orientation, max_bad_fraction=1.0)
-    content, failures = cut_block(BlockPlan(((ImageFiles(str(path)),),), None, stamp), rows)
+    content, failures = cut_block(BlockPlan(((ImageFiles(str(path)),),), None, StampSettings.of(stamp)), rows)
     assert failures == []
     np.testing.assert_allclose(content.centre[:, 0], np.stack([x, y], axis=-1), atol=1e-5)
     compared = 0

@@ -16,6 +16,7 @@ from catmorph.stamps.judge import are_flat
 from catmorph.stamps.mosaics import ImageFiles
 from catmorph.stamps.pixels import Mosaic
 from catmorph.stamps.rows import Rows
+from catmorph.stamps.settings import StampSettings
 from catmorph.stamps.signal import signal_to_noise, signals_to_noise
 
 
@@ -145,7 +146,7 @@ def test_a_chunk_is_the_same_with_and_without(tmp_path, monkeypatch, settings):
     ra, dec = wcs.all_pix2world(random.uniform(-10, 270, 80), random.uniform(-10, 270, 80), 0)
     rows = {"id": np.array([str(row) for row in range(80)]), "ra": ra, "dec": dec,
             "size_arcsec": np.where(random.random(80) < 0.1, np.nan, random.uniform(0.3, 1.5, 80))}
-    plan = BlockPlan(tiles, None, StampSection(**{"pixels": 24, **settings}))
+    plan = BlockPlan(tiles, None, StampSettings.of(StampSection(**{"pixels": 24, **settings})))
     stamps, at_once, _ = the_same_with_and_without(monkeypatch, plan, rows)
     assert 5 < at_once < stamps
     assert 10 < stamps < 80
@@ -164,7 +165,7 @@ def test_blank_parts_of_a_mosaic_are_the_same_with_and_without(tmp_path, monkeyp
     ra, dec = wcs.all_pix2world(random.uniform(0, 260, 80), random.uniform(0, 260, 80), 0)
     rows = {"id": np.array([str(row) for row in range(80)]), "ra": ra, "dec": dec, "size_arcsec": np.full(80, 0.4)}
     tiles = (tuple(ImageFiles(str(path)) for path in paths),)
-    plan = BlockPlan(tiles, None, StampSection(**{"pixels": 24, "side": "4 radii", **settings}))
+    plan = BlockPlan(tiles, None, StampSettings.of(StampSection(**{"pixels": 24, "side": "4 radii", **settings})))
     _, at_once, settled = the_same_with_and_without(monkeypatch, plan, rows)
     assert settled > at_once + 5
 

@@ -123,10 +123,6 @@ class StampSection(Section):
         """The unit of `side`: radii, arcsec, pixels or image."""
         return _SIDE.match(self.side).group(2)  # type: ignore[union-attr]
 
-    def may_be_missing(self, bands: int) -> int:
-        """Return how many of the `bands` of a view a stamp can do without."""
-        return min(self.max_missing, bands - 1) if self.missing == "zero" else 0
-
 
 USED_OPTIONS: dict[str, tuple[str, ...]] = {
     "minmax": ("scope",),

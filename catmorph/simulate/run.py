@@ -10,9 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from astropy.wcs import WCS
-from threadpoolctl import threadpool_limits
 
-from catmorph.engine import run_tasks
+from catmorph.engine import one_blas_thread, run_tasks
 from catmorph.simulate import files, sky
 from catmorph.simulate.folder import new_folder, watched
 from catmorph.simulate.kinds import classify_by_experts, draw_redshifts
@@ -103,8 +102,7 @@ def draw_field(spec: SimulationSpec, field: FieldSpec, folder: Path) -> pd.DataF
     """Draw one field into `folder`: its mosaics and its catalog; return its part of the truth table."""
     wcs = sky.field_wcs(field, spec.pixel_scale_arcsec)
     rows: list[dict] = []
-    # One BLAS thread: several for each of several workers wait for one another (10 times as long on a busy machine).
-    with threadpool_limits(limits=1, user_api="blas"):
+    with one_blas_thread():
         placed = sky.place_sources(spec, field)
         for mosaic in sky.draw_mosaics(spec, field, placed):
             name = files.mosaic_name(field.name, mosaic.band.name, spec.files)

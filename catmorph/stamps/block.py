@@ -9,7 +9,6 @@ import numpy as np
 
 from catmorph.errors import MosaicError
 from catmorph.quality import BLOCKING, Flag
-from catmorph.recipe import StampSection
 from catmorph.stamps.band import Band
 from catmorph.stamps.block_whole import keep_whole
 from catmorph.stamps.cut import Cut, Placement
@@ -17,6 +16,7 @@ from catmorph.stamps.judge import judge
 from catmorph.stamps.mosaics import ImageFiles
 from catmorph.stamps.placing import NORTH_UP, area, frame_of, stamp_matrix
 from catmorph.stamps.rows import Rows
+from catmorph.stamps.settings import StampSettings
 from catmorph.stamps.signal import signal_to_noise
 from catmorph.stamps.store import ShardContent
 
@@ -30,12 +30,12 @@ class BlockPlan:
     mosaics : tuple (band) of tuple (tile) of ImageFiles
     reference : tuple (tile) of ImageFiles, or None
         Mosaics whose pixels count for a side in pixels (none of them: no stamp); None: the view's own first band's.
-    stamp : StampSection
+    stamp : StampSettings
     """
 
     mosaics: tuple[tuple[ImageFiles, ...], ...]
     reference: tuple[ImageFiles, ...] | None
-    stamp: StampSection
+    stamp: StampSettings
 
 
 def cut_block(plan: BlockPlan, sources: Mapping[str, np.ndarray]) -> tuple[ShardContent, list[tuple[str, str]]]:
@@ -80,7 +80,7 @@ def cut_block(plan: BlockPlan, sources: Mapping[str, np.ndarray]) -> tuple[Shard
 class _Cutter:
     """Cuts source by source."""
 
-    stamp: StampSection
+    stamp: StampSettings
     bands: list[Band]
     reference: Band | None
     size_arcsec: np.ndarray

@@ -11,23 +11,23 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from catmorph.recipe import StampSection
 from catmorph.stamps.band import Band
 from catmorph.stamps.cut import are_parallel, blank_cut
 from catmorph.stamps.judge import are_flat, judge
 from catmorph.stamps.placing import NORTH_UP, area, frame_of, stamp_matrix
 from catmorph.stamps.rows import Rows
+from catmorph.stamps.settings import StampSettings
 from catmorph.stamps.signal import signals_to_noise
 from catmorph.stamps.whole import ParallelStamps
 
 
-def keep_whole(rows: Rows, stamp: StampSection, bands: list[Band], sides: np.ndarray) -> None:
+def keep_whole(rows: Rows, stamp: StampSettings, bands: list[Band], sides: np.ndarray) -> None:
     """Cut the sources that need no second thought, and keep their stamps, or why they have none, in `rows`.
 
     Parameters
     ----------
     rows : Rows
-    stamp : StampSection
+    stamp : StampSettings
     bands : list of Band
     sides : array (source,)
         Arcsec; NaN where a side takes a second thought.
@@ -61,7 +61,7 @@ def keep_whole(rows: Rows, stamp: StampSection, bands: list[Band], sides: np.nda
     rows.axes[kept] = turned * (sides[kept] / stamp.pixels)[:, None, None]
 
 
-def _note_blank(rows: Rows, stamp: StampSection, band: Band, tile: int, sources: np.ndarray) -> None:
+def _note_blank(rows: Rows, stamp: StampSettings, band: Band, tile: int, sources: np.ndarray) -> None:
     """Note why sources whose windows hold no valid pixel have no stamp, unless another tile may give one."""
     blank = sources[band.tile_counts[sources] == 1]
     rows.note_place(blank, 0, tile)
@@ -72,7 +72,7 @@ def _note_blank(rows: Rows, stamp: StampSection, band: Band, tile: int, sources:
 class _View:
     """One tile of a band and the sources that are cut from it; those without a valid pixel end in `blank`."""
 
-    def __init__(self, stamp: StampSection, band: Band, tile: int, sources: np.ndarray, sides: np.ndarray,
+    def __init__(self, stamp: StampSettings, band: Band, tile: int, sources: np.ndarray, sides: np.ndarray,
                  frames: np.ndarray | None):
         grid = band.grid(tile)
         native = sides / grid.pixel_scale[sources]

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-from threadpoolctl import threadpool_limits
 
+from catmorph.engine import one_blas_thread
 from catmorph.ledger import Ledger, Parts, State, stamp_of
 from catmorph.quality import Flag, blocked, count_flags
 from catmorph.stamps.mosaics import ImageFiles, find_mosaics
+from catmorph.stamps.settings import StampSettings
 from catmorph.stamps.store import TOP_FIRST, ShardContent, write_shard
 from catmorph.workspace import Chunk, RunFolder, read_row_group
 
 if TYPE_CHECKING:
-    from catmorph.recipe import Recipe, StampSection
+    from catmorph.recipe import Recipe
     from catmorph.stamps.images_block import ImagePlan
     from catmorph.stamps.images_plan import ChunkImages
 
@@ -27,6 +28,8 @@ WORKERS_IMPORT = ("catmorph.stamps.block",)
 
 CODE_VERSION = 5
 """Raised when this stage's results change; part of its fingerprint."""
+
+_STAMP_PART = "[stamp]"
 
 _Failed = list[tuple[str, str]]
 
@@ -40,7 +43,7 @@ class CutTask:
     chunk: Chunk
     mosaics: tuple[tuple[ImageFiles, ...], ...]
     reference: tuple[ImageFiles, ...] | None
-    stamp: StampSection
+    stamp: StampSettings
     run_folder: Path
     sources: Path
     shard: Path
@@ -151,8 +154,7 @@ def note_chunk(task: CutTask, report: CutReport) -> None:
 def cut_stamps(task: CutTask) -> ChunkStamps:
     """Read the rows of a task and cut their stamps; nothing is written."""
     sources = _columns(read_row_group(task.sources, task.chunk.group))
-    # One BLAS thread: the workers share the cores, and the number of threads could change last bits.
-    with threadpool_limits(limits=1, user_api="blas"):
+    with one_blas_thread():
         content, failures, bad_images = _cut(task, sources)
     changed = _changed_files(task)
     if changed:
@@ -215,7 +217,7 @@ def recipe_parts(recipe: Recipe, chunk: Chunk) -> dict[str, Any]:
     return {
         "sources": chunk.digest,
         "code": CODE_VERSION,
-        "[stamp]": recipe.stamp.fingerprint_values(),
+        _STAMP_PART: recipe.stamp.fingerprint_values(),
         **_pixel_settings(recipe),
     }
 
@@ -235,8 +237,8 @@ def _image_task(run: RunFolder, images: ChunkImages, view: str, chunk: Chunk) ->
         "images": images.digest(plan),
     }
     return CutTask(
-        view=view, bands=bands, chunk=chunk, mosaics=(), reference=None, stamp=run.recipe.stamp, run_folder=run.path,
-        sources=run.sources_path(), shard=run.shard_path(view, chunk), parts=Parts(values),
+        view=view, bands=bands, chunk=chunk, mosaics=(), reference=None, stamp=StampSettings.of(run.recipe.stamp),
+        run_folder=run.path, sources=run.sources_path(), shard=run.shard_path(view, chunk), parts=Parts(values),
         seen={path: run.identities.seen(path) for path in sorted(set(plan.files["path"]))}, images=plan,
     )
 
@@ -254,7 +256,7 @@ def _task(run: RunFolder, tiles: _Tiles, view: str, chunk: Chunk) -> CutTask:
     paths = {path for band_tiles in (*mosaics, reference or ()) for tile in band_tiles for path in tile.paths}
     return CutTask(
         view=view, bands=bands, chunk=chunk, mosaics=mosaics,
-        reference=reference, stamp=recipe.stamp, run_folder=run.path, sources=run.sources_path(),
+        reference=reference, stamp=StampSettings.of(recipe.stamp), run_folder=run.path, sources=run.sources_path(),
         shard=run.shard_path(view, chunk), parts=Parts(values),
         seen={path: run.identities.seen(Path(path)) for path in sorted(paths)},
     )
@@ -270,6 +272,6 @@ def image_warnings(run: RunFolder) -> list[str]:
 def _attributes(task: CutTask) -> dict[str, Any]:
     return {
         "view": task.view, "bands": list(task.bands), "field": task.chunk.field, "cell": task.chunk.cell,
-        "stamp": task.stamp.fingerprint_values(), "fingerprint": task.parts.fingerprint,
+        "stamp": task.parts.values[_STAMP_PART], "fingerprint": task.parts.fingerprint,
         **({TOP_FIRST: True} if task.images is not None and task.images.top_first else {}),
     }

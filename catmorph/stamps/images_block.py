@@ -7,21 +7,24 @@ import zlib
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from catmorph.patience import patiently
 from catmorph.quality import BLOCKING, Flag
-from catmorph.recipe import ImageSection, StampSection
 from catmorph.sources.archives import Archive, Member
 from catmorph.sources.images import LOOSE
 from catmorph.stamps.cut import Cut, Placement, cut_stamp
 from catmorph.stamps.images import MOST_BYTES, ImageError, decode
 from catmorph.stamps.judge import judge
+from catmorph.stamps.settings import StampSettings
 from catmorph.stamps.signal import signal_to_noise
 from catmorph.stamps.store import ShardContent
+
+if TYPE_CHECKING:
+    from catmorph.recipe import ImageSection
 
 _ARCHIVE_ERRORS = (EOFError, zlib.error, ValueError, gzip.BadGzipFile)
 
@@ -47,7 +50,7 @@ class ImagePlan:
     planes: tuple[int, ...]
     count: int | None
     section: ImageSection
-    stamp: StampSection
+    stamp: StampSettings
 
     @property
     def top_first(self) -> bool:

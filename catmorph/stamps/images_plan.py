@@ -14,6 +14,7 @@ from catmorph.recipe import Recipe
 from catmorph.sources.images import ImageList
 from catmorph.sources.inputs import listed_images
 from catmorph.stamps.images_block import ImagePlan
+from catmorph.stamps.settings import StampSettings
 from catmorph.workspace import Chunk, RunFolder
 
 
@@ -129,7 +130,7 @@ class ChunkImages:
         used, index = np.unique(rows, return_inverse=True)
         index = index.reshape(rows.shape) - int(used[:1].tolist() == [-1])
         files = self.images.frame.iloc[used[used >= 0]].reset_index(drop=True)
-        return ImagePlan(files, index, tuple(planes), count, section, recipe.stamp)
+        return ImagePlan(files, index, tuple(planes), count, section, StampSettings.of(recipe.stamp))
 
     def digest(self, plan: ImagePlan) -> str:
         """Return the sha256 of the images of a plan: of the bytes of files, and of archives with the members' names."""

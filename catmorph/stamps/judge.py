@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from catmorph.quality import Flag
-from catmorph.recipe import StampSection
 from catmorph.stamps.cut import Cut
+from catmorph.stamps.settings import StampSettings
 
 _FLAT = 1e-6
 """Values that differ by less than this share are the same: float32 weights sum to 1 within 3e-7."""
@@ -19,7 +19,7 @@ def are_flat(stamps: np.ndarray) -> np.ndarray:
         return ~(high - low > _FLAT * np.maximum(np.abs(low), np.abs(high)))
 
 
-def judge(cut: Cut, stamp: StampSection) -> Flag:
+def judge(cut: Cut, stamp: StampSettings) -> Flag:
     """Return the flags of one channel of a stamp."""
     flags = Flag(0)
     if cut.off_fraction > 0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from catmorph.recipe import StampSection
+from catmorph.stamps.settings import StampSettings
 from catmorph.stamps.sky import LocalGrid
 
 NORTH_UP = np.diag([-1.0, 1.0])
@@ -20,13 +20,13 @@ def frame_of(grid: LocalGrid, source: Source) -> np.ndarray:
 
 
 def stamp_matrix(
-    stamp: StampSection, grid: LocalGrid, source: Source, frame: np.ndarray | None, step: np.ndarray | float
+    stamp: StampSettings, grid: LocalGrid, source: Source, frame: np.ndarray | None, step: np.ndarray | float
 ) -> np.ndarray:
     """Return the mosaic pixels (x, y) a stamp pixel along x and y (..., 2, 2).
 
     Parameters
     ----------
-    stamp : StampSection
+    stamp : StampSettings
     grid : LocalGrid
         Of the mosaic.
     source : int or array (n,)

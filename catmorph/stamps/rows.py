@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from catmorph.quality import Flag
-from catmorph.recipe import StampSection
 from catmorph.stamps.band import Band
+from catmorph.stamps.settings import StampSettings
 from catmorph.stamps.store import ShardContent
 
 
@@ -23,7 +23,7 @@ class Rows:
         Of those that are kept; others are not set.
     """
 
-    def __init__(self, stamp: StampSection, bands: list[Band], count: int):
+    def __init__(self, stamp: StampSettings, bands: list[Band], count: int):
         channels = len(bands)
         self._stamp, self._bands = stamp, bands
         self.flags = np.zeros(count, np.uint32)

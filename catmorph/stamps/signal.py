@@ -60,9 +60,10 @@ def _flat(stamps: np.ndarray) -> np.ndarray:
 
 
 def _ratio(inner: np.ndarray, outer: np.ndarray) -> np.ndarray:
-    """Return the ratio (n,) of pixels in the circle (n, i) and the border (n, o), which are put in another order."""
+    """Return the ratio (n,) of pixels in the circle (n, i) and the border (n, o), which are overwritten."""
     sky = _medians(outer)
-    noise = _MAD_TO_SIGMA * _medians(np.abs(outer - sky.astype(np.float32)[:, None]))
+    outer -= sky.astype(np.float32)[:, None]
+    noise = _MAD_TO_SIGMA * _medians(np.abs(outer, out=outer))
     count = inner.shape[1]
     # Each row is summed by itself: converted first, so that no buffer of numpy's cuts rows where it likes.
     flux = inner.astype(np.float64).sum(axis=1) - sky * count

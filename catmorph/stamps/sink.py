@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import io
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+_LARGE = 1 << 16
+"""Bytes from which the disk begins at once: a process that cuts waited a tenth of its time for it at the end."""
 
 
 class Sink(io.RawIOBase):
@@ -37,8 +41,16 @@ class Sink(io.RawIOBase):
                 self._error = error
                 break
             left, place = left[count:], place + count
+        if size >= _LARGE and not self._error:
+            self._begin_writing(self._place, size)
         self._place += size
         return size
+
+    def _begin_writing(self, place: int, size: int) -> None:
+        """Let the system write what is in memory to the disk now: it does that first where it is told to forget it."""
+        if hasattr(os, "posix_fadvise"):  # not on macOS
+            with suppress(OSError):
+                os.posix_fadvise(self._descriptor, place, size, os.POSIX_FADV_DONTNEED)
 
     def readinto(self, buffer: Any) -> int:
         """Read as much as there is, zeros where an error has left nothing."""

@@ -99,7 +99,7 @@ def _weighed(windows: Iterable[np.ndarray], left: np.ndarray, right: np.ndarray)
     narrowed = np.empty((left.shape[1], right.shape[1]), np.float32)
     blank = np.zeros(len(left), bool)
     for row, (stamp, window, along, across) in enumerate(zip(stamps, windows, left, right, strict=True)):
-        if np.isnan(window[0, 0]) and np.isnan(window).all():
+        if window[0, 0] != window[0, 0] and np.isnan(window).all():  # NaN is not itself
             stamp[:], blank[row] = np.nan, True
             continue
         np.matmul(along, window, out=narrowed)

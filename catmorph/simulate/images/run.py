@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from threadpoolctl import threadpool_limits
 
-from catmorph.engine import run_tasks
+from catmorph.engine import one_blas_thread, run_tasks
 from catmorph.simulate.files import write_truth
 from catmorph.simulate.folder import new_folder, watched
 from catmorph.simulate.images import files
@@ -95,8 +94,7 @@ def _finish(survey: SurveySpec, truth: pd.DataFrame, spec: ImageSpec, folder: Pa
 def _draw_block(task: tuple[int, int, ImageSpec, Path]) -> tuple[int, list[dict[str, Any]], list[dict[str, Any]]]:
     start, stop, spec, folder = task
     catalog, truth = [], []
-    # One BLAS thread: several for each of several workers wait for one another.
-    with threadpool_limits(limits=1, user_api="blas"):
+    with one_blas_thread():
         for number in range(start, stop):
             galaxy = draw_galaxy(number, spec.populations, stream(spec.seed, number, "galaxy"))
             r90 = r90_arcsec(galaxy, spec)
