@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import threading
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    CancelledError,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    wait,
+)
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
 from functools import cache
-from itertools import islice
 from multiprocessing import forkserver, resource_tracker
 from typing import Any, TypeVar
 
@@ -28,6 +36,9 @@ WORTH_A_POOL_SECONDS = 1.0
 
 _POOL_ATTEMPTS = 3
 """Pools in a row that may break before one more task is done."""
+
+_ANSWER_SECONDS, _WORKERS_SECONDS = 10, 30
+"""How long a Dask scheduler has to answer, and then to have a worker."""
 
 _ASLEEP_SECONDS = 0.5
 """How long the main thread waits at a time: it learns of a signal that another thread was given when it wakes."""
@@ -63,7 +74,7 @@ def run_tasks(
     elif workers <= 1 or len(tasks) <= 1 or estimated_seconds < WORTH_A_POOL_SECONDS:
         yield from map(worker, tasks)
     else:
-        yield from _on_pool(worker, tasks, workers)
+        yield from _on_pool(worker, tasks, workers, in_order=False)
 
 
 def run_in_order(
@@ -76,26 +87,8 @@ def run_in_order(
     """
     if workers <= 1 or len(tasks) <= 1 or estimated_seconds < WORTH_A_POOL_SECONDS:
         yield from map(worker, tasks)
-        return
-    done = broken = 0
-    while done < len(tasks):
-        try:
-            for result in _pool_window(worker, tasks[done:], workers):
-                done, broken = done + 1, 0
-                yield result
-        except BrokenProcessPool:
-            broken += 1
-            if broken == _POOL_ATTEMPTS:
-                raise _pool_is_dead(len(tasks) - done) from None
-
-
-def _pool_window(worker: Callable[[Task], Result], tasks: Sequence[Task], workers: int) -> Iterator[Result]:
-    with _pool(worker, min(workers, len(tasks))) as pool:
-        try:
-            yield from _window(pool, worker, tasks, workers)
-        except (KeyboardInterrupt, GeneratorExit):
-            _give_up(pool)
-            raise
+    else:
+        yield from _on_pool(worker, tasks, workers, in_order=True)
 
 
 def run_ahead(
@@ -108,28 +101,36 @@ def run_ahead(
     """
     with ThreadPoolExecutor(threads) as pool:
         try:
-            yield from _window(pool, worker, tasks, threads)
+            for _, result in _results(pool, worker, enumerate(tasks), threads, in_order=True):
+                yield result
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _window(
-    pool: Executor, worker: Callable[[Task], Result], tasks: Iterable[Task], ahead: int
-) -> Iterator[Result]:
-    """Yield results in the order of the tasks; `ahead` + 1 of them are under way or wait to be taken."""
-    under_way: deque[Future[Result]] = deque()
-    for task in tasks:
-        under_way.append(_submit(pool, worker, task))
+def _results(
+    pool: Executor, worker: Callable[[Task], Result], tasks: Iterable[tuple[int, Task]], ahead: int, *, in_order: bool
+) -> Iterator[tuple[int, Result]]:
+    """Yield the number and the result of every task, as they are done or in order; `ahead` + 1 are handed over."""
+    under_way: dict[Future[Result], int] = {}
+    for number, task in tasks:
+        # An interrupt in it could leave a worker that nobody ends, or a lock that nobody opens.
+        with undisturbed():
+            under_way[pool.submit(worker, task)] = number
         if len(under_way) > ahead:
-            yield _result_of(under_way.popleft())
+            yield _taken(under_way, in_order)
     while under_way:
-        yield _result_of(under_way.popleft())
+        yield _taken(under_way, in_order)
 
 
-def _result_of(future: Future[Result]) -> Result:
-    while not future.done():
-        wait([future], _ASLEEP_SECONDS)
-    return future.result()
+def _taken(under_way: dict[Future[Result], int], in_order: bool) -> tuple[int, Result]:
+    """Take a task that is done, or the first when it is: its number and result."""
+    choice = list(under_way)[:1] if in_order else list(under_way)
+    done: set[Future[Result]] = set()
+    while not done:
+        done, _ = wait(choice, _ASLEEP_SECONDS, FIRST_COMPLETED)
+    # What is done counts, also where another task was lost meanwhile.
+    future = min(done, key=lambda one: one.exception() is not None)
+    return under_way.pop(future), future.result()
 
 
 def one_blas_thread() -> AbstractContextManager[Any]:
@@ -185,13 +186,15 @@ def _context(*modules: str) -> Any:
     return context
 
 
-def _on_pool(worker: Callable[[Task], Result], tasks: Sequence[Task], workers: int) -> Iterator[Result]:
+def _on_pool(
+    worker: Callable[[Task], Result], tasks: Sequence[Task], workers: int, *, in_order: bool
+) -> Iterator[Result]:
     left = dict(enumerate(tasks))
     broken = 0
     while left:
         try:
-            for key, result in _pool_results(worker, left, workers):
-                del left[key]
+            for number, result in _pool_results(worker, list(left.items()), workers, in_order):
+                del left[number]
                 broken = 0
                 yield result
         except BrokenProcessPool:
@@ -207,35 +210,22 @@ def _pool_is_dead(left: int) -> CatmorphError:
 
 
 def _pool_results(
-    worker: Callable[[Task], Result], tasks: dict[int, Task], workers: int
+    worker: Callable[[Task], Result], tasks: Sequence[tuple[int, Task]], workers: int, in_order: bool
 ) -> Iterator[tuple[int, Result]]:
-    """Yield the key and the result of every task, as they are done."""
-    left, under_way = iter(list(tasks.items())), {}
+    # In any order there are tasks at hand for all workers, should all be done at once; results in order may be large.
+    ahead = workers if in_order else 2 * workers
     with _pool(worker, min(workers, len(tasks))) as pool:
         try:
-            for key, task in islice(left, 2 * workers):
-                under_way[_submit(pool, worker, task)] = key
-            while under_way:
-                done, _ = wait(under_way, _ASLEEP_SECONDS, FIRST_COMPLETED)
-                # What is done counts, also where a process was lost meanwhile.
-                for future in sorted(done, key=lambda one: one.exception() is not None):
-                    yield under_way.pop(future), future.result()
-                    for key, task in islice(left, 1):
-                        under_way[_submit(pool, worker, task)] = key
+            try:
+                yield from _results(pool, worker, tasks, ahead, in_order=in_order)
+            except Exception:
+                # This waits for every worker: none may still write when the run's lock goes, or its task is done again.
+                pool.shutdown(cancel_futures=True)
+                raise
         except (KeyboardInterrupt, GeneratorExit):
             # A chunk can take minutes: what it has written is removed by the next run.
             _give_up(pool)
             raise
-        except Exception:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-        # Leaving the block waits for every worker: after a lost one, none may still write what is done again.
-
-
-def _submit(pool: Executor, worker: Callable[[Task], Result], task: Task) -> Future[Result]:
-    # An interrupt in it could leave a worker that nobody ends, or a lock that nobody opens.
-    with undisturbed():
-        return pool.submit(worker, task)
 
 
 def _give_up(pool: ProcessPoolExecutor) -> None:
@@ -267,14 +257,11 @@ def _end_with(parent: Any) -> None:
 
 def _on_cluster(worker: Callable[[Task], Result], tasks: Sequence[Task], address: str) -> Iterator[Result]:
     # Half a second to import, which work on this machine does without.
-    from distributed import Client, KilledWorker, as_completed
+    from distributed import KilledWorker, as_completed
+    from distributed.comm import CommClosedError
 
-    try:
-        client = Client(address, timeout="10s", set_as_default=False)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"no Dask scheduler answers: {error}", where=address,
-                         hint="start one with `dask scheduler`, or leave --scheduler out") from error
-    with client:
+    with _cluster(address) as client:
+        _refuse_strangers(client, address, worker, tasks)
         futures = client.map(worker, tasks, pure=False, retries=2)
         try:
             for future in as_completed(futures, loop=client.loop):
@@ -282,3 +269,47 @@ def _on_cluster(worker: Callable[[Task], Result], tasks: Sequence[Task], address
         except KilledWorker as error:
             raise CatmorphError(f"worker processes on the cluster kept dying: {error}", where=address,
                                 hint="lower run.chunk_rows if memory is short, and run again") from error
+        except (CancelledError, CommClosedError) as error:
+            raise CatmorphError("the Dask scheduler is not there any more", where=address,
+                                hint="start it and its workers, and run again to go on") from error
+
+
+def _cluster(address: str) -> Any:
+    """Return the client of a Dask scheduler."""
+    from distributed import Client
+
+    # What it has to say of lost workers and connections, the commands say themselves.
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    hint = "give --scheduler the address of one (tcp://HOST:PORT), which `dask scheduler` starts, or leave it out"
+    if not address.strip():
+        raise UsageError("the address of the Dask scheduler is empty", hint=hint)
+    try:
+        return Client(address, timeout=_ANSWER_SECONDS, set_as_default=False)
+    except (OSError, ValueError, TypeError, RuntimeError, ImportError) as error:
+        raise UsageError(f"no Dask scheduler answers: {error}", where=address, hint=hint) from error
+
+
+def _refuse_strangers(
+    client: Any, address: str, worker: Callable[[Task], Result], tasks: Sequence[Task]
+) -> None:
+    """Raise unless there are workers, all with this catmorph: others drop tasks without a word, and those wait."""
+    try:
+        client.wait_for_workers(1, timeout=_WORKERS_SECONDS)
+    except TimeoutError:
+        raise UsageError(f"the Dask scheduler has had no worker for {_WORKERS_SECONDS} s", where=address,
+                         hint=f"start some, `dask worker {address} --nthreads 1`") from None
+    own = _version_for(pickle.dumps(None))
+    found = client.run(_version_for, pickle.dumps((worker, tasks[:1])), on_error="return")
+    for place, answer in sorted(found.items()):
+        if answer != own:
+            what = f"{type(answer).__name__}: {answer}" if isinstance(answer, BaseException) else f"version {answer}"
+            raise UsageError(f"the Dask worker {place} cannot do this work with its catmorph: {what}", where=address,
+                             hint=f"let all workers have catmorph {own}, as here")
+
+
+def _version_for(work: bytes) -> str:
+    """Return the version of catmorph on a machine that can do some work: a function and its task, pickled."""
+    from importlib.metadata import version
+
+    pickle.loads(work)
+    return version("catmorph")

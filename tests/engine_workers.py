@@ -54,3 +54,19 @@ def fails(task: tuple[str, int]) -> int:
     if task[1] == 2:
         raise MosaicError("is not FITS", where="a.fits", hint="download it again")
     return task[1]
+
+
+def fails_first(task: tuple[str, int]) -> int:
+    """Leave marks when a task is begun and ended; the first fails at once, the others take half a second."""
+    folder, number = task
+    Path(folder, f"begun {number}").touch()
+    if number == 0:
+        raise MosaicError("is not FITS", where="a.fits")
+    time.sleep(0.5)
+    Path(folder, f"ended {number}").touch()
+    return number
+
+
+def takes_a_second(task: tuple[str, int]) -> int:
+    time.sleep(1)
+    return task[1]

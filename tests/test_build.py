@@ -8,6 +8,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -293,6 +295,30 @@ def test_a_sink_keeps_errors_of_reading_and_seeking_to_itself(tmp_path):
     for one in (sink, other):
         one.close()
     os.close(only_written)
+
+
+def test_a_shard_has_the_same_bytes_where_a_profiler_looks_on(tmp_path):
+    """Dask's workers have one: the frames that it looks at keep datasets of HDF5 open."""
+    write_shard(tmp_path / "alone.h5", content(40), {"view": "R"})
+    writing, done, interval = threading.get_ident(), threading.Event(), sys.getswitchinterval()
+
+    def look() -> None:
+        while not done.is_set():
+            frame = sys._current_frames()[writing]
+            time.sleep(0.0005)
+            del frame
+
+    looking = threading.Thread(target=look)
+    sys.setswitchinterval(1e-4)
+    try:
+        looking.start()
+        for _ in range(60):
+            write_shard(tmp_path / "seen.h5", content(40), {"view": "R"})
+            assert (tmp_path / "seen.h5").read_bytes() == (tmp_path / "alone.h5").read_bytes()
+    finally:
+        sys.setswitchinterval(interval)
+        done.set()
+        looking.join()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -323,6 +323,31 @@ def test_threads_that_fail_or_are_stopped_begin_nothing_more():
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_scheduler_that_does_not_answer():
-    with pytest.raises(UsageError, match=r"^not-an-address: no Dask scheduler answers: .*; start one"):
-        list(run_tasks(engine_workers.double, [("", 1)], workers=1, estimated_seconds=1, scheduler="not-an-address"))
+@pytest.mark.parametrize(
+    ("address", "error"),
+    [
+        ("nowhere", "nowhere: no Dask scheduler answers: missing port number in address 'nowhere'"),
+        ("tls://127.0.0.1:9", "tls://127.0.0.1:9: no Dask scheduler answers: "),
+        (" ", "the address of the Dask scheduler is empty"),
+    ],
+)
+def test_a_scheduler_that_does_not_answer(address, error):
+    with pytest.raises(UsageError) as caught:
+        list(run_tasks(engine_workers.double, [("", 1)], workers=1, estimated_seconds=1, scheduler=address))
+    assert str(caught.value).startswith(error)
+    assert str(caught.value).endswith("; give --scheduler the address of one (tcp://HOST:PORT), which `dask scheduler` "
+                                      "starts, or leave it out")
+
+
+@pytest.mark.parametrize("run", [run_tasks, run_in_order])
+def test_nothing_is_begun_or_goes_on_after_an_error(tmp_path, run):
+    """Else another run could write the same files, once this one has let go of its folder."""
+    work = [(str(tmp_path), number) for number in range(12)]
+    with pytest.raises(MosaicError):
+        list(run(engine_workers.fails_first, work, workers=2, estimated_seconds=LONG))
+    begun = {path.name.split()[1] for path in tmp_path.glob("begun *")}
+    ended = {path.name.split()[1] for path in tmp_path.glob("ended *")}
+    assert begun - ended == {"0"}
+    time.sleep(1)
+    assert {path.name.split()[1] for path in tmp_path.glob("begun *")} == begun
+    assert len(begun) < 12

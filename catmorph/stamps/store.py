@@ -151,7 +151,7 @@ def write_shard(path: Path, content: ShardContent, attributes: Mapping[str, Any]
             _write_columns(file, content)
             stamps = content.stamps
             chunks = (min(STAMPS_A_CHUNK, len(stamps)), *stamps.shape[1:]) if len(stamps) else None
-            file.create_dataset("stamps", data=stamps, chunks=chunks, fletcher32=bool(len(stamps)))
+            _write(file, "stamps", stamps, chunks)
         sink.check()
 
 
@@ -161,5 +161,11 @@ def _write_columns(file: h5py.File, content: ShardContent) -> None:
     if content.axes is not None:
         columns["axes"] = content.axes
     for name, values in columns.items():
-        file.create_dataset(name, data=values, chunks=values.shape if values.size else None,
-                            fletcher32=bool(values.size))
+        _write(file, name, values, values.shape if values.size else None)
+
+
+def _write(file: h5py.File, name: str, values: np.ndarray, chunks: tuple[int, ...] | None) -> None:
+    dataset = file.create_dataset(name, data=values, chunks=chunks, fletcher32=chunks is not None)
+    # What is open is written later, elsewhere in the file: whoever looks at the frames of this thread (a profiler, as
+    # Dask's workers have) keeps it open.
+    dataset.id.close()
