@@ -69,7 +69,7 @@ def run_tasks(
     CatmorphError
         When worker processes keep dying.
     """
-    if scheduler:
+    if scheduler is not None and tasks:
         yield from _on_cluster(worker, tasks, scheduler)
     elif workers <= 1 or len(tasks) <= 1 or estimated_seconds < WORTH_A_POOL_SECONDS:
         yield from map(worker, tasks)

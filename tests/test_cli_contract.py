@@ -147,6 +147,37 @@ def test_a_command_whose_output_is_closed_ends_quietly(arguments):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("later", ["_fail", "one_line"])
+def test_a_second_signal_does_not_disturb_what_is_said_of_the_first(later):
+    code = f"""
+import os, signal, sys
+from catmorph import cli
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+said, call = cli.{later}, cli.click.Group.invoke
+def saying(*arguments, **options):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return said(*arguments, **options)
+def interrupted(group, context):
+    signal.raise_signal(signal.SIGINT)
+cli.{later}, cli.click.Group.invoke = saying, interrupted
+sys.argv = ["catmorph", "status"]
+cli.main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (
+        1, "catmorph: error: interrupted; run the same command again to go on\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [("run -r a.toml", "this command takes the recipe as its argument"),
+     ("export a.toml", "this command takes the recipe as -r RECIPE")],
+)
+def test_the_other_way_to_give_the_recipe_is_told(arguments, hint):
+    done = CliRunner().invoke(cli, arguments.split(), prog_name="catmorph")
+    assert (done.exit_code, done.stderr.rstrip().endswith(hint)) == (2, True)
+
+
 def test_an_internal_error_is_one_line(monkeypatch):
     monkeypatch.setattr("catmorph.recipe.preset_titles", lambda: 1 / 0)
     done = CliRunner().invoke(cli, ["init", "list"])

@@ -386,7 +386,7 @@ def test_export_writes_every_format(finished):
 
 
 def test_files_of_an_earlier_release_are_removed_and_told(finished):
-    both = finished("export", "-r", "tiny.toml", "--format", "csv", "--format", "fits")
+    both = finished("export", "-r", "tiny.toml", "--format", "csv", "--format", "FITS")
     assert (both.status, len(both.lines)) == (0, 1), both.err
     other = finished("export", "-r", "tiny.toml", "--format", "csv", "--set", "release.decimals=2")
     assert other.status == 0, other.err

@@ -56,6 +56,7 @@ class _LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:  # click would print an empty line first
+            _Stop.ending = True
             raise CatmorphError("interrupted", hint="run the same command again to go on") from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -89,7 +90,7 @@ def cli() -> None:
     `catmorph run RECIPE` does everything; each stage can also be run alone, and what is already there
     and still valid is not made again.
 
-    Exit status: 0 done; 1 failed, run again to go on; 2 usage or recipe error, nothing started;
+    Exit status: 0 done; 1 failed, run again to go on; 2 usage, recipe, catalog or checkpoint error;
     3 done, with more faulty rows than the recipe tolerates; 4 another run holds the folder.
     """
 
@@ -107,6 +108,8 @@ def main() -> NoReturn:
     except SystemExit as done:
         leaving.status = done.code if isinstance(done.code, int) else 0 if done.code is None else 1
         raise
+    except KeyboardInterrupt:  # a second one, while the first was told
+        sys.exit(1)
     raise AssertionError("click's main exits")
 
 
@@ -114,18 +117,26 @@ _INTERRUPTED = "interrupted; run the same command again to go on"
 
 
 class _Stop:
-    """Whether this process was told to stop."""
+    """Whether this process was told to stop, and whether it is ending: what comes then changes nothing."""
 
-    came = False
+    came = ending = False
 
 
 def _status(call: Callable[[], Any]) -> int:
     """Call a command and return its exit status; what it raises becomes one line each."""
     try:
+        return _told_status(call)
+    finally:
+        _Stop.ending = True
+
+
+def _told_status(call: Callable[[], Any]) -> int:
+    try:
         result = call()
         if sys.stdout:
             sys.stdout.flush()
     except (click.exceptions.Abort, KeyboardInterrupt):
+        _Stop.ending = True
         return _fail(_INTERRUPTED, 1)
     except click.ClickException as error:
         return _misused(error)
@@ -155,7 +166,11 @@ def _misused(error: click.ClickException) -> int:
         return error.exit_code
     text = text[:1].lower() + text[1:].replace(". Did you mean", "; did you mean")
     by_option = any("--recipe" in parameter.opts for parameter in context.command.params)
-    hint = "this command takes the recipe as -r RECIPE" if by_option and "unexpected extra argument" in text else None
+    hint = None
+    if by_option and "unexpected extra argument" in text:
+        hint = "this command takes the recipe as -r RECIPE"
+    elif not by_option and getattr(error, "option_name", None) in ("-r", "--recipe"):
+        hint = "this command takes the recipe as its argument"
     return _fail(one_line(f"{text} (see `{context.command_path} --help`)", hint=hint), error.exit_code)
 
 
@@ -182,6 +197,7 @@ def _fail(message: str, status: int) -> int:
     return status
 
 
-def _stop(signum: int, frame: object) -> NoReturn:
+def _stop(signum: int, frame: object) -> None:
     _Stop.came = True
-    raise KeyboardInterrupt
+    if not _Stop.ending:
+        raise KeyboardInterrupt

@@ -30,9 +30,9 @@ def init(preset: str, output: Path, force: bool) -> None:
         wide = max(map(len, titles))
         click.echo("\n".join(f"{name:<{wide}}  {title}".rstrip() for name, title in titles.items()))
         return
+    text = preset_text(preset, output)
     if output.exists() and not force:
         raise UsageError("exists already", where=output, hint="choose another -o/--output, or --force")
-    text = preset_text(preset, output)
     write_bytes(output, text.encode())
     click.echo(output)
     needs = preset_needs(preset, load_recipe(output), text, output)

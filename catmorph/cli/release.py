@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -14,6 +15,10 @@ from catmorph.errors import UsageError
 
 class _FormatOption(click.Option):
     """``--format``, whose help lists what is registered."""
+
+    def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
+        """Return the names as they are registered: in capitals or not."""
+        return tuple(name.lower() for name in super().type_cast_value(ctx, value))
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         from catmorph.release.formats import FORMATS
