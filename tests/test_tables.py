@@ -205,6 +205,18 @@ def test_a_truncated_fits_table(tmp_path):
     with pytest.raises(CatalogError, match="cannot be read as fits"):
         read_table(path, section())
 
+def test_a_text_table_with_a_cell_too_many_of_a_guessed_format(tmp_path):
+    path = tmp_path / "a.cat"
+    path.write_text("# id ra dec r\n1 2 3 4\n2 3 4 5 6\n")
+    with pytest.raises(CatalogError, match=(
+        r"cannot be read as ascii: none of the formats that are guessed fits all lines; where a row has more or fewer "
+        r"cells than others, catalog\.format in the recipe \(such as 'ascii\.commented_header'\) lets that be told"
+    )):  # fmt: skip
+        read_table(path, section())
+    with pytest.raises(CatalogError, match=r"Number of header columns \(4\) inconsistent with .* in data line 1"):
+        read_table(path, section(format="ascii.commented_header"))
+
+
 
 def test_a_text_file_of_another_encoding_or_ragged(tmp_path):
     (tmp_path / "a.csv").write_bytes("ID,RA\nAndré,2\n".encode("latin-1"))

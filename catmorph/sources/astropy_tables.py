@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 from astropy.io import fits
-from astropy.io.ascii import convert_numpy
+from astropy.io.ascii import InconsistentTableError, convert_numpy
 from astropy.io.registry import IORegistryError
 from astropy.table import Table
 
@@ -110,7 +110,13 @@ def _read_text(path: Path, table_format: str, section: CatalogSection, start: by
         refuse_duplicates(_csv_header(path), path)
     options = {"encoding": "utf-8-sig"} if start.startswith(codecs.BOM_UTF8) else {}
     options |= _options(table_format, section)
-    table = Table.read(path, format=table_format, **options)
+    try:
+        table = Table.read(path, format=table_format, **options)
+    except InconsistentTableError:
+        if table_format == "ascii":
+            raise
+        # That no guess at its separator and quotes fits says less than why the usual ones do not.
+        table = Table.read(path, format=table_format, guess=False, **options)
     names = [name for name in labels(table.colnames, section) if table[name].dtype.kind in "iuf"]
     if names and (compressed or _has_leading_zeros(path)):
         # As numbers, 0003 would have become 3. Only astropy's slow reader (a tenth of the speed) can be told.

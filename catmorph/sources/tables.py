@@ -239,6 +239,10 @@ def _unreadable(path: Path, table_format: str, start: bytes, error: BaseExceptio
             and (counts := _longer_line(path)):
         line, cells, named = counts
         what, hint = f"line {line} has {cells} cells, the header {named}", "text with commas in it needs quotes"
+    elif table_format == "ascii" and "guess" in what:
+        what = "none of the formats that are guessed fits all lines"
+        hint = "where a row has more or fewer cells than others, catalog.format in the recipe (such as " \
+               "'ascii.commented_header') lets that be told"
     return CatalogError(f"cannot be read as {table_format}: {what}", where=path, hint=hint)
 
 
