@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from catmorph.files import read_json
 from catmorph.inference import tasks
 from catmorph.inference.classify import fingerprint_of
 from catmorph.inference.direct import cuts_of
 from catmorph.inference.identity import PASSES
 from catmorph.inference.members import all_members
+from catmorph.logbook import logged_events
 from catmorph.pipeline.ingest import sources_state
-from catmorph.record import manifest_path
 from catmorph.release.kept import release_state
 from catmorph.sources.ingest import planned_chunks
 from catmorph.stamps import build
@@ -112,13 +110,16 @@ def _export(run: RunFolder, stages: Sequence[StageForecast]) -> StageForecast:
 
 
 def _last_rates(run: RunFolder, *, direct: bool) -> dict[str, float]:
-    """Return (source, view)s a second of each stage, from the last run where that did some in the same way.
+    """Return (source, view)s a second of each stage, from the last run that did some of it in the same way.
 
     Where networks run, it is the stamps they see that count. A `classify` that cut its stamps itself (`direct`) tells
     nothing of one that reads them, nor the other way round.
     """
-    record: Any = read_json(manifest_path(run))
-    stages = record.get("stages", []) if isinstance(record, dict) else []
-    return {stage["stage"]: (stage.get("passes") or stage["worked"]) / stage["seconds"] for stage in stages
-            if stage.get("worked") and stage.get("seconds")
-            and (stage["stage"] != "classify" or direct == ("cut" in stage))}
+    rates = {}
+    for stage in logged_events(run.path, "stage"):
+        name, done, seconds = stage.get("stage"), stage.get("passes") or stage.get("worked"), stage.get("seconds")
+        # A log may have been edited.
+        if isinstance(name, str) and isinstance(done, int) and isinstance(seconds, float) and min(done, seconds) > 0 \
+                and (name != "classify" or direct == ("cut" in stage)):
+            rates[name] = done / seconds
+    return rates

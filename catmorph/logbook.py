@@ -81,6 +81,22 @@ class Logbook:
         return self._handler
 
 
+def logged_events(folder: Path, event: str) -> Iterator[dict[str, Any]]:
+    """Yield what the log of a run folder tells of an event, in its order; lines that are damaged are left out.
+
+    Of several files the last two are read.
+    """
+    path = folder / "logs" / "catmorph.jsonl"
+    for part in (path.with_name(f"{path.name}.1"), path):
+        with suppress(OSError), open(part, encoding="utf-8", errors="replace") as file:
+            for line in file:
+                if event in line:
+                    with suppress(ValueError, RecursionError):
+                        found = json.loads(line)
+                        if isinstance(found, dict) and found.get("event") == event:
+                            yield found
+
+
 def now() -> str:
     """Return the time as ISO 8601 text in UTC, to the millisecond."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -152,6 +152,7 @@ def test_rates_of_the_other_way_of_working_are_not_forecast(finished):
         for more in ((), ("--direct",)))  # fmt: skip
     assert "at the last rate" in with_shards
     assert "at the last rate" not in direct
+    (finished.run / "logs" / "catmorph.jsonl").unlink()
     assert finished("run", "tiny.toml", "--direct").status == 0
     shutil.rmtree(finished.run / "logits")
     direct = finished("run", "tiny.toml", "--dry-run", "--direct").out.splitlines()[1]

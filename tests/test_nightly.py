@@ -149,6 +149,19 @@ def test_dry_run_says_what_and_how_long_and_writes_nothing(finished):
     assert before == {path: path.stat().st_mtime_ns for path in finished.run.rglob("*")}
 
 
+def test_dry_run_knows_the_rates_of_runs_before_one_that_did_nothing(finished):
+    assert finished("run", "tiny.toml", "-q").status == 0  # all is up to date
+    log = finished.run / "logs" / "catmorph.jsonl"
+    odd = ['{"event": "stage"', '{"event": "stage", "stage": "cutouts", "worked": "6", "seconds": 0.0}',
+           '{"event": "stage", "stage": ["cutouts"], "worked": 6, "seconds": 1.5}', "[" * 10_000 + '"stage"', "\xff"]
+    log.write_text(log.read_text() + "\n".join(odd) + "\n")
+    brighten(finished)
+    out = finished("run", "tiny.toml", "--dry-run").out.splitlines()
+    assert " at the last rate; " in out[1]
+    shutil.move(log, f"{log}.1")  # as when it has become too long
+    assert finished("run", "tiny.toml", "--dry-run").out.splitlines() == out
+
+
 def test_dry_run_knows_what_is_kept_and_how_networks_are_to_run(finished):
     def plan(*args):
         lines = finished("run", "tiny.toml", "--dry-run", *args).out.splitlines()
