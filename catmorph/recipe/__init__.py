@@ -1,6 +1,6 @@
 """Recipes: one TOML file says everything about a production.
 
-A name is imported when it is asked for: worker processes that normalise stamps need one section of all.
+A name is imported when it is asked for: what needs one section does without the others.
 """
 
 from importlib import import_module
