@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import compileall
 import ctypes
+import functools
 import os
 import platform
 import resource
@@ -16,6 +18,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +56,7 @@ def measure(*command: str, folder: Path) -> Measured:
     SystemExit
         When it fails, or leaves processes behind that do not end.
     """
+    _compile()
     _adopt_orphans()
     before, start = _processor_seconds(), time.perf_counter()
     peak, done = [0.0], threading.Event()
@@ -78,6 +82,15 @@ def measure(*command: str, folder: Path) -> Measured:
         ending = f"{left} processes did not end" if left else f"status {process.returncode}"
         sys.exit(f"{' '.join(command[:5])} ...: {ending}. {told}")
     return Measured(seconds, _processor_seconds() - before, peak[0])
+
+
+@functools.cache
+def _compile() -> None:
+    """Compile catmorph's modules, as pip does of what it installs: those of an editable tree may not be."""
+    package = find_spec("catmorph")
+    assert package is not None
+    for folder in package.submodule_search_locations or ():
+        compileall.compile_dir(folder, quiet=2)
 
 
 def _adopt_orphans() -> None:

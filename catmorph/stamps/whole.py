@@ -112,6 +112,9 @@ def _strips(candidates: np.ndarray, first: np.ndarray, past: np.ndarray) -> Iter
     order = candidates[np.argsort(first[candidates, 1], kind="stable")]
     if not order.size:
         return
+    if (past[order].max(axis=0) - first[order].min(axis=0)).prod() <= _STRIP_PIXELS:
+        yield order
+        return
     begin, left, right, bottom, top = 0, *_box(first[order[0]], past[order[0]])
     for place, (x0, y0, x1, y1) in enumerate(np.hstack([first[order], past[order]]).tolist()):
         wider = min(left, x0), max(right, x1), bottom, max(top, y1)
