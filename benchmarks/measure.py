@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 CATMORPH = (sys.executable, "-m", "catmorph")
-SAMPLE_SECONDS = 0.2
+SAMPLE_SECONDS = 0.02
 """Between two looks at the memory; each reads /proc once. A peak shorter than this may be missed."""
 _PATIENCE_SECONDS = 10.0
 _PR_SET_CHILD_SUBREAPER = 36

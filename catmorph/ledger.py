@@ -66,6 +66,7 @@ class Ledger:
         # Of thousands of products the same is asked again and again: text is faster than paths.
         self._inside, self._markers = f"{folder}{os.sep}", f"{folder}{os.sep}ledger{os.sep}"
         self._remembered: dict[str, dict[str, Any] | None] | None = None
+        self._shared: dict[str, Any] = {}
         self._passed: set[str] = set()
 
     @contextmanager
@@ -82,6 +83,7 @@ class Ledger:
             yield
         finally:
             self._remembered = None
+            self._shared.clear()
             self._passed.clear()
 
     def once(self, check: Callable[[], None], name: str) -> None:
@@ -123,8 +125,14 @@ class Ledger:
         if self._remembered is None:
             return _believed(self._marker_of(name), name)
         if name not in self._remembered:
-            self._remembered[name] = _believed(self._marker_of(name), name)
+            marker = self._remembered[name] = _believed(self._marker_of(name), name)
+            self._share(marker["parts"] if marker else {})
         return self._remembered[name]
+
+    def _share(self, parts: dict[str, Any]) -> None:
+        """Let equal parts of the markers that are remembered, such as settings, be the same objects."""
+        for key, value in parts.items():
+            parts[key] = self._shared[key] = self._shared[key] if self._shared.get(key) == value else value
 
     def recorded(self, product: Path, parts: Parts) -> State:
         """Compare what `product` was made from with what it should be made from; it need not be there itself."""

@@ -230,10 +230,10 @@ def test_options_that_cannot_be():
 
 
 def test_new_options_at_their_default_leave_fingerprints_alone():
-    assert NormaliseSection().fingerprint_values() == {
+    assert NormaliseSection().fingerprint_values == {
         "method": "minmax", "low": 0.5, "high": 99.5, "softening": 3.0, "fill": "median"
     }
-    assert NormaliseSection(scope="stamp").fingerprint_values()["scope"] == "stamp"
+    assert NormaliseSection(scope="stamp").fingerprint_values["scope"] == "stamp"
 
 
 def test_an_empty_array_stays_empty():

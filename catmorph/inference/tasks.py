@@ -47,7 +47,7 @@ def logits_task(run: RunFolder, member: Member, view: str, chunk: Chunk, fingerp
     marker = run.ledger.read(shard) or {}
     parts = Parts({
         "stamps": marker.get("fingerprint"), "unreadable mosaics": marker.get("failures", []),
-        "[normalise]": run.recipe.normalise.fingerprint_values(), "classifier": fingerprint, "code": CODE_VERSION,
+        "[normalise]": run.recipe.normalise.fingerprint_values, "classifier": fingerprint, "code": CODE_VERSION,
     })
     return LogitsTask(member, view, chunk, shard, member_logits(run, member, view, chunk), parts)
 

@@ -25,7 +25,7 @@ def network_digest(card: Card, header: dict[str, Any], weights_sha256: str) -> s
         sha256 of the bytes after the header.
     """
     layers = {name: entry for name, entry in header.items() if name != "__metadata__"}
-    fields = card.model_dump(mode="json", include=set(DECISIVE)) | {"normalise": card.normalise.fingerprint_values()}
+    fields = card.model_dump(mode="json", include=set(DECISIVE)) | {"normalise": card.normalise.fingerprint_values}
     return digest_json({"card": fields, "layers": layers, "weights": weights_sha256})
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Annotated, Any, ClassVar
 
@@ -19,13 +19,12 @@ class Section(BaseModel):
     ADDED: ClassVar[frozenset[str]] = frozenset()
     """Keys that are no part of a fingerprint at their default: what was made before they came stays valid."""
 
-    def fingerprint_values(self) -> dict[str, Any]:
-        """Return the keys as plain values for a fingerprint; one of `ADDED` only where it is not at its default."""
-        return dict(self._fingerprint_values)
-
     @cached_property
-    def _fingerprint_values(self) -> dict[str, Any]:
-        # Asked for twice for each of thousands of files.
+    def fingerprint_values(self) -> Mapping[str, Any]:
+        """The keys as plain values for a fingerprint; one of `ADDED` only where it is not at its default.
+
+        The same object whenever asked: it becomes a part of each of thousands of tasks.
+        """
         defaults = {name: type(self).model_fields[name].get_default(call_default_factory=True) for name in self.ADDED}
         values = self.model_dump(mode="json")
         return {name: value for name, value in values.items()

@@ -8,7 +8,6 @@ from itertools import groupby
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from catmorph.errors import CatmorphError
 from catmorph.release.layout import Key, Layout, OutputColumn, build_layout
@@ -25,7 +24,7 @@ from catmorph.release.results import (
 from catmorph.schemes import load_scheme
 from catmorph.sources.arrow import number_array
 from catmorph.sources.order import natural_order
-from catmorph.workspace import Chunk, RunFolder
+from catmorph.workspace import Chunk, RunFolder, read_schema
 
 Make = Callable[[pa.RecordBatch, Result], Made]
 """What is made of released rows, and of the results that they are taken from."""
@@ -37,7 +36,7 @@ SORTED_ROWS = 100_000
 def release_layout(run: RunFolder) -> Layout:
     """Return the layout of the release of `run`, with the types and units of its sources."""
     try:
-        schema = pq.read_schema(run.sources_path())
+        schema = read_schema(run.sources_path())
     except (pa.ArrowException, OSError) as error:
         raise CatmorphError(
             f"cannot be read: {error}", where=run.sources_path(), hint="run `catmorph ingest`"

@@ -96,10 +96,11 @@ def cut_tasks(run: RunFolder, views: Iterable[str], chunks: Sequence[Chunk] | No
 
 
 class _Tiles:
-    """The mosaics of a field and band with their identities, looked up once for all its chunks."""
+    """What tasks have in common: settings, and the mosaics of a field and band with their identities."""
 
     def __init__(self, run: RunFolder):
         self._run = run
+        self.stamp, self.settings = StampSettings.of(run.recipe.stamp), _settings(run.recipe)
         self._found: dict[tuple[str, str], tuple[tuple[ImageFiles, ...], list[dict[str, str]]]] = {}
 
     def of(self, field_name: str, band: str) -> tuple[tuple[ImageFiles, ...], list[dict[str, str]]]:
@@ -214,12 +215,11 @@ def _without_stamps(content: ShardContent) -> ShardContent:
 
 def recipe_parts(recipe: Recipe, chunk: Chunk) -> dict[str, Any]:
     """Return the inputs of a shard besides its mosaics."""
-    return {
-        "sources": chunk.digest,
-        "code": CODE_VERSION,
-        _STAMP_PART: recipe.stamp.fingerprint_values(),
-        **_pixel_settings(recipe),
-    }
+    return {"sources": chunk.digest, **_settings(recipe)}
+
+
+def _settings(recipe: Recipe) -> dict[str, Any]:
+    return {"code": CODE_VERSION, _STAMP_PART: recipe.stamp.fingerprint_values, **_pixel_settings(recipe)}
 
 
 def _pixel_settings(recipe: Recipe) -> dict[str, Any]:
@@ -247,7 +247,7 @@ def _task(run: RunFolder, tiles: _Tiles, view: str, chunk: Chunk) -> CutTask:
     recipe = run.recipe
     bands = recipe.all_views[view]
     reference: tuple[ImageFiles, ...] | None = None
-    values = {**recipe_parts(recipe, chunk), "bands": list(bands)}
+    values = {"sources": chunk.digest, **tiles.settings, "bands": list(bands)}
     for band in bands:
         values[f"mosaic {band}"] = tiles.of(chunk.field, band)[1]
     if recipe.stamp.side_unit == "pixels" and recipe.bands.reference:
@@ -256,7 +256,7 @@ def _task(run: RunFolder, tiles: _Tiles, view: str, chunk: Chunk) -> CutTask:
     paths = {path for band_tiles in (*mosaics, reference or ()) for tile in band_tiles for path in tile.paths}
     return CutTask(
         view=view, bands=bands, chunk=chunk, mosaics=mosaics,
-        reference=reference, stamp=StampSettings.of(recipe.stamp), run_folder=run.path, sources=run.sources_path(),
+        reference=reference, stamp=tiles.stamp, run_folder=run.path, sources=run.sources_path(),
         shard=run.shard_path(view, chunk), parts=Parts(values),
         seen={path: run.identities.seen(Path(path)) for path in sorted(paths)},
     )
