@@ -214,6 +214,7 @@ def test_init_lists_the_recipes_with_their_titles():
     lines = CliRunner().invoke(cli, ["init", "list"]).stdout.splitlines()
     assert [line.split()[0] for line in lines] == preset_names()
     assert "Deep-CLASH: visual-like morphologies in 16 HST bands" in lines[0]
+    assert all(len(line.split(maxsplit=1)) == 2 for line in lines)
 
 
 def test_init_writes_a_published_recipe_as_it_is_and_once(tmp_path):

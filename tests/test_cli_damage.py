@@ -69,6 +69,11 @@ def test_status_tells_of_damaged_sources_what_run_does(finished, release_bytes, 
     assert re.search(r"^ingest  +1 +0 +0$", finished("status", "-r", "tiny.toml").out, re.MULTILINE)
 
 
+def test_status_of_a_new_folder(finished, tmp_path):
+    told = finished("status", "-r", "tiny.toml", "-w", str(tmp_path / "new"))
+    assert re.search(r"^ingest  +0 +0 +1  not made yet \(1\)$", told.out, re.MULTILINE)
+
+
 def test_status_tells_of_a_plan_that_no_marker_describes(finished):
     garbage(finished.run / "plan.parquet")
     (finished.run / "ledger" / "plan.parquet.json").unlink()

@@ -254,6 +254,8 @@ def test_command_writes_and_refuses_a_full_folder(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "spec.toml"]
     missing = runner.invoke(simulate, [str(tmp_path / "no.toml"), "--out", str(tmp_path / "out2")])
     assert "no.toml: cannot read the spec: No such file or directory" in str(missing.exception)
+    nowhere = runner.invoke(simulate, [str(spec), "--out", "/proc/out"])
+    assert str(nowhere.exception).startswith("/proc/out: cannot be written: ")
 
 
 def test_help_has_an_example():

@@ -360,13 +360,18 @@ def recipe():
 
 @pytest.fixture(scope="module")
 def data():
+    return leveled(30)
+
+
+def leveled(count):
+    """Return noise on a level that tells the class."""
     random = np.random.default_rng(3)
-    kinds = np.arange(30) % 5
-    inputs = random.normal(0, 0.1, (30, 1, 80, 80)) + kinds[:, None, None, None] / 5
+    kinds = np.arange(count) % 5
+    inputs = random.normal(0, 0.1, (count, 1, 80, 80)) + kinds[:, None, None, None] / 5
     fractions = 0.9 * np.eye(5)[kinds] + 0.02
     return LabelledStamps(
-        inputs.astype(np.float32), fractions.astype(np.float32), np.array(["a"] * 30),
-        np.arange(30).astype(str), np.array(["F160W"] * 30), np.full(30, 7.0),
+        inputs.astype(np.float32), fractions.astype(np.float32), np.array(["a"] * count),
+        np.arange(count).astype(str), np.array(["F160W"] * count), np.full(count, 7.0),
     )
 
 
@@ -478,9 +483,9 @@ def test_without_lightning_it_says_what_to_install(data, recipe, tmp_path, monke
 
 
 @pytest.mark.slow
-def test_it_learns(data, recipe, tmp_path):
-    # The running statistics of the batch norms need some hundred steps.
-    settings = short(tmp_path, model="clash-inception-narrow", epochs=10, batches_per_epoch=40, batch=8,
-                     learning_rate=1e-3, schedule="one-cycle")  # fmt: skip
-    result = train(data, recipe, settings)
+def test_it_learns(recipe, tmp_path):
+    # Of other seeds too: the running statistics of the batch norms need some hundred steps.
+    settings = short(tmp_path, model="clash-inception-narrow", epochs=20, batches_per_epoch=40, batch=8,
+                     learning_rate=3e-3)  # fmt: skip
+    result = train(leveled(200), recipe, settings)
     assert result.metrics["rmse"] < 0.6 * result.metrics["mean_label_rmse"]

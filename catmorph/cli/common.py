@@ -144,8 +144,8 @@ def worker_option(function: Callable[..., Any]) -> Callable[..., Any]:
     function = click.option("--scheduler", metavar="ADDRESS",
                             help="Cut on the workers of the Dask cluster with this scheduler instead.")(function)
     return click.option("--workers", type=click.IntRange(1), metavar="N", default=usable_cores,
-                        help="Processes that cut stamps, and in `run` also read what the networks answered [default: "
-                        "the cores this process may use].")(function)
+                        help="Processes on this machine that cut stamps, unless --scheduler does, and in `run` also "
+                        "read what the networks answered [default: the cores this process may use].")(function)
 
 
 def usable_cores() -> int:

@@ -105,10 +105,10 @@ class StampSection(Section):
     max_missing: int = Field(1, ge=1, description="missing = 'zero': where more bands are missing, or all, there is no "
                              "stamp")
 
-    @field_validator("side")
+    @field_validator("side", mode="before")
     @classmethod
-    def _side(cls, value: str) -> str:
-        match = _SIDE.match(value)
+    def _side(cls, value: Any) -> Any:
+        match = _SIDE.match(value) if isinstance(value, str) else None
         if not match or not float(match.group(1)) > 0:
             raise ValueError("must be a positive number and a unit: '4 radii', '10 arcsec' or '50 pixels'")
         return value

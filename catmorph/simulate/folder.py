@@ -14,6 +14,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from catmorph.errors import UsageError
+from catmorph.files import cannot_write
 
 Item = TypeVar("Item")
 
@@ -26,11 +27,16 @@ def new_folder(out: Path) -> Iterator[Path]:
     ------
     UsageError
         When `out` is there and not empty.
+    CatmorphError
+        When no folder can be made beside it.
     """
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UsageError("the output folder is not empty", where=out, hint="give a new one")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    except OSError as error:
+        raise cannot_write(out, error) from error
     try:
         yield folder
         folder.chmod(0o755)

@@ -103,7 +103,9 @@ def listed_images(run: RunFolder) -> ImageList:
 
 def ingest_state(run: RunFolder) -> State:
     """Return whether the sources are there and still valid."""
-    for product in (run.plan_path(), run.rejected_path()):
-        if not product.exists():
-            return State("missing", f"{product.name} is missing")
-    return run.ledger.state(run.sources_path(), ingest_parts(run))
+    sources = run.sources_path()
+    if sources.exists() or run.ledger.read(sources):
+        for product in (run.plan_path(), run.rejected_path()):
+            if not product.exists():
+                return State("missing", f"{product.name} is missing")
+    return run.ledger.state(sources, ingest_parts(run))
