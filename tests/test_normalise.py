@@ -236,6 +236,14 @@ def test_new_options_at_their_default_leave_fingerprints_alone():
     assert NormaliseSection(scope="stamp").fingerprint_values["scope"] == "stamp"
 
 
+def test_a_copy_has_a_fingerprint_of_its_own():
+    section = NormaliseSection()
+    assert section.fingerprint_values["fill"] == "median"
+    copy = section.model_copy(update={"fill": "zero"})
+    assert copy.fingerprint_values["fill"] == "zero"
+    assert section.model_copy() == section != copy
+
+
 def test_an_empty_array_stays_empty():
     empty = np.empty((0, 3, 8, 8), dtype=np.float32)
     assert normalise(empty, NormaliseSection()).shape == (0, 3, 8, 8)

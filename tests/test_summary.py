@@ -142,7 +142,7 @@ def test_faults_are_rows_with_a_bad_cell_a_duplicate_or_a_faulty_view(
     assert faults["stamps_by_flag"] == ({flag.name: 2} if flag == Flag.UNREADABLE else {})
     assert faults["rejected_by_kind"] == {
         kind: count for kind, count in Counter(kind for kind, _ in rejected).items() if kind != "cut"}
-    told = ": duplicate 2, UNREADABLE in 2 stamps" in summary.text()
+    told = ": 2 rejected (duplicate); 1 sources with UNREADABLE in 2 stamps" in summary.text()
     assert told == (rows == 3)
     assert summary.fault_fraction == rows / (5 + len(rejected))
     assert summary.exceeds_tolerance == exceeds

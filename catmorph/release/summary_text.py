@@ -82,10 +82,13 @@ def _account_lines(values: dict[str, Any]) -> list[str]:
 
 
 def _fault_kinds(faults: dict[str, Any]) -> str:
-    """Return which faults there are: a row may have several, and in several stamps."""
-    kinds = [f"{kind} {rows}" for kind, rows in faults["rejected_by_kind"].items()]
-    kinds += [f"{name} in {stamps} stamps" for name, stamps in faults["stamps_by_flag"].items()]
-    return ", ".join(kinds)
+    """Return which faults there are: of rows that were rejected, and of sources, which may have several."""
+    rejected, flags = faults["rejected_by_kind"], faults["stamps_by_flag"]
+    kinds = [f"{rows} rejected ({kind})" for kind, rows in rejected.items()]
+    if flags:
+        flagged = ", ".join(f"{name} in {stamps} stamps" for name, stamps in flags.items())
+        kinds.append(f"{faults['rows'] - sum(rejected.values())} sources with {flagged}")
+    return "; ".join(kinds)
 
 
 def _account_tables(values: dict[str, Any]) -> list[str]:
