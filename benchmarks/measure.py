@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 CATMORPH = (sys.executable, "-m", "catmorph")
-SAMPLE_SECONDS = 0.02
-"""Between two looks at the memory; each reads /proc once. A peak shorter than this may be missed."""
+SAMPLE_SECONDS = 0.2
+"""Between two looks at the memory, unless said; each takes a millisecond. A peak shorter than this may be missed."""
 _PATIENCE_SECONDS = 10.0
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -46,8 +46,8 @@ class Measured:
         return {name: round(value, 3) for name, value in asdict(self).items()}
 
 
-def measure(*command: str, folder: Path) -> Measured:
-    """Run a command in `folder` until it and all that it started have ended.
+def measure(*command: str, folder: Path, every: float = SAMPLE_SECONDS) -> Measured:
+    """Run a command in `folder` until it and all that it started have ended, and look at the memory `every` seconds.
 
     Nothing else may be started by this process meanwhile: every child is taken for the command's.
 
@@ -60,7 +60,7 @@ def measure(*command: str, folder: Path) -> Measured:
     _adopt_orphans()
     before, start = _processor_seconds(), time.perf_counter()
     peak, done = [0.0], threading.Event()
-    watcher = threading.Thread(target=_watch, args=(peak, done))
+    watcher = threading.Thread(target=_watch, args=(peak, done, every))
     # A file, as waiting for the end of a pipe would be waiting for everybody who has it.
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=errors)
@@ -126,8 +126,8 @@ def _wait_for_all() -> int:
     return len(family)
 
 
-def _watch(peak: list[float], done: threading.Event) -> None:
-    while not done.wait(SAMPLE_SECONDS):
+def _watch(peak: list[float], done: threading.Event, every: float) -> None:
+    while not done.wait(every):
         peak[0] = max(peak[0], _sum_of_anonymous_mb(_family(os.getpid())))
 
 

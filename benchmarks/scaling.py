@@ -5,7 +5,7 @@
 
 One 5000 x 5000 mosaic, sources anywhere on it, small stamps (--pixels) and a narrow network, so that a million of them
 fit on a disk: 4.1 GB of stamps of 32 x 32 pixels, 26 GB of 80 x 80. The peak is that of anonymous memory over all
-processes of a command. The files of one number of sources are removed before the next.
+processes of a command, looked at fifty times a second. The files of one number of sources are removed before the next.
 
 With --stage only these are measured, and what they need is done before them; where neither cutouts nor classify are
 among them, logits at random stand for both, so that a million takes minutes.
@@ -39,6 +39,8 @@ STAGES = {
     "classify": ("classify", "--device", "{device}"), "export": ("export", "--format", "csv"),
     "summarize": ("summarize",), "status": ("status",),
 }  # fmt: skip
+LOOK_SECONDS = 0.02
+"""Between two looks at the memory: at few sources a peak is short."""
 LOGITS = "logits at random"
 SIDE = 5000
 ROW_BYTES = 1000
@@ -84,7 +86,8 @@ class Scaling:
                 say(f"{count:>9,} {step}")
                 continue
             command = [part.format(device=self.args.device, workers=self.args.workers) for part in STAGES[step]]
-            measured = measure(*CATMORPH, *command, "-r", recipe, "-w", run, "-q", folder=self.folder)
+            command += ["-r", recipe, "-w", run, "-q"]
+            measured = measure(*CATMORPH, *command, folder=self.folder, every=LOOK_SECONDS)
             say(f"{count:>9,} {step:<9} {measured.rounded()}")
             if step in self.args.stage:
                 self.found.setdefault(count, {})[step] = measured
