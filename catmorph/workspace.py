@@ -80,6 +80,13 @@ def field_problem(name: str) -> str | None:
     return None
 
 
+_WRITTEN = (
+    "recipe.toml", "sources.parquet", "rejected.parquet", "omitted.parquet", "plan.parquet", "failures.parquet",
+    "run.json", "stamps", "stamps-mef", "logits", "release",
+)
+"""What a run writes into its folder, but for names that are its own: folder.json, ledger, lock, logs."""
+
+
 class RunFolder:
     """A run folder and the recipe that is run in it.
 
@@ -209,6 +216,16 @@ class RunFolder:
                 where=self.path, hint="choose another -w/--workdir",
             )
 
+    def _refuse_strangers(self) -> None:
+        """Raise where the folder holds somebody's files under names that a run writes to."""
+        # folder.json comes first, and may be deleted where it is damaged.
+        if (self.path / "folder.json").exists() or (self.path / "ledger").exists():
+            return
+        theirs = [name for name in _WRITTEN if (self.path / name).exists()]
+        if theirs:
+            raise UsageError(f"is no run folder, and has {', '.join(theirs)}, which a run would write over",
+                             where=self.path, hint="choose another -w/--workdir")
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the folder; the kernel releases it when the process ends, however it ends.
@@ -217,24 +234,34 @@ class RunFolder:
         ------
         HeldError
             When another process holds it; the message says which.
+        UsageError
+            When it cannot be made, or is no run folder and has files that a run would write over.
         """
-        path = self.path / "lock"
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
-            raise UsageError(f"the run folder cannot be made or written: {error.strerror}", where=self.path,
-                             hint="choose another -w/--workdir") from error
-        try:
-            _take(handle, path)
-            # On a full disk the holder stays unnamed; it holds the folder all the same.
-            with suppress(OSError):
-                os.ftruncate(handle, 0)
-                os.pwrite(handle, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
+        self._refuse_strangers()
+        with hold(self.path):
             yield
+
+
+@contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Hold a folder, which is made where it is not there, as `RunFolder.lock` does."""
+    path = folder / "lock"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise UsageError(f"the run folder cannot be made or written: {error.strerror}", where=folder,
+                         hint="choose another -w/--workdir") from error
+    try:
+        _take(handle, path)
+        # On a full disk the holder stays unnamed; it holds the folder all the same.
+        with suppress(OSError):
             os.ftruncate(handle, 0)
-        finally:
-            os.close(handle)
+            os.pwrite(handle, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
+        yield
+        os.ftruncate(handle, 0)
+    finally:
+        os.close(handle)
 
 
 def _take(handle: int, path: Path) -> None:

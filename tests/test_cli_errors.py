@@ -456,3 +456,25 @@ def test_check_says_each_problem_once(survey):
     assert [line for line in done.lines if "no such catalog file" in line] == [
         f"catmorph: error: {survey.folder}/elsewhere/*.cat: no such catalog file; check catalog.files in the recipe"
     ]
+
+
+@pytest.mark.parametrize("command", ["run", "ingest", "cutouts"])
+@pytest.mark.parametrize("name", ["recipe.toml", "sources.parquet", "run.json", "stamps"])
+def test_somebody_elses_files_are_not_written_over(survey, command, name):
+    theirs = survey.folder / "theirs"
+    theirs.mkdir()
+    path = theirs / name
+    path.mkdir() if name == "stamps" else path.write_text("theirs")
+    recipe = ("tiny.toml",) if command == "run" else ("-r", "tiny.toml")
+    told = survey(command, *recipe, "-w", "theirs")
+    assert told.status == 2
+    assert told.err == (f"catmorph: error: {theirs}: is no run folder, and has {name}, which a run would write over; "
+                        "choose another -w/--workdir\n")  # fmt: skip
+    assert [one.name for one in theirs.iterdir()] == [name]
+    assert path.is_dir() or path.read_text() == "theirs"
+
+
+def test_a_run_folder_without_its_mark_is_one_all_the_same(finished):
+    (finished.run / "folder.json").unlink()
+    assert finished(*RUN, "-q").status == 0
+    assert (finished.run / "folder.json").exists()

@@ -79,7 +79,7 @@ def experiment(
         return _list(session, grid, folder, keep)
     if given is None:
         refuse_without_lightning()
-    with _held(grid, folder):
+    with _held(folder):
         stamps = common_stamps(_stamps(session, grid, folder, settings.workers))
         grid = planned(views=_views(session, stamps))
         refuse_impossible(grid, stamps)
@@ -120,12 +120,12 @@ def _workers(given: int | None, device: str, dry_run: bool) -> int:
 
 
 @contextmanager
-def _held(grid: Grid, folder: Path) -> Iterator[None]:
-    """Hold the folder of the grid as a run folder is held."""
-    from catmorph.workspace import RunFolder
+def _held(folder: Path) -> Iterator[None]:
+    """Hold the folder of a grid as a run folder is held."""
+    from catmorph.workspace import hold
 
     try:
-        with RunFolder(folder, grid.recipe).lock():
+        with hold(folder):
             yield
     except HeldError as error:
         raise HeldError(error.message, where=error.where, hint="wait for it") from None

@@ -60,6 +60,7 @@ def run(session: Session, dry_run: bool, after: str | None, **options: Any) -> i
     if not (dry_run or options["scheduler"]):
         module = "catmorph.inference.direct" if options["direct"] else "catmorph.stamps.build"
         _expect_workers(session, options["workers"], module)
+    from catmorph.pipeline.ingest import prepare
     from catmorph.preflight import refuse_problems
     from catmorph.record import RunRecord, call_after, parse_after
 
@@ -71,6 +72,8 @@ def run(session: Session, dry_run: bool, after: str | None, **options: Any) -> i
     with session.run.lock():
         record = RunRecord(session.run)
         try:
+            # First of all: a folder with a run.json alone would be taken for somebody else's.
+            prepare(session.run)
             status = _recorded(session, record, options)
         except KeyboardInterrupt:
             raise  # who stops a run does not want to wait for another program
@@ -105,11 +108,10 @@ def _produce(
 ) -> Summary:
     from catmorph.pipeline.classify import run_classify
     from catmorph.pipeline.cutouts import run_cutouts
-    from catmorph.pipeline.ingest import prepare, run_ingest
+    from catmorph.pipeline.ingest import run_ingest
     from catmorph.pipeline.release import run_release, run_summary
 
     folder, shown = session.run, session.shows_progress
-    prepare(folder)
     with record.stage("ingest") as facts:
         tell(session, run_ingest(folder), facts)
     if direct:

@@ -99,10 +99,10 @@ def _refuse_missing(asked: Sequence[_Asked]) -> None:
 
 def _hold(held: ExitStack, question: Question) -> None:
     """Hold the folder of a question as a run folder is held."""
-    from catmorph.workspace import RunFolder
+    from catmorph.workspace import hold
 
     try:
-        held.enter_context(RunFolder(question.folder, question.target).lock())
+        held.enter_context(hold(question.folder))
     except HeldError as error:
         raise HeldError(error.message, where=error.where, hint="wait for it") from None
 
