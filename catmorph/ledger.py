@@ -132,7 +132,8 @@ class Ledger:
     def _share(self, parts: dict[str, Any]) -> None:
         """Let equal parts of the markers that are remembered, such as settings, be the same objects."""
         for key, value in parts.items():
-            parts[key] = self._shared[key] = self._shared[key] if self._shared.get(key) == value else value
+            if isinstance(value, dict | list):
+                parts[key] = self._shared.setdefault(repr(value), value)
 
     def recorded(self, product: Path, parts: Parts) -> State:
         """Compare what `product` was made from with what it should be made from; it need not be there itself."""

@@ -217,6 +217,21 @@ def test_the_states_of_a_product(tmp_path):
     assert state() == ("missing", "not made yet")
 
 
+def test_markers_that_are_remembered_share_equal_parts_and_no_others(tmp_path):
+    ledger = Ledger(tmp_path)
+    given = [{"a": {"b": value}, "list": ["x"], "none": None} for value in (1, 1, 1.0, True)]
+    products = [tmp_path / f"{number}.txt" for number in range(len(given))]
+    for product, parts in zip(products, given, strict=True):
+        product.write_text("x")
+        ledger.write(product, Parts(parts))
+    with ledger.remembered():
+        found = [ledger.read(product)["parts"] for product in products]
+        assert all(ledger.state(product, Parts(parts)).done for product, parts in zip(products, given, strict=True))
+    assert [repr(parts) for parts in found] == [repr(parts) for parts in given]
+    assert found[0]["a"] is found[1]["a"]
+    assert found[0]["list"] is found[3]["list"]
+
+
 @pytest.mark.parametrize("text", ["", "{", "null", "[]", "3", "{}", '{"fingerprint": 1}', "\xff\xfe", '{"parts": []}',
                                   "[" * 100000])
 def test_a_damaged_marker_counts_as_missing(tmp_path, text):

@@ -59,27 +59,20 @@ def axis_weights(
     half = np.maximum(size, 1e-9) / 2 if resample == "area" else np.maximum(size, 1.0)
     reach = half + 0.5 if resample == "area" else half
     first = np.floor(positions - reach)
-    # From the first pixel on, distances are small: single precision leaves them 1e-7 of a pixel.
-    from_first = (positions - first).astype(np.float32)
-    half = half.astype(np.float32)
     # Tap by tap: integers from floor(p - reach) to p + reach, for all stamps at once.
     taps = int(np.ceil(2 * reach.max(initial=0.5))) + 1
-    weights = np.empty((taps, *positions.shape), np.float32)
-    for tap, weight in enumerate(weights):
-        np.abs(np.subtract(from_first, np.float32(tap), out=weight), out=weight)
-        if resample == "area":
-            weight[:] = _overlap(weight, half)
-        else:
-            np.maximum(np.subtract(np.float32(1), np.divide(weight, half, out=weight), out=weight), 0, out=weight)
+    weights = np.empty((taps, *positions.shape))
+    for tap in range(taps):
+        distance = np.abs(first + tap - positions)
+        weights[tap] = _overlap(distance, half) if resample == "area" else np.maximum(1.0 - distance / half, 0.0)
     if first.size and (first.min() < 0 or first.max() + taps > length):
         at = first + np.arange(taps).reshape(-1, *(1,) * first.ndim)
         weights *= (at >= 0) & (at < length)
     total = weights[0].copy()
-    for weight in weights[1:]:
-        total += weight
-    total[total == 0] = 1
-    weights /= total
-    return _dense(weights, first, length, columns)
+    for tap in range(1, taps):
+        total += weights[tap]
+    weights /= np.where(total > 0, total, 1.0)
+    return _dense(weights.astype(np.float32), first, length, columns)
 
 
 def _overlap(distance: np.ndarray, half: np.ndarray) -> np.ndarray:
