@@ -219,9 +219,9 @@ class RunFolder:
     def _refuse_strangers(self) -> None:
         """Raise where the folder holds somebody's files under names that a run writes to."""
         # folder.json comes first, and may be deleted where it is damaged.
-        if (self.path / "folder.json").exists() or (self.path / "ledger").exists():
+        if any(os.path.lexists(self.path / name) for name in ("folder.json", "ledger")):
             return
-        theirs = [name for name in _WRITTEN if (self.path / name).exists()]
+        theirs = [name for name in _WRITTEN if os.path.lexists(self.path / name)]
         if theirs:
             raise UsageError(f"is no run folder, and has {', '.join(theirs)}, which a run would write over",
                              where=self.path, hint="choose another -w/--workdir")
