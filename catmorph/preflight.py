@@ -180,3 +180,4 @@ def _check_writable(run: RunFolder) -> None:
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise CatmorphError("the run folder cannot be made or written", where=run.path,
                             hint="choose another -w/--workdir")
+    run.refuse_strangers()

@@ -216,8 +216,8 @@ class RunFolder:
                 where=self.path, hint="choose another -w/--workdir",
             )
 
-    def _refuse_strangers(self) -> None:
-        """Raise where the folder holds somebody's files under names that a run writes to."""
+    def refuse_strangers(self) -> None:
+        """Raise a UsageError where the folder holds somebody's files under names that a run writes to."""
         # folder.json comes first, and may be deleted where it is damaged.
         if any(os.path.lexists(self.path / name) for name in ("folder.json", "ledger")):
             return
@@ -237,7 +237,7 @@ class RunFolder:
         UsageError
             When it cannot be made, or is no run folder and has files that a run would write over.
         """
-        self._refuse_strangers()
+        self.refuse_strangers()
         with hold(self.path):
             yield
 

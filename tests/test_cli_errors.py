@@ -458,18 +458,18 @@ def test_check_says_each_problem_once(survey):
     ]
 
 
-@pytest.mark.parametrize("command", ["run", "ingest", "cutouts"])
+@pytest.mark.parametrize("command", ["run", "run --dry-run", "check", "ingest", "cutouts"])
 @pytest.mark.parametrize("name", ["recipe.toml", "sources.parquet", "run.json", "stamps"])
 def test_somebody_elses_files_are_not_written_over(survey, command, name):
     theirs = survey.folder / "theirs"
     theirs.mkdir()
     path = theirs / name
     path.mkdir() if name == "stamps" else path.write_text("theirs")
-    recipe = ("tiny.toml",) if command == "run" else ("-r", "tiny.toml")
-    told = survey(command, *recipe, "-w", "theirs")
+    recipe = ("tiny.toml",) if command.startswith("run") else ("-r", "tiny.toml")
+    told = survey(*command.split(), *recipe, "-w", "theirs")
     assert told.status == 2
-    assert told.err == (f"catmorph: error: {theirs}: is no run folder, and has {name}, which a run would write over; "
-                        "choose another -w/--workdir\n")  # fmt: skip
+    assert (f"catmorph: error: {theirs}: is no run folder, and has {name}, which a run would write over; "
+            "choose another -w/--workdir\n") in told.err  # fmt: skip
     assert [one.name for one in theirs.iterdir()] == [name]
     assert path.is_dir() or path.read_text() == "theirs"
 
