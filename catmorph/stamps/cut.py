@@ -9,7 +9,8 @@ from typing import Protocol
 
 import numpy as np
 
-from catmorph.stamps.separable import axis_span, axis_start, axis_weights
+from catmorph.stamps.separable import Taps, axis_span, axis_start, axis_taps
+from catmorph.stamps.weighing import weigh, weighted_sums
 
 _PARALLEL = 1e-6
 """Axes count as parallel when they turn by less than this: 4e-5 stamp pixels at the edge of 80."""
@@ -17,8 +18,8 @@ _PARALLEL = 1e-6
 _STRIP_SAMPLES = 1 << 20
 """Samples taken at a time where axes are turned: a square of 4,096 pixels has 36 million, of 50 bytes each."""
 
-_WEIGHTS_KEPT = 4
-"""Weights of an axis that are kept: images of one size, cut alike, share theirs, which halves the time of a cut."""
+_TAPS_KEPT = 4
+"""Taps of an axis that are kept: images of one size, cut alike, share theirs, which halves the time of a cut."""
 
 Average = Callable[[np.ndarray], np.ndarray]
 """From a window of pixels (y, x) to the weighted means under the stamp's pixels (y, x), both float32."""
@@ -156,19 +157,19 @@ def _padded_window(mosaic: Pixels, placement: Placement) -> tuple[np.ndarray, np
 def _parallel_average(
     placement: Placement, shape: tuple[int, ...], origin: tuple[int, int], resample: str
 ) -> Average:
-    """Weigh rows and columns separately: stamp = Wy @ window @ Wx, exact for parallel axes."""
-    step_x, step_y = placement.matrix[0, 0], placement.matrix[1, 1]
-    across = _kept_weights(placement.pixels, placement.centre[0] - origin[0], float(step_x), shape[1], resample,
-                           columns=True)
-    along = _kept_weights(placement.pixels, placement.centre[1] - origin[1], float(step_y), shape[0], resample)
-
-    def average(window: np.ndarray) -> np.ndarray:
-        return (along @ window @ across).astype(np.float32, copy=False)
-
-    return average
+    """Weigh rows and columns separately, which is exact for parallel axes."""
+    x, y = (
+        _taps(placement.pixels, placement.centre[axis] - origin[axis], float(placement.matrix[axis, axis]),
+              shape[1 - axis], resample)
+        for axis in (0, 1)
+    )
+    return lambda window: weighted_sums(window, y, x)[0]
 
 
-_kept_weights = lru_cache(_WEIGHTS_KEPT)(axis_weights)
+@lru_cache(_TAPS_KEPT)
+def _taps(pixels: int, centre: float, step: float, length: int, resample: str) -> Taps:
+    """Return the taps (1, pixels) of one stamp."""
+    return axis_taps(pixels, np.array([centre]), step, resample).placed(0, length)
 
 
 def _turned_average(placement: Placement, shape: tuple[int, ...], origin: tuple[int, int], resample: str) -> Average:
@@ -183,7 +184,7 @@ def _turned_average(placement: Placement, shape: tuple[int, ...], origin: tuple[
     count = (pixels + 2 * margin) * over
     steps = (np.arange(count) - (count - 1) / 2) / over
     centre = np.array(placement.centre) - origin
-    weights = axis_weights(pixels, (count - 1) / 2, float(over), count, resample)
+    taps = axis_taps(pixels, (count - 1) / 2, float(over), resample).placed(0, count)
     strip = max(1, _STRIP_SAMPLES // count)
 
     def average(window: np.ndarray) -> np.ndarray:
@@ -193,7 +194,7 @@ def _turned_average(placement: Placement, shape: tuple[int, ...], origin: tuple[
             x, y = (centre[axis] + placement.matrix[axis, 0] * steps + placement.matrix[axis, 1] * along
                     for axis in (0, 1))
             fine = map_coordinates(window, [y, x], order=1, mode="nearest", prefilter=False)
-            narrowed[first : first + strip] = fine.astype(np.float32, copy=False) @ weights.T
-        return (weights @ narrowed).astype(np.float32, copy=False)
+            narrowed[first : first + strip] = weigh(fine.astype(np.float32, copy=False).T, taps).T
+        return weigh(narrowed, taps)
 
     return average

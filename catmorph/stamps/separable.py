@@ -6,10 +6,43 @@ the others, bit for bit.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
-SPAN_STEP = 8
-"""Windows are a multiple of this many pixels long, so that many stamps have windows of one shape."""
+
+class Taps(NamedTuple):
+    """The pixels of one axis that stamps are weighted sums of.
+
+    Attributes
+    ----------
+    first : intp array (..., pixels)
+        The first one of every stamp pixel.
+    weights : float32 array (tap, ..., pixels)
+        Of that one and those that follow, for every stamp pixel; they sum to 1.
+    """
+
+    first: np.ndarray
+    weights: np.ndarray
+
+    def of(self, stamp: int) -> Taps:
+        """Return those of one stamp of several."""
+        return Taps(self.first[stamp], self.weights[:, stamp])
+
+    def placed(self, start: np.ndarray | int, length: int) -> Taps:
+        """Return the same sums on an axis of `length` pixels on which those counted here begin at `start` (...).
+
+        Taps that lie beyond it, which must have no weight, are moved to within.
+        """
+        first = self.first + np.asarray(start)[..., None]
+        if not first.size or (first.min() >= 0 and first.max() + len(self.weights) <= length):
+            return Taps(first, self.weights)
+        taps = np.arange(min(len(self.weights), length)).reshape(-1, *(1,) * first.ndim)
+        moved = np.clip(first, 0, length - len(taps))
+        before = moved - first + taps
+        known = (before >= 0) & (before < len(self.weights))
+        weights = np.where(known, np.take_along_axis(self.weights, np.where(known, before, 0), axis=0), np.float32(0))
+        return Taps(moved, weights)
 
 
 def axis_span(step: np.ndarray, pixels: int) -> np.ndarray:
@@ -18,8 +51,7 @@ def axis_span(step: np.ndarray, pixels: int) -> np.ndarray:
     It holds every pixel of weight, wherever in its pixel the centre lies, and depends on the step alone.
     """
     size = np.abs(step)
-    needed = size * (pixels - 1) + 2 * np.maximum(size, 1.0) + 2
-    return (np.ceil(needed / SPAN_STEP) * SPAN_STEP).astype(int)
+    return np.ceil(size * (pixels - 1) + 2 * np.maximum(size, 1.0) + 2).astype(int)
 
 
 def axis_start(centre: np.ndarray, span: np.ndarray) -> np.ndarray:
@@ -27,30 +59,18 @@ def axis_start(centre: np.ndarray, span: np.ndarray) -> np.ndarray:
     return np.ceil(centre - np.asarray(span) / 2).astype(int)
 
 
-def axis_weights(
-    pixels: int, centre: np.ndarray | float, step: np.ndarray | float, length: int, resample: str, *,
-    columns: bool = False,
-) -> np.ndarray:
-    """Return weights (..., pixels, length), rows summing to 1, of window pixels for stamp pixels along one axis.
+def axis_taps(pixels: int, centre: np.ndarray | float, step: np.ndarray | float, resample: str) -> Taps:
+    """Return which pixels of one axis, and with what weights, make stamp pixels (..., pixels).
 
     Parameters
     ----------
     pixels : int
         Stamp pixels.
     centre : array (...) or float
-        Window pixel (0-based centre) under the stamp's centre.
+        Pixel (0-based centre) under the stamp's centre.
     step : array (...) or float
-        Window pixels a stamp pixel; negative where the axis runs backwards.
-    length : int
-        Window pixels.
+        Pixels a stamp pixel; negative where the axis runs backwards.
     resample : {"bilinear", "area"}
-    columns : bool
-        Return them transposed (..., length, pixels), as the right-hand factor of a product.
-
-    Returns
-    -------
-    array, float32
-        Zero beyond the window, whose pixels share the whole weight.
     """
     centre, step = np.broadcast_arrays(np.asarray(centre, float), np.asarray(step, float))
     positions = centre[..., None] + step[..., None] * (np.arange(pixels) - (pixels - 1) / 2)
@@ -65,35 +85,13 @@ def axis_weights(
     for tap in range(taps):
         distance = np.abs(first + tap - positions)
         weights[tap] = _overlap(distance, half) if resample == "area" else np.maximum(1.0 - distance / half, 0.0)
-    if first.size and (first.min() < 0 or first.max() + taps > length):
-        at = first + np.arange(taps).reshape(-1, *(1,) * first.ndim)
-        weights *= (at >= 0) & (at < length)
     total = weights[0].copy()
     for tap in range(1, taps):
         total += weights[tap]
-    weights /= np.where(total > 0, total, 1.0)
-    return _dense(weights.astype(np.float32), first, length, columns)
+    weights /= total
+    return Taps(first.astype(np.intp), weights.astype(np.float32))
 
 
 def _overlap(distance: np.ndarray, half: np.ndarray) -> np.ndarray:
     """Return what unit pixels at a `distance` share with intervals of `half` a length to each side."""
     return np.maximum(np.minimum(distance + 0.5, half) - np.maximum(distance - 0.5, -half), 0.0)
-
-
-def _dense(weights: np.ndarray, first: np.ndarray, length: int, columns: bool) -> np.ndarray:
-    """Return `weights` (tap, ..., pixels), of window pixels from `first` (..., pixels) on, as (..., pixels, length).
-
-    Or as `columns` (..., length, pixels). The taps beyond the window, whose weights are zero, have room beside it.
-    """
-    taps, room = len(weights), length + 2 * len(weights)
-    at = np.clip(first, -taps, length).astype(np.intp) + taps
-    pixels = first.shape[-1]
-    stamp = np.arange(first.size // pixels).reshape(*first.shape[:-1], 1) * (room * pixels)
-    pixel = np.arange(pixels)
-    place, step = (stamp + at * pixels + pixel, pixels) if columns else (stamp + pixel * room + at, 1)
-    dense = np.zeros(first.size * room, np.float32)
-    for tap in range(taps):
-        dense[place + tap * step] = weights[tap]
-    if columns:
-        return dense.reshape(*first.shape[:-1], room, pixels)[..., taps : taps + length, :]
-    return dense.reshape(*first.shape, room)[..., taps : taps + length]

@@ -5,20 +5,21 @@ Most stamps of a survey are such. What comes out is what `cut_stamp` gives for e
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from catmorph.stamps.cut import Pixels
-from catmorph.stamps.separable import axis_span, axis_start, axis_weights
+from catmorph.stamps.separable import axis_span, axis_start, axis_taps
+from catmorph.stamps.weighing import weighted_sums
 
 _STRIP_PIXELS = 1 << 23
 """Mosaic pixels read at once: 32 MB, and as much again while they are converted."""
 
-_BATCH_PIXELS = 1 << 19
-"""Window pixels whose weights are made at once: 2 MB."""
+_BATCH_PIXELS = 1 << 18
+"""Stamp pixels that are made at once: 1 MB, which stays in the cache until they are looked at."""
 
 
 class Readable(Pixels, Protocol):
@@ -56,7 +57,7 @@ class Batch(NamedTuple):
     rows : int array (m,)
         Which of the n they are.
     pixels : float32 array (m, y, x)
-        NaN all over where a pixel of the window is invalid.
+        NaN where a pixel is invalid, of whatever weight.
     blank : bool array (m,)
         Where no pixel of the window is valid.
     """
@@ -78,33 +79,22 @@ def cut_whole(mosaic: Readable, stamps: ParallelStamps, resample: str) -> Iterat
     first = axis_start(stamps.centre, span)
     inside = ((first >= 0) & (first + span <= mosaic.shape[::-1])).all(axis=1)
     for group in _strips(np.flatnonzero(inside), first, first + span):
-        pixels = _Strip(mosaic, first[group], first[group] + span[group])
-        for rows in _batches(group, span):
+        for rows, sheet, start in _sheets(mosaic, group, first, first + span, stamps.pixels):
             x, y = (
-                axis_weights(stamps.pixels, stamps.centre[rows, axis] - first[rows, axis], stamps.step[rows, axis],
-                             int(span[rows[0], axis]), resample, columns=axis == 0)
+                axis_taps(stamps.pixels, stamps.centre[rows, axis] - first[rows, axis], stamps.step[rows, axis], resample)
+                .placed(start[:, axis], sheet.shape[1 - axis])
                 for axis in (0, 1)
             )
-            yield Batch(rows, *_weighed(pixels.windows(first[rows], span[rows[0]]), y, x))
+            pixels = weighted_sums(sheet, y, x)
+            yield Batch(rows, pixels, _blank(pixels, sheet, start, span[rows]))
 
 
-def _weighed(windows: Iterable[np.ndarray], left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return ``left @ window @ right`` of every window, and which windows are blank (m,).
-
-    The factors are (m, pixels, ny) and (m, nx, pixels). A NaN anywhere in a window makes all of its stamp NaN, since
-    0 x NaN is NaN.
-    """
-    # One by one: many at once would have to be brought together first, which takes as long as to resample them.
-    stamps = np.empty((len(left), left.shape[1], right.shape[2]), np.float32)
-    narrowed = np.empty((left.shape[1], right.shape[1]), np.float32)
-    blank = np.zeros(len(left), bool)
-    for row, (stamp, window, along, across) in enumerate(zip(stamps, windows, left, right, strict=True)):
-        if window[0, 0] != window[0, 0] and np.isnan(window).all():  # NaN is not itself
-            stamp[:], blank[row] = np.nan, True
-            continue
-        np.matmul(along, window, out=narrowed)
-        np.matmul(narrowed, across, out=stamp)
-    return stamps, blank
+def _blank(stamps: np.ndarray, sheet: np.ndarray, start: np.ndarray, span: np.ndarray) -> np.ndarray:
+    """Return of which stamps (m, y, x) the window, which begins at `start` (m, 2) x, y on the sheet, is all NaN (m,)."""
+    blank = np.isnan(stamps[:, 0, 0])
+    for row in np.flatnonzero(blank):
+        blank[row] = np.isnan(sheet[_window(start[row], start[row] + span[row])]).all()
+    return blank
 
 
 def _strips(candidates: np.ndarray, first: np.ndarray, past: np.ndarray) -> Iterator[np.ndarray]:
@@ -129,35 +119,40 @@ def _box(first: np.ndarray, past: np.ndarray) -> tuple[int, int, int, int]:
     return int(first[0]), int(past[0]), int(first[1]), int(past[1])
 
 
-def _batches(group: np.ndarray, span: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield the stamps of a group in batches of one window shape."""
-    order = group[np.lexsort(span[group].T)]
-    for alike in np.split(order, np.flatnonzero(np.diff(span[order], axis=0).any(axis=1)) + 1):
-        size = max(1, int(_BATCH_PIXELS // span[alike[0]].prod()))
-        for begin in range(0, len(alike), size):
-            yield alike[begin : begin + size]
+Sheet = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Stamps (m,), pixels (y, x) that hold their windows, and where in these the windows begin (m, 2) x, y."""
 
 
-class _Strip:
-    """The part of a mosaic under a group of windows, read as one where that is less work than one by one."""
+def _sheets(mosaic: Readable, group: np.ndarray, first: np.ndarray, past: np.ndarray, side: int) -> Iterator[Sheet]:
+    """Yield the stamps of a group in batches: on the part of the mosaic under them all, read as one.
 
-    def __init__(self, mosaic: Readable, first: np.ndarray, past: np.ndarray):
-        self._mosaic = mosaic
-        self._origin, end = first.min(axis=0), past.max(axis=0)
-        at_once = mosaic.cost(self._origin, end) <= mosaic.cost(first, past).sum()
-        self._pixels = mosaic.window(*_window(*self._origin.tolist(), *end.tolist())) if at_once else None
+    Or, where that is less work, with the windows read one by one and put above each other.
+    """
+    origin, end = first[group].min(axis=0), past[group].max(axis=0)
+    if mosaic.cost(origin, end) <= mosaic.cost(first[group], past[group]).sum():
+        strip = mosaic.window(*_window(origin, end))
+        for rows in _batches(group, past - first, side):
+            yield rows, strip, first[rows] - origin
+        return
+    for rows in _batches(group, past - first, side):
+        width, height = (past[rows] - first[rows]).T
+        top = np.cumsum(height)
+        sheet = np.zeros((top[-1], width.max()), np.float32)
+        start = np.stack([np.zeros_like(top), top - height], axis=1)
+        for row, corner in zip(rows, start, strict=True):
+            sheet[_window(corner, corner + past[row] - first[row])] = mosaic.window(*_window(first[row], past[row]))
+        yield rows, sheet, start
 
-    def windows(self, first: np.ndarray, span: np.ndarray) -> Iterator[np.ndarray]:
-        """Yield the windows (y, x) that begin at `first` (m, 2) x, y and are `span` (2,) long."""
-        if self._pixels is None:
-            for left, bottom, right, top in np.hstack([first, first + span]).tolist():
-                yield self._mosaic.window(*_window(left, bottom, right, top))
-            return
-        first = first - self._origin
-        for left, bottom, right, top in np.hstack([first, first + span]).tolist():
-            yield self._pixels[bottom:top, left:right]
+
+def _batches(group: np.ndarray, span: np.ndarray, side: int) -> Iterator[np.ndarray]:
+    """Yield the stamps of a group in batches of similar spans, which have as many taps."""
+    order = group[np.argsort(span[group].max(axis=1), kind="stable")]
+    size = max(1, _BATCH_PIXELS // side**2)
+    for begin in range(0, len(order), size):
+        yield order[begin : begin + size]
 
 
-def _window(left: int, bottom: int, right: int, top: int) -> tuple[slice, slice]:
-    """Return rows and columns from (`left`, `bottom`) to (`right`, `top`)."""
+def _window(first: np.ndarray, past: np.ndarray) -> tuple[slice, slice]:
+    """Return rows and columns from `first` to `past` (2,) x, y."""
+    (left, bottom), (right, top) = first.tolist(), past.tolist()
     return slice(bottom, top), slice(left, right)

@@ -1,0 +1,258 @@
+/* The weighted sums behind every stamp, compiled: what catmorph/stamps/weighing.py does with NumPy, bit for bit.
+
+   Both add the same products in the same order in single precision, each product and each sum rounded. So this file must
+   be compiled without contraction to fused multiply-adds (-ffp-contract=off, see hatch_build.py) and without options
+   such as -ffast-math. */
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <float.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if FLT_EVAL_METHOD != 0
+#error "single precision is not kept (x87?); NumPy does the work instead"
+#endif
+
+/* Rows that are turned at once. */
+#define LANES 8
+
+/* The compiler makes the code for several generations of processors; the best one is chosen when it is loaded. */
+#if defined(__x86_64__) && defined(__linux__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
+#define SEVERAL_MACHINES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define SEVERAL_MACHINES
+#endif
+
+/* Raised when what this module does changes; weighing.py asks for it. */
+#define KERNEL_VERSION 1
+
+/* Which pixels of one axis each of n stamps of `side` pixels needs, and their weights: those of pixel j of stamp s are
+   weights[(t * n + s) * side + j] for the pixels first[s * side + j] + t, t from 0 to taps - 1. */
+typedef struct {
+    Py_ssize_t n, side, taps;
+    const Py_ssize_t *first;
+    const float *weights;
+} Taps;
+
+typedef struct {
+    Py_ssize_t ny, nx, stride; /* stride: floats from row to row */
+    const float *values;
+} Image;
+
+/* Whether all taps lie within `length` pixels. */
+static int within(const Taps *axis, Py_ssize_t length)
+{
+    for (Py_ssize_t k = 0; k < axis->n * axis->side; k++)
+        if (axis->first[k] < 0 || axis->first[k] > length - axis->taps)
+            return 0;
+    return 1;
+}
+
+/* Weigh the rows of `values` (stride floats from one to the next, `width` of them used) for stamp s, and turn them:
+   out[x * side + i] becomes the weighted sum for stamp pixel i of column x. So what is read and what is written follow
+   each other in memory, and two such passes, along y and then along x, make a stamp. `rows` has room for LANES rows. */
+SEVERAL_MACHINES
+static void weigh(const float *values, Py_ssize_t stride, Py_ssize_t width, const Taps *axis, Py_ssize_t s,
+                  Py_ssize_t offset, float *restrict rows, float *restrict out)
+{
+    const Py_ssize_t side = axis->side, step = axis->n * side;
+    for (Py_ssize_t begin = 0; begin < side; begin += LANES) {
+        const int lanes = side - begin < LANES ? (int)(side - begin) : LANES;
+        for (int lane = 0; lane < lanes; lane++) {
+            const Py_ssize_t pixel = s * side + begin + lane;
+            const float *restrict from = values + (axis->first[pixel] - offset) * stride;
+            const float *weights = axis->weights + pixel;
+            float *restrict row = rows + lane * width;
+            Py_ssize_t t = 0;
+            if (axis->taps > 2) { /* most have three or four: in one go, which saves a seventh of the time */
+                const float *restrict next = from + stride, *restrict last = next + stride;
+                const float a = weights[0], b = weights[step], c = weights[2 * step];
+                for (Py_ssize_t x = 0; x < width; x++)
+                    row[x] = ((0.0f + a * from[x]) + b * next[x]) + c * last[x];
+                t = 3;
+            } else
+                memset(row, 0, (size_t)width * sizeof *row);
+            for (; t < axis->taps; t++) {
+                const float *restrict next = from + t * stride;
+                const float weight = weights[t * step];
+                for (Py_ssize_t x = 0; x < width; x++)
+                    row[x] += weight * next[x];
+            }
+        }
+        for (Py_ssize_t x = 0; x < width; x++) {
+            float *restrict to = out + x * side + begin;
+            if (lanes == LANES) /* a loop of known length */
+                for (int lane = 0; lane < LANES; lane++)
+                    to[lane] = rows[lane * width + x];
+            else
+                for (int lane = 0; lane < lanes; lane++)
+                    to[lane] = rows[lane * width + x];
+        }
+    }
+}
+
+/* The first pixel that stamp s needs, and how many from there on. */
+static Py_ssize_t reach(const Taps *axis, Py_ssize_t s, Py_ssize_t *length)
+{
+    const Py_ssize_t *first = axis->first + s * axis->side;
+    Py_ssize_t low = first[0], high = first[0];
+    for (Py_ssize_t j = 1; j < axis->side; j++) {
+        low = first[j] < low ? first[j] : low;
+        high = first[j] > high ? first[j] : high;
+    }
+    *length = high + axis->taps - low;
+    return low;
+}
+
+/* Cut all stamps to `out`; 0 where there is no memory for it. */
+static int cut(const Image *image, const Taps *y, const Taps *x, float *out)
+{
+    const Py_ssize_t side = y->side;
+    Py_ssize_t width, widest = side;
+    for (Py_ssize_t s = 0; s < x->n; s++) {
+        reach(x, s, &width);
+        widest = width > widest ? width : widest;
+    }
+    float *rows = malloc((size_t)widest * LANES * sizeof *rows);
+    float *turned = malloc((size_t)widest * (size_t)side * sizeof *turned);
+    const int enough = rows && turned;
+    for (Py_ssize_t s = 0; enough && s < x->n; s++) {
+        const Py_ssize_t left = reach(x, s, &width);
+        weigh(image->values + left, image->stride, width, y, s, 0, rows, turned);
+        weigh(turned, side, side, x, s, left, rows, out + s * side * side);
+    }
+    free(rows);
+    free(turned);
+    return enough;
+}
+
+/* ---- buffers of Python ---- */
+
+static int is_integer(const Py_buffer *view)
+{
+    return view->itemsize == (Py_ssize_t)sizeof(Py_ssize_t) && strchr("lqn", view->format[0]) && !view->format[1];
+}
+
+static int is_single(const Py_buffer *view)
+{
+    return view->itemsize == (Py_ssize_t)sizeof(float) && strcmp(view->format, "f") == 0;
+}
+
+/* Get the buffer of an array of `ndim` axes whose values are `kind`; -1 with an exception where it is another. */
+static int get(PyObject *object, Py_buffer *view, int ndim, int (*kind)(const Py_buffer *), int flags, const char *name)
+{
+    if (PyObject_GetBuffer(object, view, flags | PyBUF_FORMAT) < 0)
+        return -1;
+    if (view->ndim == ndim && kind(view))
+        return 0;
+    PyErr_Format(PyExc_TypeError, "%s must have %d axes, of single precision (first: of intp)", name, ndim);
+    PyBuffer_Release(view);
+    return -1;
+}
+
+enum { PIXELS, Y_FIRST, Y_WEIGHTS, X_FIRST, X_WEIGHTS, OUT, BUFFERS };
+
+static Taps taps_of(const Py_buffer *first, const Py_buffer *weights)
+{
+    return (Taps){first->shape[0], first->shape[1], weights->shape[0], first->buf, weights->buf};
+}
+
+static int is_of(const Taps *axis, const Py_buffer *weights, const Py_buffer *out)
+{
+    return axis->taps > 0 && axis->n == out->shape[0] && axis->side == out->shape[1] && axis->side == out->shape[2]
+           && weights->shape[1] == axis->n && weights->shape[2] == axis->side;
+}
+
+/* Do what `weighted_sums` is asked for with buffers whose types are right; NULL with an exception where shapes are wrong. */
+static PyObject *sums_of_buffers(Py_buffer *views)
+{
+    const Py_buffer *pixels = &views[PIXELS];
+    const Taps y = taps_of(&views[Y_FIRST], &views[Y_WEIGHTS]), x = taps_of(&views[X_FIRST], &views[X_WEIGHTS]);
+    const Py_ssize_t size = (Py_ssize_t)sizeof(float);
+    const Image image = {pixels->shape[0], pixels->shape[1], pixels->strides[0] / size, pixels->buf};
+    if (pixels->strides[1] != size || pixels->strides[0] % size || !is_of(&y, &views[Y_WEIGHTS], &views[OUT])
+        || !is_of(&x, &views[X_WEIGHTS], &views[OUT])) {
+        PyErr_SetString(PyExc_ValueError, "the arrays do not fit together");
+        return NULL;
+    }
+    if (!within(&y, image.ny) || !within(&x, image.nx)) {
+        PyErr_SetString(PyExc_IndexError, "taps lie beyond the pixels");
+        return NULL;
+    }
+    if (!y.n || !y.side)
+        Py_RETURN_NONE;
+    int enough;
+    Py_BEGIN_ALLOW_THREADS
+    enough = cut(&image, &y, &x, views[OUT].buf);
+    Py_END_ALLOW_THREADS
+    if (!enough)
+        return PyErr_NoMemory();
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(weighted_sums_doc, "weighted_sums(pixels, y_first, y_weights, x_first, x_weights, out)\n--\n\n"
+"Fill `out` (n, side, side) with n stamps of `pixels` (y, x); first (n, side), weights (tap, n, side).");
+
+static PyObject *weighted_sums(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
+{
+    static const struct {
+        const char *name;
+        int ndim, flags;
+        int (*kind)(const Py_buffer *);
+    } asked[BUFFERS] = {
+        {"pixels", 2, PyBUF_STRIDES, is_single},
+        {"y_first", 2, PyBUF_C_CONTIGUOUS, is_integer},
+        {"y_weights", 3, PyBUF_C_CONTIGUOUS, is_single},
+        {"x_first", 2, PyBUF_C_CONTIGUOUS, is_integer},
+        {"x_weights", 3, PyBUF_C_CONTIGUOUS, is_single},
+        {"out", 3, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE, is_single},
+    };
+    Py_buffer views[BUFFERS];
+    PyObject *done = NULL;
+    int got = 0;
+    if (count != BUFFERS) {
+        PyErr_SetString(PyExc_TypeError, "weighted_sums takes six arrays");
+        return NULL;
+    }
+    while (got < BUFFERS && get(arguments[got], &views[got], asked[got].ndim, asked[got].kind, asked[got].flags,
+                                asked[got].name) == 0)
+        got++;
+    if (got == BUFFERS)
+        done = sums_of_buffers(views);
+    while (got)
+        PyBuffer_Release(&views[--got]);
+    return done;
+}
+
+static PyMethodDef methods[] = {
+    {"weighted_sums", (PyCFunction)(void (*)(void))weighted_sums, METH_FASTCALL, weighted_sums_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static int execute(PyObject *module)
+{
+    return PyModule_AddIntConstant(module, "VERSION", KERNEL_VERSION);
+}
+
+static PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, execute},
+#if PY_VERSION_HEX >= 0x030C0000
+    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+#endif
+#if PY_VERSION_HEX >= 0x030D0000
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
+#endif
+    {0, NULL},
+};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, "_kernel", "Stamps from pixels, compiled; see catmorph.stamps.weighing.", 0, methods, slots,
+    NULL, NULL, NULL,
+};
+
+PyMODINIT_FUNC PyInit__kernel(void)
+{
+    return PyModuleDef_Init(&definition);
+}
