@@ -1,6 +1,8 @@
-/* The weighted sums behind every stamp, compiled: what catmorph/stamps/weighing.py does with NumPy, bit for bit.
+/* What takes the most time of cutting stamps, compiled: the weighted sums behind every stamp, which
+   catmorph/stamps/weighing.py does with NumPy where this is not compiled, and the checksums of shards, which HDF5 does
+   then. The same comes out, bit for bit.
 
-   Both add the same products in the same order in single precision, each product and each sum rounded. So this file must
+   Both ways to weigh add the same products in the same order in single precision, each product and each sum rounded. So this file must
    be compiled without contraction to fused multiply-adds (-ffp-contract=off, see hatch_build.py) and without options
    such as -ffast-math. */
 
@@ -8,6 +10,7 @@
 #include <Python.h>
 
 #include <float.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,7 +28,7 @@
 #define SEVERAL_MACHINES
 #endif
 
-/* Raised when what this module does changes; weighing.py asks for it. */
+/* Raised when what this module does changes; catmorph/stamps/compiled.py asks for it. */
 #define KERNEL_VERSION 1
 
 /* Which pixels of one axis each of n stamps of `side` pixels needs, and their weights: those of pixel j of stamp s are
@@ -128,6 +131,34 @@ static int cut(const Image *image, const Taps *y, const Taps *x, float *out)
     return enough;
 }
 
+/* Words whose sums are added up at once: 16 bits x 256 x 256 / 2 fit into 32. */
+#define WORDS 256
+
+/* The checksum of HDF5's Fletcher-32 filter: sums, and sums of sums, of big-endian words of 16 bits modulo 65535, which
+   itself stands for 0 unless all words are 0. */
+SEVERAL_MACHINES
+static uint32_t fletcher32(const unsigned char *data, Py_ssize_t words)
+{
+    uint64_t sum = 0, sums = 0, any = 0;
+    while (words > 0) {
+        const uint32_t count = words < WORDS ? (uint32_t)words : WORDS;
+        uint32_t more = 0, mores = 0;
+        for (uint32_t k = 0; k < count; k++) {
+            const uint32_t word = (uint32_t)data[2 * k] << 8 | data[2 * k + 1];
+            more += word;
+            mores += (count - k) * word;
+        }
+        sums = (sums + count * sum + mores) % 65535;
+        sum = (sum + more) % 65535;
+        any |= more;
+        data += 2 * count;
+        words -= count;
+    }
+    if (!any)
+        return 0;
+    return (uint32_t)((sums ? sums : 65535) << 16 | (sum ? sum : 65535));
+}
+
 /* ---- buffers of Python ---- */
 
 static int is_integer(const Py_buffer *view)
@@ -226,7 +257,30 @@ static PyObject *weighted_sums(PyObject *module, PyObject *const *arguments, Py_
     return done;
 }
 
+PyDoc_STRVAR(fletcher32_doc, "fletcher32(data)\n--\n\nReturn the checksum of an even number of bytes.");
+
+static PyObject *checksum(PyObject *module, PyObject *data)
+{
+    Py_buffer view;
+    uint32_t sum = 0;
+    if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0)
+        return NULL;
+    const int even = view.len % 2 == 0;
+    if (even) {
+        Py_BEGIN_ALLOW_THREADS
+        sum = fletcher32(view.buf, view.len / 2);
+        Py_END_ALLOW_THREADS
+    }
+    PyBuffer_Release(&view);
+    if (!even) {
+        PyErr_SetString(PyExc_ValueError, "the number of bytes is odd");
+        return NULL;
+    }
+    return PyLong_FromUnsignedLong(sum);
+}
+
 static PyMethodDef methods[] = {
+    {"fletcher32", checksum, METH_O, fletcher32_doc},
     {"weighted_sums", (PyCFunction)(void (*)(void))weighted_sums, METH_FASTCALL, weighted_sums_doc},
     {NULL, NULL, 0, NULL},
 };

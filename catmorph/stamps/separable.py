@@ -72,26 +72,38 @@ def axis_taps(pixels: int, centre: np.ndarray | float, step: np.ndarray | float,
         Pixels a stamp pixel; negative where the axis runs backwards.
     resample : {"bilinear", "area"}
     """
-    centre, step = np.broadcast_arrays(np.asarray(centre, float), np.asarray(step, float))
-    positions = centre[..., None] + step[..., None] * (np.arange(pixels) - (pixels - 1) / 2)
-    size = np.abs(step)[..., None]
+    step = np.asarray(step, float)
+    positions = np.asarray(centre, float)[..., None] + step[..., None] * (np.arange(pixels) - (pixels - 1) / 2)
+    size = np.abs(step)
     # Overlap of the unit pixel with the stamp pixel's interval, which is at least a point wide; or a triangle.
     half = np.maximum(size, 1e-9) / 2 if resample == "area" else np.maximum(size, 1.0)
     reach = half + 0.5 if resample == "area" else half
+    # Tap by tap, from floor(p - reach) to p + reach, for all stamps at once; whole arrays, which are multiplied several
+    # times as fast as arrays with a column of one value a stamp.
+    half, reach = (np.broadcast_to(one[..., None], positions.shape).copy() for one in (half, reach))
     first = np.floor(positions - reach)
-    # Tap by tap: integers from floor(p - reach) to p + reach, for all stamps at once.
-    taps = int(np.ceil(2 * reach.max(initial=0.5))) + 1
-    weights = np.empty((taps, *positions.shape))
-    for tap in range(taps):
-        distance = np.abs(first + tap - positions)
-        weights[tap] = _overlap(distance, half) if resample == "area" else np.maximum(1.0 - distance / half, 0.0)
+    distance = first - positions
+    weights = np.empty((int(np.ceil(2 * reach.max(initial=0.5))) + 1, *positions.shape))
+    for weight in weights:
+        _overlap(distance, half, weight) if resample == "area" else _triangle(distance, half, weight)
+        distance += 1
     total = weights[0].copy()
-    for tap in range(1, taps):
-        total += weights[tap]
-    weights /= total
+    for weight in weights[1:]:  # one by one: numpy adds up short axes in an order of its own
+        total += weight
+    weights *= np.divide(1.0, total, out=total)
     return Taps(first.astype(np.intp), weights.astype(np.float32))
 
 
-def _overlap(distance: np.ndarray, half: np.ndarray) -> np.ndarray:
-    """Return what unit pixels at a `distance` share with intervals of `half` a length to each side."""
-    return np.maximum(np.minimum(distance + 0.5, half) - np.maximum(distance - 0.5, -half), 0.0)
+def _triangle(distance: np.ndarray, half: np.ndarray, out: np.ndarray) -> None:
+    """Set `out` to what a triangle that is 0 at `half` a length to each side, and 1 in the middle, is at a `distance`."""
+    np.divide(distance, half, out=out)
+    np.abs(out, out=out)
+    np.subtract(1.0, out, out=out)
+    np.maximum(out, 0.0, out=out)
+
+
+def _overlap(distance: np.ndarray, half: np.ndarray, out: np.ndarray) -> None:
+    """Set `out` to what unit pixels at a `distance` share with intervals of `half` a length to each side."""
+    np.minimum(distance + 0.5, half, out=out)
+    out -= np.maximum(distance - 0.5, -half)
+    np.maximum(out, 0.0, out=out)

@@ -15,11 +15,15 @@ import numpy as np
 from catmorph.errors import CatmorphError
 from catmorph.files import atomic
 from catmorph.lifetime import undisturbed
+from catmorph.stamps import compiled
 from catmorph.stamps.sink import Sink
 
 SHARD_FORMAT = 1
 TOP_FIRST = "top_first"
 """Attribute of shards whose stamps are shown with the first row on top; others with it at the bottom."""
+
+_CHECKSUM = 4
+"""Bytes that HDF5's Fletcher-32 filter puts behind a block, the lowest first."""
 
 STAMPS_A_CHUNK = 32
 """Stamps in an HDF5 chunk: chunks of 1 write a third as fast; larger ones read more than is asked for."""
@@ -149,9 +153,7 @@ def write_shard(path: Path, content: ShardContent, attributes: Mapping[str, Any]
         with undisturbed(), h5py.File(sink, "w", libver=("v110", "v110")) as file:
             file.attrs["catmorph"] = text
             _write_columns(file, content)
-            stamps = content.stamps
-            chunks = (min(STAMPS_A_CHUNK, len(stamps)), *stamps.shape[1:]) if len(stamps) else None
-            _write(file, "stamps", stamps, chunks)
+            _write_stamps(file, content.stamps)
         sink.check()
 
 
@@ -162,6 +164,23 @@ def _write_columns(file: h5py.File, content: ShardContent) -> None:
         columns["axes"] = content.axes
     for name, values in columns.items():
         _write(file, name, values, values.shape if values.size else None)
+
+
+def _write_stamps(file: h5py.File, stamps: np.ndarray) -> None:
+    """Write the stamps in blocks; with their checksums by compiled code, which takes a fifth of HDF5's time for them."""
+    chunks = (min(STAMPS_A_CHUNK, len(stamps)), *stamps.shape[1:])
+    if compiled.kernel is None or not stamps.size:
+        _write(file, "stamps", stamps, chunks if stamps.size else None)
+        return
+    dataset = file.create_dataset("stamps", stamps.shape, stamps.dtype, chunks=chunks, fletcher32=True)
+    block = np.zeros(int(np.prod(chunks)) * stamps.itemsize + _CHECKSUM, np.uint8)
+    pixels = block[:-_CHECKSUM].view(stamps.dtype).reshape(chunks)
+    for first in range(0, len(stamps), len(pixels)):
+        some = stamps[first : first + len(pixels)]
+        pixels[: len(some)], pixels[len(some) :] = some, 0
+        block[-_CHECKSUM:].view("<u4")[0] = compiled.kernel.fletcher32(pixels)
+        dataset.id.write_direct_chunk((first, 0, 0, 0), block)
+    dataset.id.close()
 
 
 def _write(file: h5py.File, name: str, values: np.ndarray, chunks: tuple[int, ...] | None) -> None:

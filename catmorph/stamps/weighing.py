@@ -5,19 +5,10 @@ Both give the same bits, on every machine: the products are added one by one, in
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from catmorph.stamps import compiled
 from catmorph.stamps.separable import Taps
-
-try:
-    from catmorph.stamps import _kernel
-except ImportError:  # no C compiler when catmorph was installed
-    _kernel = None
-
-_KERNEL_VERSION = 1
-"""Of the compiled code that gives the bits of this module; another one is left over from another catmorph."""
 
 
 def weighted_sums(pixels: np.ndarray, y: Taps, x: Taps) -> np.ndarray:
@@ -31,8 +22,8 @@ def weighted_sums(pixels: np.ndarray, y: Taps, x: Taps) -> np.ndarray:
         Of n stamps of equal sides, within `pixels`.
     """
     stamps = np.empty((*y.first.shape, x.first.shape[1]), np.float32)
-    if _kernel is not None and _kernel.VERSION == _KERNEL_VERSION:
-        _kernel.weighted_sums(_plain(pixels), y.first, y.weights, x.first, x.weights, stamps)
+    if compiled.kernel:
+        compiled.kernel.weighted_sums(_plain(pixels), y.first, y.weights, x.first, x.weights, stamps)
         return stamps
     for stamp, out in enumerate(stamps):
         across = x.of(stamp)
@@ -53,6 +44,6 @@ def weigh(values: np.ndarray, taps: Taps) -> np.ndarray:
     return total
 
 
-def _plain(pixels: np.ndarray) -> Any:
+def _plain(pixels: np.ndarray) -> np.ndarray:
     """Return the pixels with the values of a row one after another."""
     return pixels if pixels.strides[1] == pixels.itemsize and pixels.flags.aligned else np.ascontiguousarray(pixels)
