@@ -1,7 +1,8 @@
-"""Compiles catmorph/stamps/_kernel.c when catmorph is installed; without a C compiler, NumPy does its work."""
+"""Compiles catmorph/stamps/_kernel.c when catmorph is installed; without a C compiler catmorph does without it."""
 
 from __future__ import annotations
 
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -29,11 +30,11 @@ class KernelHook(BuildHookInterface[Any]):
         try:
             compiled = _compile(Path(self.root), Path(self._temporary.name))
         except (CCompilerError, ExecError, PlatformError) as error:
-            self.app.display_warning(f"stamps will be cut by NumPy, the same and slower: no C compiler ({error})")
+            self.app.display_warning(f"stamps will be the same, cut more slowly: no C compiler ({error})")
             return
         inside = f"catmorph/stamps/{compiled.name}"
         if version == "editable":
-            compiled.replace(Path(self.root) / inside)
+            shutil.move(compiled, Path(self.root) / inside)
         else:
             build_data["force_include"][str(compiled)] = inside
         build_data["pure_python"], build_data["infer_tag"] = False, True

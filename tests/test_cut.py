@@ -12,7 +12,7 @@ from scipy.ndimage import map_coordinates
 
 from catmorph.stamps import cut
 from catmorph.stamps.cut import Placement, cut_stamp
-from catmorph.stamps.separable import axis_weights
+from catmorph.stamps.separable import axis_taps
 
 METHODS = ("bilinear", "area")
 
@@ -223,6 +223,20 @@ def test_bits_depend_on_the_pixels_in_reach_alone(start, degrees):
        sign=st.sampled_from([-1, 1]), method=st.sampled_from(METHODS))
 def test_weights_sum_to_one(pixels, step, centre, sign, method):
     half = int(np.ceil(step * pixels / 2 + step)) + 2
-    weights = axis_weights(pixels, half + centre % 1, sign * step, 2 * half + 2, method)
-    assert (weights >= 0).all()
-    np.testing.assert_allclose(weights.sum(axis=1, dtype=float), 1, rtol=1e-6)
+    taps = axis_taps(pixels, half + centre % 1, sign * step, method)
+    assert (taps.weights >= 0).all()
+    np.testing.assert_allclose(taps.weights.sum(axis=0, dtype=float), 1, rtol=1e-6)
+    placed = taps.placed(3, 2 * half + 5)
+    assert placed.first.min() >= 0
+    assert (placed.first + len(placed.weights) <= 2 * half + 5).all()
+    np.testing.assert_array_equal(dense(placed, 2 * half + 5)[:, 3:], dense(taps, 2 * half + 2))
+
+
+def dense(taps, length):
+    """Return the weights of all pixels (pixels, length); taps beyond them have none."""
+    at = taps.first + np.arange(len(taps.weights))[:, None]
+    assert not taps.weights[(at < 0) | (at >= length)].any()
+    weights = np.zeros((len(taps.first), length), np.float32)
+    for place, weight in zip(at, taps.weights, strict=True):
+        np.add.at(weights, (np.arange(len(place)), np.clip(place, 0, length - 1)), weight)
+    return weights

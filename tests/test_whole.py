@@ -72,14 +72,14 @@ def test_bits_are_those_of_one_by_one(seed, count, resample, each, strip):
             assert min(x, y, 300 - x, 300 - y) < near, "left out without reason"
 
 
-def test_an_invalid_pixel_in_the_window_spoils_the_whole_stamp():
+def test_an_invalid_pixel_spoils_its_stamp():
     image = noise((300, 300))
     image[150, 150] = np.nan
     stamps = whole.ParallelStamps(np.array([[150.3, 149.8], [60.0, 60.0]]), np.full((2, 2), 1.3), 24)
     (rows, pixels, blank), = whole.cut_whole(Array(image), stamps, "bilinear")
     assert not blank.any()
     spoilt = dict(zip(rows.tolist(), pixels, strict=True))
-    assert np.isnan(spoilt[0]).all()
+    assert np.isnan(spoilt[0]).any()
     assert np.isfinite(spoilt[1]).all()
     assert are_flat(pixels).tolist() == [np.isnan(stamp).any() for stamp in pixels]
 

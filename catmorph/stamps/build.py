@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 WORKERS_IMPORT = ("catmorph.stamps.block",)
 """What cutting imports when it begins: once for all worker processes, see `catmorph.engine`."""
 
-CODE_VERSION = 5
+CODE_VERSION = 6
 """Raised when this stage's results change; part of its fingerprint."""
 
 _STAMP_PART = "[stamp]"

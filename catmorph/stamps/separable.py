@@ -95,7 +95,7 @@ def axis_taps(pixels: int, centre: np.ndarray | float, step: np.ndarray | float,
 
 
 def _triangle(distance: np.ndarray, half: np.ndarray, out: np.ndarray) -> None:
-    """Set `out` to what a triangle that is 0 at `half` a length to each side, and 1 in the middle, is at a `distance`."""
+    """Set `out` to the height at a `distance` of triangles, 1 in the middle and 0 from `half` on."""
     np.divide(distance, half, out=out)
     np.abs(out, out=out)
     np.subtract(1.0, out, out=out)

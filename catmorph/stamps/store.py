@@ -167,7 +167,7 @@ def _write_columns(file: h5py.File, content: ShardContent) -> None:
 
 
 def _write_stamps(file: h5py.File, stamps: np.ndarray) -> None:
-    """Write the stamps in blocks; with their checksums by compiled code, which takes a fifth of HDF5's time for them."""
+    """Write the stamps in blocks; their checksums by compiled code, in a fifth of the time that HDF5 takes."""
     chunks = (min(STAMPS_A_CHUNK, len(stamps)), *stamps.shape[1:])
     if compiled.kernel is None or not stamps.size:
         _write(file, "stamps", stamps, chunks if stamps.size else None)

@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from catmorph.stamps.cut import Pixels
-from catmorph.stamps.separable import axis_span, axis_start, axis_taps
+from catmorph.stamps.separable import Taps, axis_span, axis_start, axis_taps
 from catmorph.stamps.weighing import weighted_sums
 
 _STRIP_PIXELS = 1 << 23
@@ -80,17 +80,21 @@ def cut_whole(mosaic: Readable, stamps: ParallelStamps, resample: str) -> Iterat
     inside = ((first >= 0) & (first + span <= mosaic.shape[::-1])).all(axis=1)
     for group in _strips(np.flatnonzero(inside), first, first + span):
         for rows, sheet, start in _sheets(mosaic, group, first, first + span, stamps.pixels):
-            x, y = (
-                axis_taps(stamps.pixels, stamps.centre[rows, axis] - first[rows, axis], stamps.step[rows, axis], resample)
-                .placed(start[:, axis], sheet.shape[1 - axis])
-                for axis in (0, 1)
-            )
+            x, y = (_taps(stamps, rows, axis, first, start, sheet, resample) for axis in (0, 1))
             pixels = weighted_sums(sheet, y, x)
             yield Batch(rows, pixels, _blank(pixels, sheet, start, span[rows]))
 
 
+def _taps(stamps: ParallelStamps, rows: np.ndarray, axis: int, first: np.ndarray, start: np.ndarray,
+          sheet: np.ndarray, resample: str) -> Taps:
+    """Return the taps of some stamps along x (0) or y (1) of a sheet."""
+    # Counted in the window: so what is rounded does not depend on where the window lies on the sheet.
+    taps = axis_taps(stamps.pixels, (stamps.centre[rows] - first[rows])[:, axis], stamps.step[rows, axis], resample)
+    return taps.placed(start[:, axis], sheet.shape[1 - axis])
+
+
 def _blank(stamps: np.ndarray, sheet: np.ndarray, start: np.ndarray, span: np.ndarray) -> np.ndarray:
-    """Return of which stamps (m, y, x) the window, which begins at `start` (m, 2) x, y on the sheet, is all NaN (m,)."""
+    """Return of which stamps (m, y, x) the window, `span` (m, 2) long from `start` on the sheet, is all NaN."""
     blank = np.isnan(stamps[:, 0, 0])
     for row in np.flatnonzero(blank):
         blank[row] = np.isnan(sheet[_window(start[row], start[row] + span[row])]).all()
