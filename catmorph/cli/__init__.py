@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, NoReturn
 
 import click
@@ -78,12 +79,24 @@ class _LazyGroup(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
 
+def _tell_version(context: click.Context, option: click.Parameter, asked: bool) -> None:
+    if not asked or context.resilient_parsing:
+        return
+    # Takes longer to import than all of the rest.
+    from importlib.metadata import version
+
+    compiled = find_spec("catmorph.stamps._kernel")
+    click.echo(f"catmorph, version {version('catmorph')}" + ("" if compiled else " (cutting without compiled code)"))
+    context.exit()
+
+
 @click.group(
     cls=_LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Example: catmorph run configs/samples/clash.toml",
 )
-@click.version_option(package_name="catmorph")
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_tell_version,
+              help="Show the version and exit.")
 def cli() -> None:
     """From survey catalogs and mosaics to released catalogs of galaxy morphology.
 
