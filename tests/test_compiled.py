@@ -76,6 +76,22 @@ def dense(taps: Taps, length: int) -> np.ndarray:
 
 
 @needs_kernel
+@settings(deadline=None)
+@given(seed=st.integers(0, 1 << 20), side=st.integers(1, 150), shape=st.sampled_from([(), (0,), (1,), (7,)]),
+       method=st.sampled_from(["bilinear", "area"]), largest=st.sampled_from([0.0, 1e-9, 0.5, 3.0, 200.0]))
+def test_weights_have_the_same_bits(seed, side, shape, method, largest):
+    random = np.random.default_rng(seed)
+    step = random.uniform(-1, 1, shape) * largest
+    centre = random.uniform(-1e5, 1e5, shape).round(random.integers(0, 6))
+    if seed % 3 == 0:
+        step = np.round(step * 2) / 2  # edges on edges
+    fast, slow = both(lambda: axis_taps(side, centre, step, method))
+    assert fast.first.shape == (*shape, side)
+    assert fast.first.tobytes() == slow.first.tobytes()
+    assert fast.weights.tobytes() == slow.weights.tobytes()
+
+
+@needs_kernel
 @pytest.mark.parametrize("resample", ["bilinear", "area"])
 @pytest.mark.parametrize("orientation", ["mosaic", "north"])
 def test_chunks_have_the_same_bits(tmp_path, resample, orientation):
@@ -169,6 +185,17 @@ def test_what_does_not_fit_is_refused():
             weigh(*arguments(**changed))
     with pytest.raises(TypeError, match="six arrays"):
         weigh(*arguments()[:5])
+    four = np.zeros(4)
+    for error, wrong_ones in [
+        (TypeError, (four, four, True)),
+        (TypeError, (four, four.astype(np.float32), True, np.zeros((2, 4), np.float32))),
+        (TypeError, (four, four, True, np.zeros(4, np.float32))), (ValueError, (four, four[::2], True, None)),
+        (ValueError, (four, four, False, np.zeros((2, 5), np.float32))),
+        (ValueError, (four, np.zeros(3), False, np.zeros((2, 4), np.float32))),
+        (ValueError, (four, four, False, np.zeros((0, 4), np.float32))),
+    ]:
+        with pytest.raises(error):
+            compiled.kernel.tap_weights(*wrong_ones)
     with pytest.raises(ValueError, match="odd"):
         compiled.kernel.fletcher32(b"abc")
     with pytest.raises(TypeError):

@@ -1,6 +1,6 @@
-/* What takes the most time of cutting stamps, compiled: the weighted sums behind every stamp, which
-   catmorph/stamps/weighing.py does with NumPy where this is not compiled, and the checksums of shards, which HDF5 does
-   then. The same comes out, bit for bit.
+/* What takes the most time of cutting stamps, compiled: the weights of pixels and their sums, which
+   catmorph/stamps/separable.py and weighing.py make with NumPy where this is not compiled, and the checksums of shards,
+   which HDF5 makes then. The same comes out, bit for bit.
 
    Both ways to weigh add the same products in the same order in single precision, each product and each sum rounded. So this file must
    be compiled without contraction to fused multiply-adds (-ffp-contract=off, see hatch_build.py) and without options
@@ -10,6 +10,7 @@
 #include <Python.h>
 
 #include <float.h>
+#include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,8 +19,9 @@
 #error "single precision is not kept (x87?); NumPy does the work instead"
 #endif
 
-/* Rows that are turned at once. */
+/* Rows that are turned at once, and stamp pixels whose taps are weighed at once. */
 #define LANES 8
+#define PIECE 64
 
 /* The compiler makes the code for several generations of processors; the best one is chosen when it is loaded. */
 #if defined(__x86_64__) && defined(__linux__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
@@ -131,6 +133,42 @@ static int cut(const Image *image, const Taps *y, const Taps *x, float *out)
     return enough;
 }
 
+/* Weigh `taps` pixels for each of n stamp pixels, the first at `distance` from its centre and the others 1 on each, by
+   what they share with an interval (area), or by a triangle, of `half` a length to each side; so that they sum to 1. */
+SEVERAL_MACHINES
+static void weigh_taps(const double *restrict distance, const double *restrict half, int area, Py_ssize_t taps,
+                       Py_ssize_t n, double *restrict heights, float *restrict weights)
+{
+    for (Py_ssize_t begin = 0; begin < n; begin += PIECE) {
+        const int some = n - begin < PIECE ? (int)(n - begin) : PIECE;
+        double from[PIECE], width[PIECE], total[PIECE];
+        for (int k = 0; k < some; k++) {
+            from[k] = distance[begin + k];
+            width[k] = half[begin + k];
+            total[k] = 0;
+        }
+        for (Py_ssize_t t = 0; t < taps; t++) {
+            double *restrict height = heights + t * PIECE;
+            for (int k = 0; k < some; k++) {
+                double value;
+                if (area) {
+                    const double high = from[k] + 0.5, low = from[k] - 0.5;
+                    value = (high < width[k] ? high : width[k]) - (low > -width[k] ? low : -width[k]);
+                } else
+                    value = 1.0 - fabs(from[k] / width[k]);
+                height[k] = value > 0.0 ? value : 0.0;
+                total[k] += height[k];
+                from[k] += 1;
+            }
+        }
+        for (int k = 0; k < some; k++)
+            total[k] = 1 / total[k];
+        for (Py_ssize_t t = 0; t < taps; t++)
+            for (int k = 0; k < some; k++)
+                weights[t * n + begin + k] = (float)(heights[t * PIECE + k] * total[k]);
+    }
+}
+
 /* Words whose sums are added up at once: 16 bits x 256 x 256 / 2 fit into 32. */
 #define WORDS 256
 
@@ -166,6 +204,11 @@ static int is_integer(const Py_buffer *view)
     return view->itemsize == (Py_ssize_t)sizeof(Py_ssize_t) && strchr("lqn", view->format[0]) && !view->format[1];
 }
 
+static int is_double(const Py_buffer *view)
+{
+    return view->itemsize == (Py_ssize_t)sizeof(double) && strcmp(view->format, "d") == 0;
+}
+
 static int is_single(const Py_buffer *view)
 {
     return view->itemsize == (Py_ssize_t)sizeof(float) && strcmp(view->format, "f") == 0;
@@ -178,7 +221,7 @@ static int get(PyObject *object, Py_buffer *view, int ndim, int (*kind)(const Py
         return -1;
     if (view->ndim == ndim && kind(view))
         return 0;
-    PyErr_Format(PyExc_TypeError, "%s must have %d axes, of single precision (first: of intp)", name, ndim);
+    PyErr_Format(PyExc_TypeError, "%s must have %d axes and another type of number", name, ndim);
     PyBuffer_Release(view);
     return -1;
 }
@@ -257,6 +300,48 @@ static PyObject *weighted_sums(PyObject *module, PyObject *const *arguments, Py_
     return done;
 }
 
+PyDoc_STRVAR(tap_weights_doc, "tap_weights(distance, half, area, weights)\n--\n\n"
+"Fill `weights` (tap, n) of pixels at a `distance` (n) for intervals (area), or triangles, of `half` (n).");
+
+static PyObject *tap_weights_of_buffers(const Py_buffer *distance, const Py_buffer *half, int area, Py_buffer *weights)
+{
+    const Py_ssize_t n = distance->shape[0], taps = weights->shape[0];
+    if (half->shape[0] != n || weights->shape[1] != n || taps < 1) {
+        PyErr_SetString(PyExc_ValueError, "the arrays do not fit together");
+        return NULL;
+    }
+    double *heights = PyMem_New(double, taps > PY_SSIZE_T_MAX / PIECE ? PY_SSIZE_T_MAX : taps * PIECE);
+    if (!heights)
+        return PyErr_NoMemory();
+    Py_BEGIN_ALLOW_THREADS
+    weigh_taps(distance->buf, half->buf, area, taps, n, heights, weights->buf);
+    Py_END_ALLOW_THREADS
+    PyMem_Free(heights);
+    Py_RETURN_NONE;
+}
+
+static PyObject *tap_weights(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
+{
+    Py_buffer distance, half, weights;
+    PyObject *done = NULL;
+    if (count != 4) {
+        PyErr_SetString(PyExc_TypeError, "tap_weights takes three arrays and a bool");
+        return NULL;
+    }
+    const int area = PyObject_IsTrue(arguments[2]);
+    if (area < 0 || get(arguments[0], &distance, 1, is_double, PyBUF_C_CONTIGUOUS, "distance") < 0)
+        return NULL;
+    if (get(arguments[1], &half, 1, is_double, PyBUF_C_CONTIGUOUS, "half") == 0) {
+        if (get(arguments[3], &weights, 2, is_single, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE, "weights") == 0) {
+            done = tap_weights_of_buffers(&distance, &half, area, &weights);
+            PyBuffer_Release(&weights);
+        }
+        PyBuffer_Release(&half);
+    }
+    PyBuffer_Release(&distance);
+    return done;
+}
+
 PyDoc_STRVAR(fletcher32_doc, "fletcher32(data)\n--\n\nReturn the checksum of an even number of bytes.");
 
 static PyObject *checksum(PyObject *module, PyObject *data)
@@ -280,6 +365,7 @@ static PyObject *checksum(PyObject *module, PyObject *data)
 }
 
 static PyMethodDef methods[] = {
+    {"tap_weights", (PyCFunction)(void (*)(void))tap_weights, METH_FASTCALL, tap_weights_doc},
     {"fletcher32", checksum, METH_O, fletcher32_doc},
     {"weighted_sums", (PyCFunction)(void (*)(void))weighted_sums, METH_FASTCALL, weighted_sums_doc},
     {NULL, NULL, 0, NULL},

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from catmorph.stamps import compiled
+
 
 class Taps(NamedTuple):
     """The pixels of one axis that stamps are weighted sums of.
@@ -74,24 +76,34 @@ def axis_taps(pixels: int, centre: np.ndarray | float, step: np.ndarray | float,
     """
     step = np.asarray(step, float)
     positions = np.asarray(centre, float)[..., None] + step[..., None] * (np.arange(pixels) - (pixels - 1) / 2)
-    size = np.abs(step)
     # Overlap of the unit pixel with the stamp pixel's interval, which is at least a point wide; or a triangle.
-    half = np.maximum(size, 1e-9) / 2 if resample == "area" else np.maximum(size, 1.0)
-    reach = half + 0.5 if resample == "area" else half
-    # Tap by tap, from floor(p - reach) to p + reach, for all stamps at once; whole arrays, which are multiplied several
-    # times as fast as arrays with a column of one value a stamp.
-    half, reach = (np.broadcast_to(one[..., None], positions.shape).copy() for one in (half, reach))
-    first = np.floor(positions - reach)
-    distance = first - positions
-    weights = np.empty((int(np.ceil(2 * reach.max(initial=0.5))) + 1, *positions.shape))
-    for weight in weights:
-        _overlap(distance, half, weight) if resample == "area" else _triangle(distance, half, weight)
-        distance += 1
-    total = weights[0].copy()
-    for weight in weights[1:]:  # one by one: numpy adds up short axes in an order of its own
-        total += weight
-    weights *= np.divide(1.0, total, out=total)
-    return Taps(first.astype(np.intp), weights.astype(np.float32))
+    size, is_area = np.abs(step), resample == "area"
+    half = np.maximum(size, 1e-9) / 2 if is_area else np.maximum(size, 1.0)
+    reach = half + 0.5 if is_area else half
+    first = np.floor(positions - reach[..., None])
+    count = int(np.ceil(2 * reach.max(initial=0.5))) + 1
+    return Taps(first.astype(np.intp), _weights(first - positions, half, is_area, count))
+
+
+def _weights(distance: np.ndarray, half: np.ndarray, is_area: bool, count: int) -> np.ndarray:
+    """Return the weights (tap, ..., pixels) of pixels at a `distance` (..., pixels), of those 1 on, and so forth.
+
+    Of intervals, or triangles, of `half` (...) a length to each side.
+    """
+    weights = np.empty((count, *distance.shape), np.float32)
+    half = np.broadcast_to(half[..., None], distance.shape).copy()
+    if compiled.kernel:
+        compiled.kernel.tap_weights(distance.ravel(), half.ravel(), is_area, weights.reshape(count, -1))
+        return weights
+    heights = np.empty(weights.shape)
+    for tap in range(count):
+        (_overlap if is_area else _triangle)(distance, half, heights[tap])
+        distance = distance + 1
+    total = np.zeros(distance.shape)
+    for height in heights:  # one by one: numpy adds up short axes in an order of its own
+        total += height
+    weights[:] = heights * (1 / total)
+    return weights
 
 
 def _triangle(distance: np.ndarray, half: np.ndarray, out: np.ndarray) -> None:
