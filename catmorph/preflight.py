@@ -178,6 +178,6 @@ def _check_writable(run: RunFolder) -> None:
     while not folder.exists():
         folder = folder.parent
     if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise CatmorphError("the run folder cannot be made or written", where=run.path,
+        raise CatmorphError("the folder cannot be made or written", where=run.path,
                             hint="choose another -w/--workdir")
     run.refuse_strangers()

@@ -243,17 +243,17 @@ class RunFolder:
 
 
 @contextmanager
-def hold(folder: Path) -> Iterator[None]:
-    """Hold a folder, which is made where it is not there, as `RunFolder.lock` does."""
+def hold(folder: Path, another: str = "choose another -w/--workdir") -> Iterator[None]:
+    """Hold a folder, which is made where it is not there, as `RunFolder.lock` does; `another`: how to do without it."""
     path = folder / "lock"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
-        raise UsageError(f"the run folder cannot be made or written: {error.strerror}", where=folder,
-                         hint="choose another -w/--workdir") from error
+        raise UsageError(f"the folder cannot be made or written: {error.strerror}", where=folder,
+                         hint=another) from error
     try:
-        _take(handle, path)
+        _take(handle, path, another)
         # On a full disk the holder stays unnamed; it holds the folder all the same.
         with suppress(OSError):
             os.ftruncate(handle, 0)
@@ -264,19 +264,19 @@ def hold(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _take(handle: int, path: Path) -> None:
+def _take(handle: int, path: Path, another: str) -> None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         holder = read_json(path) or {}
         raise HeldError(
             f"another run holds this folder (process {holder.get('pid', '?')} on {holder.get('host', '?')})",
-            where=path.parent, hint="wait for it, or choose another -w/--workdir",
+            where=path.parent, hint=f"wait for it, or {another}",
         ) from None
     except OSError as error:
         # Some network file systems have no locks.
-        raise UsageError(f"the run folder cannot be locked: {error.strerror}", where=path.parent,
-                         hint="choose a -w/--workdir on another file system") from error
+        raise UsageError(f"the folder cannot be locked: {error.strerror}", where=path.parent,
+                         hint=f"{another}, on another file system") from error
 
 
 def read_columns(path: Path, columns: Sequence[str] | None = None) -> pa.Table:

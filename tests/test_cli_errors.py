@@ -200,16 +200,16 @@ REFUSED = {
                       "unknown model 'clash-incption'; did you mean 'clash-inception'?"),
     "unwritable folder": (
         None, (*RUN, "-w", "tiny.toml/run"),
-        "{folder}/tiny.toml/run: the run folder cannot be made or written; choose another -w/--workdir",
+        "{folder}/tiny.toml/run: the folder cannot be made or written; choose another -w/--workdir",
     ),
     "unwritable folder, ingest": (
         None, ("ingest", "-r", "tiny.toml", "-w", "tiny.toml/run"),
-        "{folder}/tiny.toml/run: the run folder cannot be made or written: Not a directory; "
+        "{folder}/tiny.toml/run: the folder cannot be made or written: Not a directory; "
         "choose another -w/--workdir",
     ),
     "folder on a read-only system": (
         None, ("ingest", "-r", "tiny.toml", "-w", "/proc/catmorph"),
-        "/proc/catmorph: the run folder cannot be made or written: No such file or directory; "
+        "/proc/catmorph: the folder cannot be made or written: No such file or directory; "
         "choose another -w/--workdir",
     ),
     "stage without the one before": (

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from catmorph.errors import CatmorphError, HeldError, UsageError
+from catmorph.experiments.run import held
 from catmorph.files import atomic, checksum, read_json, remove_partial_files, write_bytes, write_json
 from catmorph.ledger import Identities, Ledger, Parts
 from catmorph.workspace import Chunk, RunFolder, field_problem, safe_name
@@ -86,12 +87,21 @@ def test_the_lock_is_released_after_an_error_and_not_shared_within_a_process(tmp
         pass
 
 
+def test_what_else_is_held_says_how_to_do_without(tmp_path):
+    another = r"choose another experiments\.folder$"
+    with held(tmp_path / "grid"), pytest.raises(HeldError, match="wait for it, or " + another), held(tmp_path / "grid"):
+        pass
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match=r"file/grid: .*: Not a directory; " + another), held(tmp_path / "file/grid"):
+        pass
+
+
 def test_a_file_system_without_locks(tmp_path, monkeypatch):
     def refuse(handle, operation):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr("fcntl.flock", refuse)
-    with pytest.raises(UsageError, match="cannot be locked: No locks available; choose a -w/--workdir on another"):
+    with pytest.raises(UsageError, match="cannot be locked: No locks available; choose another -w/--workdir, on"):
         new_run(tmp_path).lock().__enter__()
 
 

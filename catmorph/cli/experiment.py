@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +13,7 @@ import click
 
 from catmorph.cli.common import Session, device_option, run_options, usable_cores
 from catmorph.cli.labelled import gather
-from catmorph.errors import HeldError, UsageError
+from catmorph.errors import UsageError
 
 if TYPE_CHECKING:
     from catmorph.experiments.plan import Grid
@@ -58,6 +56,7 @@ def experiment(
         common_stamps,
         grid_folder,
         grid_tasks,
+        held,
         refuse_failures,
         refuse_impossible,
         refuse_without_lightning,
@@ -79,7 +78,7 @@ def experiment(
         return _list(session, grid, folder, keep)
     if given is None:
         refuse_without_lightning()
-    with _held(folder):
+    with held(folder):
         stamps = common_stamps(_stamps(session, grid, folder, settings.workers))
         grid = planned(views=_views(session, stamps))
         refuse_impossible(grid, stamps)
@@ -117,18 +116,6 @@ def _workers(given: int | None, device: str, dry_run: bool) -> int:
 
     found = resolve_device(device)
     return given or (1 if found == "cuda" else usable_cores())
-
-
-@contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Hold the folder of a grid as a run folder is held."""
-    from catmorph.workspace import hold
-
-    try:
-        with hold(folder):
-            yield
-    except HeldError as error:
-        raise HeldError(error.message, where=error.where, hint="wait for it") from None
 
 
 def _session(session: Session, grid: Grid, folder: Path, side: str | None) -> Session:

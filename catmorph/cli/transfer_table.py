@@ -13,7 +13,7 @@ import click
 
 from catmorph.cli.common import Session
 from catmorph.cli.labelled import gather
-from catmorph.errors import CatmorphError, HeldError, ProblemsError, UsageError
+from catmorph.errors import CatmorphError, ProblemsError, UsageError
 
 if TYPE_CHECKING:
     from catmorph.experiments.run import Settings
@@ -40,7 +40,7 @@ def transfer_table(
     UsageError
         Before anything is cut, when a recipe cannot work.
     """
-    from catmorph.experiments.run import refuse_without_lightning
+    from catmorph.experiments.run import held, refuse_without_lightning
     from catmorph.experiments.transfer_run import answer, refuse_failures, refuse_impossible
     from catmorph.experiments.transfer_summary import joint_folder, write_transfer
 
@@ -49,9 +49,9 @@ def transfer_table(
         return _list(asked, settings)
     _refuse_missing(asked)
     refuse_without_lightning()
-    with ExitStack() as held:
+    with ExitStack() as stack:
         for one in asked:
-            _hold(held, one.question)
+            stack.enter_context(held(one.question.folder))
         surveys = [_surveys(one, settings.workers) for one in asked]
         questions = [one.question for one in asked]
         for question, both in zip(questions, surveys, strict=True):
@@ -95,16 +95,6 @@ def _refuse_missing(asked: Sequence[_Asked]) -> None:
                 for problem in training_findings(one.run, starts=starts).problems]  # fmt: skip
     if problems:
         raise ProblemsError(dict.fromkeys(problems))
-
-
-def _hold(held: ExitStack, question: Question) -> None:
-    """Hold the folder of a question as a run folder is held."""
-    from catmorph.workspace import hold
-
-    try:
-        held.enter_context(hold(question.folder))
-    except HeldError as error:
-        raise HeldError(error.message, where=error.where, hint="wait for it") from None
 
 
 def _surveys(asked: _Asked, workers: int) -> Surveys:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,7 +23,7 @@ from catmorph.models.card import check_fits
 from catmorph.models.header import load_card
 from catmorph.progress import progress
 from catmorph.recipe import TrainingSection
-from catmorph.workspace import safe_name
+from catmorph.workspace import hold, safe_name
 
 A_TRAINING_SECONDS = 60.0
 """What a training takes at least, to tell the engine that worker processes pay."""
@@ -62,6 +62,11 @@ def grid_folder(grid: Grid) -> Path:
     if grid.given is not None:
         name = safe_name(f"{name}-{grid.given.stem}")
     return Path(grid.recipe.experiments.folder or "experiments").absolute() / grid.recipe.name / name
+
+
+def held(folder: Path) -> AbstractContextManager[None]:
+    """Hold the folder of an experiment, as a run folder is held."""
+    return hold(folder, "choose another experiments.folder")
 
 
 def grid_tasks(grid: Grid, stamps: Stamps, folder: Path, settings: Settings) -> list[Task]:
