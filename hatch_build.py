@@ -15,8 +15,11 @@ from setuptools.errors import CCompilerError, ExecError, PlatformError
 
 _NAME = "catmorph.stamps._kernel"
 _SOURCE = "catmorph/stamps/_kernel.c"
-_OPTIONS = [] if sys.platform == "win32" else ["-O3", "-ffp-contract=off"]
-"""Products and sums are rounded one by one, as NumPy does; Microsoft's compiler does so of itself."""
+_EXACT = ["-ffp-contract=off", "-fno-fast-math", "-fno-unsafe-math-optimizations"]
+"""Products and sums are rounded one by one, as NumPy does, whatever CFLAGS say."""
+
+# Microsoft's compiler is exact unless told otherwise.
+_OPTIONS = [] if sys.platform == "win32" else ["-O3", *_EXACT]
 
 
 class KernelHook(BuildHookInterface[Any]):
@@ -34,7 +37,10 @@ class KernelHook(BuildHookInterface[Any]):
             return
         inside = f"catmorph/stamps/{compiled.name}"
         if version == "editable":
-            shutil.move(compiled, Path(self.root) / inside)
+            # Not written over: a process that runs has the old one in its memory.
+            beside = Path(self.root) / f"{inside}.new"
+            shutil.copyfile(compiled, beside)
+            beside.replace(Path(self.root) / inside)
         else:
             build_data["force_include"][str(compiled)] = inside
         build_data["pure_python"], build_data["infer_tag"] = False, True

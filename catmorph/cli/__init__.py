@@ -10,7 +10,6 @@ import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any, NoReturn
 
 import click
@@ -85,8 +84,9 @@ def _tell_version(context: click.Context, option: click.Parameter, asked: bool) 
     # Takes longer to import than all of the rest.
     from importlib.metadata import version
 
-    compiled = find_spec("catmorph.stamps._kernel")
-    click.echo(f"catmorph, version {version('catmorph')}" + ("" if compiled else " (cutting without compiled code)"))
+    from catmorph.stamps.compiled import kernel
+
+    click.echo(f"catmorph, version {version('catmorph')}" + ("" if kernel else " (cutting without compiled code)"))
     context.exit()
 
 

@@ -1,10 +1,10 @@
 /* What takes the most time of cutting stamps, compiled: the weights of pixels and their sums, which
    catmorph/stamps/separable.py and weighing.py make with NumPy where this is not compiled, and the checksums of shards,
-   which HDF5 makes then. The same comes out, bit for bit.
+   which HDF5 makes then. The same comes out, bit for bit (but for what kind of NaN).
 
-   Both ways to weigh add the same products in the same order in single precision, each product and each sum rounded. So this file must
-   be compiled without contraction to fused multiply-adds (-ffp-contract=off, see hatch_build.py) and without options
-   such as -ffast-math. */
+   Both ways to weigh add the same products in the same order in single precision, each product and each sum rounded. So
+   this file must be compiled without contraction to fused multiply-adds (-ffp-contract=off, see hatch_build.py) and
+   without options such as -ffast-math. */
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -15,8 +15,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#if FLT_EVAL_METHOD != 0
-#error "single precision is not kept (x87?); NumPy does the work instead"
+/* 16: only half precision is computed in another one. */
+#if (FLT_EVAL_METHOD != 0 && FLT_EVAL_METHOD != 16) || defined(__FAST_MATH__)
+#error "products and sums are not rounded one by one; NumPy does the work instead"
+#endif
+
+#ifdef _MSC_VER
+#define restrict __restrict
 #endif
 
 /* Rows that are turned at once, and stamp pixels whose taps are weighed at once. */
@@ -269,7 +274,7 @@ static PyObject *sums_of_buffers(Py_buffer *views)
 PyDoc_STRVAR(weighted_sums_doc, "weighted_sums(pixels, y_first, y_weights, x_first, x_weights, out)\n--\n\n"
 "Fill `out` (n, side, side) with n stamps of `pixels` (y, x); first (n, side), weights (tap, n, side).");
 
-static PyObject *weighted_sums(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
+static PyObject *weighted_sums(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
 {
     static const struct {
         const char *name;
@@ -303,7 +308,8 @@ static PyObject *weighted_sums(PyObject *module, PyObject *const *arguments, Py_
 PyDoc_STRVAR(tap_weights_doc, "tap_weights(distance, half, area, weights)\n--\n\n"
 "Fill `weights` (tap, n) of pixels at a `distance` (n) for intervals (area), or triangles, of `half` (n).");
 
-static PyObject *tap_weights_of_buffers(const Py_buffer *distance, const Py_buffer *half, int area, Py_buffer *weights)
+static PyObject *tap_weights_of_buffers(const Py_buffer *distance, const Py_buffer *half, int area,
+                                        Py_buffer *weights)
 {
     const Py_ssize_t n = distance->shape[0], taps = weights->shape[0];
     if (half->shape[0] != n || weights->shape[1] != n || taps < 1) {
@@ -320,7 +326,7 @@ static PyObject *tap_weights_of_buffers(const Py_buffer *distance, const Py_buff
     Py_RETURN_NONE;
 }
 
-static PyObject *tap_weights(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
+static PyObject *tap_weights(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
 {
     Py_buffer distance, half, weights;
     PyObject *done = NULL;
@@ -344,7 +350,7 @@ static PyObject *tap_weights(PyObject *module, PyObject *const *arguments, Py_ss
 
 PyDoc_STRVAR(fletcher32_doc, "fletcher32(data)\n--\n\nReturn the checksum of an even number of bytes.");
 
-static PyObject *checksum(PyObject *module, PyObject *data)
+static PyObject *checksum(PyObject *Py_UNUSED(module), PyObject *data)
 {
     Py_buffer view;
     uint32_t sum = 0;

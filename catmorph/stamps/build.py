@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from catmorph.engine import one_blas_thread
 from catmorph.ledger import Ledger, Parts, State, stamp_of
 from catmorph.quality import Flag, blocked, count_flags
 from catmorph.stamps.mosaics import ImageFiles, find_mosaics
@@ -155,8 +154,7 @@ def note_chunk(task: CutTask, report: CutReport) -> None:
 def cut_stamps(task: CutTask) -> ChunkStamps:
     """Read the rows of a task and cut their stamps; nothing is written."""
     sources = _columns(read_row_group(task.sources, task.chunk.group))
-    with one_blas_thread():
-        content, failures, bad_images = _cut(task, sources)
+    content, failures, bad_images = _cut(task, sources)
     changed = _changed_files(task)
     if changed:
         content = _without_stamps(content)

@@ -1,6 +1,6 @@
 """Stamps as weighted sums of pixels along two axes: by compiled code, or by NumPy where there is none.
 
-Both give the same bits, on every machine: the products are added one by one, in order, in single precision.
+Both give the same bits (but for what kind of NaN): the products are added one by one, in order, in single precision.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def weighted_sums(pixels: np.ndarray, y: Taps, x: Taps) -> np.ndarray:
     """
     stamps = np.empty((*y.first.shape, x.first.shape[1]), np.float32)
     if compiled.kernel:
-        compiled.kernel.weighted_sums(_plain(pixels), y.first, y.weights, x.first, x.weights, stamps)
+        compiled.kernel.weighted_sums(_rows(pixels), y.first, y.weights, x.first, x.weights, stamps)
         return stamps
     for stamp, out in enumerate(stamps):
         across = x.of(stamp)
@@ -44,6 +44,7 @@ def weigh(values: np.ndarray, taps: Taps) -> np.ndarray:
     return total
 
 
-def _plain(pixels: np.ndarray) -> np.ndarray:
-    """Return the pixels with the values of a row one after another."""
-    return pixels if pixels.strides[1] == pixels.itemsize and pixels.flags.aligned else np.ascontiguousarray(pixels)
+def _rows(pixels: np.ndarray) -> np.ndarray:
+    """Return the pixels with the values of a row one after another, copied where they are not."""
+    in_rows = pixels.strides[1] == pixels.itemsize and pixels.flags.aligned
+    return pixels if in_rows else np.require(pixels, requirements=["ALIGNED", "C_CONTIGUOUS"])

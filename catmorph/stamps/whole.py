@@ -22,6 +22,10 @@ _BATCH_PIXELS = 1 << 18
 """Stamp pixels that are made at once: 1 MB, which stays in the cache until they are looked at."""
 
 
+_SIZES = 2
+"""Kinds of spans, and with them of batches, from one span to twice as long ones."""
+
+
 class Readable(Pixels, Protocol):
     """Pixels that tell what a window costs, so that many windows can be read as one where that is less."""
 
@@ -149,11 +153,13 @@ def _sheets(mosaic: Readable, group: np.ndarray, first: np.ndarray, past: np.nda
 
 
 def _batches(group: np.ndarray, span: np.ndarray, side: int) -> Iterator[np.ndarray]:
-    """Yield the stamps of a group in batches of similar spans, which have as many taps."""
+    """Yield the stamps of a group in batches of similar spans: all of a batch get as many taps as one of them needs."""
     order = group[np.argsort(span[group].max(axis=1), kind="stable")]
+    alike = np.floor(_SIZES * np.log2(span[order].max(axis=1)))
     size = max(1, _BATCH_PIXELS // side**2)
-    for begin in range(0, len(order), size):
-        yield order[begin : begin + size]
+    for some in np.split(order, np.flatnonzero(np.diff(alike)) + 1):
+        for begin in range(0, len(some), size):
+            yield some[begin : begin + size]
 
 
 def _window(first: np.ndarray, past: np.ndarray) -> tuple[slice, slice]:
