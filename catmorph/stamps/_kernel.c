@@ -244,7 +244,7 @@ static int is_of(const Taps *axis, const Py_buffer *weights, const Py_buffer *ou
            && weights->shape[1] == axis->n && weights->shape[2] == axis->side;
 }
 
-/* Do what `weighted_sums` is asked for with buffers whose types are right; NULL with an exception where shapes are wrong. */
+/* Do what `weighted_sums` is asked for; NULL with an exception where the shapes of the buffers do not fit. */
 static PyObject *sums_of_buffers(Py_buffer *views)
 {
     const Py_buffer *pixels = &views[PIXELS];
