@@ -144,7 +144,7 @@ def one_blas_thread() -> AbstractContextManager[Any]:
 
 @cache
 def _libraries() -> Any:
-    # Looking for them takes 4 ms, for each chunk.
+    # Looking for them takes 4 ms each time.
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()

@@ -76,6 +76,7 @@ static void weigh(const float *values, Py_ssize_t stride, Py_ssize_t width, cons
             const float *weights = axis->weights + pixel;
             float *restrict row = rows + lane * width;
             Py_ssize_t t = 0;
+            /* Sums begin with 0, which makes 0 of -0: taps without weight at their end change nothing. */
             if (axis->taps > 2) { /* most have three or four: in one go, which saves a seventh of the time */
                 const float *restrict next = from + stride, *restrict last = next + stride;
                 const float a = weights[0], b = weights[step], c = weights[2 * step];

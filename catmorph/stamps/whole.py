@@ -21,7 +21,6 @@ _STRIP_PIXELS = 1 << 23
 _BATCH_PIXELS = 1 << 18
 """Stamp pixels that are made at once: 1 MB, which stays in the cache until they are looked at."""
 
-
 _SIZES = 2
 """Kinds of spans, and with them of batches, from one span to twice as long ones."""
 
