@@ -92,8 +92,9 @@ class Contest:
         self.measured.setdefault(name, []).append(measure(*command, folder=self.folder))
         self._note(name, self.measured[name][-1].seconds)
 
-    def catmorph(self, workers: int, bands: int) -> None:
+    def catmorph(self, bands: int) -> None:
         """Read in and cut in a new run folder."""
+        workers = self.args.workers
         run, name = self.folder / "run", f"catmorph, {workers} workers" + (f", {bands} bands" if bands > 1 else "")
         shutil.rmtree(run, ignore_errors=True)
         chosen = [part for band in range(bands) for part in ("--band", f"B{band}")]
@@ -129,22 +130,21 @@ class Contest:
 def compete(contest: Contest) -> None:
     """Run each way once."""
     args, folder = contest.args, contest.folder
-    for workers in args.workers:
-        contest.catmorph(workers, args.bands)
-        if args.bands > 1:
-            contest.catmorph(workers, 1)
+    contest.catmorph(args.bands)
+    if args.bands > 1:
+        contest.catmorph(1)
     contest.h5py()
     contest.sections()
     if args.peers and not args.compress:
         shutil.rmtree(folder / "cutana", ignore_errors=True)
-        contest.command("cutana", str(args.peers), "-c", CUTANA, str(folder), str(max(args.workers)))
+        contest.command("cutana", str(args.peers), "-c", CUTANA, str(folder), str(args.workers))
 
 
 def result(contest: Contest) -> dict[str, Any]:
     """Return what the rounds so far have shown."""
     args = contest.args
     median = {key: statistics.median(values) for key, values in contest.seconds.items()}
-    ours = f"catmorph, {max(args.workers)} workers" + (f", {args.bands} bands" if args.bands > 1 else "")
+    ours = f"catmorph, {args.workers} workers" + (f", {args.bands} bands" if args.bands > 1 else "")
     return {
         "sources": args.sources, "bands": args.bands, "rounds": len(contest.seconds[ours]),
         "seconds": {key: round(value, 3) for key, value in median.items()},
@@ -160,8 +160,7 @@ def result(contest: Contest) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = options(__doc__, sources=8000, side=5000, bands=1, rounds=5, sections=2000)
-    parser.add_argument("--workers", type=int, nargs="+", default=[2])
+    parser = options(__doc__, sources=8000, side=5000, bands=1, workers=2, rounds=5, sections=2000)
     parser.add_argument("--compress", action="store_true", help="RICE-compressed mosaics")
     parser.add_argument("--peers", type=Path, help="a Python that has cutana installed")
     args = parser.parse_args()

@@ -58,6 +58,32 @@ def atomic(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def passing_files(folder: Path, count: int) -> Iterator[list[Path]]:
+    """Give paths of `count` files in `folder` that are there within the block alone.
+
+    Raises
+    ------
+    CatmorphError
+        When they cannot be made.
+    """
+    paths: list[Path] = []
+    try:
+        for _ in range(count):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                handle, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=folder)
+            except OSError as error:
+                raise cannot_write(folder, error) from error
+            os.close(handle)
+            paths.append(Path(name))
+        yield paths
+    finally:
+        for path in paths:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+
+
 def refuse_unwritable(folder: Path) -> None:
     """Find out before long work whether files can be made in `folder`, which is made where it is not there.
 

@@ -16,14 +16,15 @@ import pytest
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 TINY = {
-    "cutout_speed": "--sources 50 --side 500 --bands 2 --rounds 2 --sections 5 --workers 1 2",
+    "cutout_speed": "--sources 50 --side 500 --bands 2 --rounds 2 --sections 5",
+    "core_speed": "--sources 60 --part 20 --side 500 --rounds 2",
     "classify_speed": "--sources 8 --rounds 1 --devices cpu",
     "release_speed": "--galaxies 60 --bands 2",
     "training_speed": "--model clash-inception-narrow --steps 2 --batch 4 --stamps 8 --rounds 1",
     "scaling": "--sources 40 80 --workers 1",
 }
-PUBLISHED = {"cutout_speed": "cutouts-16-bands", "classify_speed": "classify", "release_speed": "release",
-             "training_speed": "training-speed-wide"}  # fmt: skip
+PUBLISHED = {"cutout_speed": "cutouts-16-bands", "core_speed": "cutouts-workers", "classify_speed": "classify",
+             "release_speed": "release", "training_speed": "training-speed-wide"}  # fmt: skip
 LEFT_BEHIND = """\
 import subprocess, sys
 subprocess.Popen([sys.executable, "-c", '''

@@ -296,10 +296,12 @@ def test_a_recipe_without_classifier_has_no_release():
         check_layout(recipe)
 
 
-@pytest.mark.parametrize("sorted_rows", [100_000, 10])
-def test_rows_do_not_depend_on_the_chunks(tmp_path, monkeypatch, sorted_rows):
-    """Fields that are released by id, and those that are released by place on the sky."""
+@pytest.mark.parametrize(("sorted_rows", "task_rows"), [(100_000, 8192), (100_000, 7), (25, 7), (10, 8192)])
+def test_rows_do_not_depend_on_the_chunks(tmp_path, monkeypatch, sorted_rows, task_rows):
+    """Fields that are released by id, at once or from disk, and those that are released by place on the sky."""
     monkeypatch.setattr("catmorph.release.assemble.SORTED_ROWS", sorted_rows)
+    for module in ("assemble", "results"):
+        monkeypatch.setattr(f"catmorph.release.{module}.SOURCES_A_TASK", task_rows)
     numbers = np.random.default_rng(4).permutation(60)
     catalog = pd.DataFrame({
         "id": numbers, "field": np.where(numbers % 3, "a611", "ms2137"),
@@ -325,9 +327,10 @@ def test_rows_do_not_depend_on_the_chunks(tmp_path, monkeypatch, sorted_rows):
                       for i, name in enumerate(load_scheme("clash").class_names)}  # fmt: skip
             pq.write_table(pa.table({"id": ids, "flags": np.zeros(len(ids), "u4"), **logits}), path)
         assert len(run.chunks()) >= 60 // chunk_rows
-        released.append(export(run, ["csv"]).files["csv"].read_bytes())
+        released.append([export(run, [form]).files[form].read_bytes() for form in ("csv", "fits")])
+        assert not list(run.path.rglob(".partial-*"))
     assert released[0] == released[1] == released[2]
     ids = pd.read_csv(tmp_path / "5" / "release" / "catalog.csv")["id"]
     assert sorted(ids) == list(range(60))
-    if sorted_rows == 100_000:
-        assert ids[:40].is_monotonic_increasing
+    assert ids[:40].is_monotonic_increasing == (sorted_rows == 100_000)
+    assert ids[40:].is_monotonic_increasing == (sorted_rows > 20)

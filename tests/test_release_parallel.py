@@ -7,19 +7,31 @@ import pytest
 
 from catmorph import engine
 from catmorph.ledger import Ledger, Parts
-from catmorph.release import results
+from catmorph.release import assemble, results
+from catmorph.release.waiting import taken_by_id
 
 
-def test_processes_that_read_results_do_not_change_the_release(finished, release_bytes, monkeypatch):
+@pytest.mark.parametrize("rows", [8192, 3])
+def test_processes_that_read_results_do_not_change_the_release(finished, release_bytes, monkeypatch, rows):
+    """Neither do rows that wait on disk to be put in order by id, of fields of more than `rows` sources."""
+    small = ("-r", "tiny.toml", "--set", "run.chunk_rows=4")
+    for stage in ("ingest", "cutouts", "classify", "export", "summarize"):
+        assert finished(stage, *small).status == 0
     before = release_bytes(finished)
-    monkeypatch.setattr(engine, "WORTH_A_POOL_SECONDS", 0.0)
-    monkeypatch.setattr(results, "_CHUNKS_A_TASK", 1)
-    monkeypatch.setattr("catmorph.cli.release.usable_cores", lambda: 2)
-    for path in (finished.run / "release").iterdir():
+    for path in [*(finished.run / "release").iterdir(), finished.run / "ledger" / "counts.json"]:
         path.unlink()
-    assert finished("export", "-r", "tiny.toml").status == 0
-    assert finished("summarize", "-r", "tiny.toml").status == 0
+    sorted_fields = []
+    for module in (assemble, results):
+        monkeypatch.setattr(module, "SOURCES_A_TASK", rows)
+    monkeypatch.setattr(assemble, "taken_by_id", lambda *args: sorted_fields.append(args) or taken_by_id(*args))
+    monkeypatch.setattr(results, "_CHUNKS_A_TASK", 1)
+    monkeypatch.setattr(engine, "WORTH_A_POOL_SECONDS", 0.0)
+    monkeypatch.setattr("catmorph.cli.release.usable_cores", lambda: 2)
+    assert finished("export", *small).status == 0
+    assert (finished.run / "ledger" / "counts.json").exists()
+    assert finished("summarize", *small).status == 0
     assert release_bytes(finished) == before
+    assert bool(sorted_fields) == (rows == 3)
 
 
 def test_what_a_process_cannot_read_is_told_as_it_is(finished, monkeypatch):

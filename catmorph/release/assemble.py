@@ -2,35 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
 from catmorph.errors import CatmorphError
-from catmorph.release.layout import Key, Layout, OutputColumn, build_layout
+from catmorph.files import passing_files
+from catmorph.inference.members import all_temperatures
+from catmorph.release.layout import Key, Layout, OutputColumn, build_layout, release_keys
 from catmorph.release.results import (
-    Made,
+    SOURCES_A_TASK,
     Result,
     Temperatures,
     ViewResult,
+    Work,
     answer_names,
+    done_in_order,
     entropy_bits,
-    made_of_results,
+    read_tasks,
     runs_of_chunks,
 )
+from catmorph.release.waiting import Waiting, put_down, taken_by_id
 from catmorph.schemes import load_scheme
 from catmorph.sources.arrow import number_array
 from catmorph.sources.order import natural_order
 from catmorph.workspace import Chunk, RunFolder, read_schema
 
-Make = Callable[[pa.RecordBatch, Result], Made]
-"""What is made of released rows, and of the results that they are taken from."""
+Rows = TypeVar("Rows")
+Counted = TypeVar("Counted")
+
+Encode = Callable[[pa.RecordBatch], Rows]
+"""What is made of released rows of one field."""
+
+Count = Callable[[Result], Counted]
+"""What is made of the results that rows are taken from."""
 
 SORTED_ROWS = 100_000
-"""Sources of a field up to which its rows are released by id: 130 columns of them take some 60 MB."""
+"""Sources of a field up to which its rows are released by id: sorting the ids takes 4 MB."""
 
 
 def release_layout(run: RunFolder) -> Layout:
@@ -46,48 +61,124 @@ def release_layout(run: RunFolder) -> Layout:
 
 def wide_batches(run: RunFolder, layout: Layout) -> Iterator[pa.RecordBatch]:
     """Yield the released rows in the layout's columns; see `made_of_batches`."""
-    return (batch for batch in made_of_batches(run, layout, _as_it_is) if batch.num_rows)
+    return (batch for batch, _ in made_of_batches(run, layout, _as_it_is, _nothing) if batch is not None)
 
 
 def made_of_batches(
     run: RunFolder,
     layout: Layout,
-    make: Make[Made],
+    encode: Encode[Rows],
+    count: Count[Counted],
     *,
     used: Temperatures | None = None,
     workers: int = 1,
     label: str = "",
-) -> Iterator[Made]:
-    """Yield what `make` makes of the released rows, field by field; their order does not depend on the chunks.
+) -> Generator[tuple[Rows | None, Counted | None], None, None]:
+    """Yield what is made of the released rows, field by field, and of the results that they are taken from.
 
-    `make` is called in the processes that read, with rows of one field (there may be none) and the results that they
-    are taken from, all of them and in another order; `used`, `workers` and `label` are those
-    of `catmorph.release.results.made_of_results`.
+    Each pair has a part of the one, of the other, or of both. The order of the rows does not depend on the chunks: they
+    come by id (whole numbers by value), those of a field of more than 100,000 sources in the order of the sky. A field
+    that is more than a process reads at a time waits on disk to be put in order, so that memory stays bounded.
 
-    A field of up to 100,000 sources comes in one batch, by id (whole numbers by value); a larger one some chunks at a
-    time, in the order of the sky, so that memory stays bounded.
+    Parameters
+    ----------
+    run : RunFolder
+        The run folder.
+    layout : Layout
+        Columns of the rows.
+    encode : callable
+        Takes a batch of rows, one at least; picklable, since the processes that read call it.
+    count : callable
+        Takes each `Result` once, likewise.
+    used, workers, label
+        As in `catmorph.release.results.made_of_results`.
     """
-    parts: list[Sequence[Chunk]] = []
-    by_id = set()
-    for field, group in groupby(run.chunks(), key=lambda chunk: chunk.field):
-        chunks = list(group)
-        if sum(chunk.count for chunk in chunks) <= SORTED_ROWS:
-            by_id.add(field)
-            parts.append(chunks)
-        else:
-            parts += runs_of_chunks(chunks)
-    assemble = partial(_assemble, layout, frozenset(by_id), make)
-    yield from made_of_results(run, assemble, joined=True, parts=parts, used=used, workers=workers, label=label)
+    fields = [_Field(name, list(chunks)) for name, chunks in groupby(run.chunks(), key=lambda chunk: chunk.field)]
+    read = partial(read_tasks, run, joined=True, keys=release_keys(run.recipe),
+                   used=all_temperatures(run.recipe) if used is None else used)
+    waiting = [part for field in fields if field.waits for part in field.parts]
+    with passing_files(run.release_folder(), len(waiting)) as paths:
+        reading = [task for part, path in zip(waiting, paths, strict=True)
+                   for task in read(partial(_put_down, layout, count, path), [part])]
+        by_id = {}
+        with closing(done_in_order(reading, workers=workers, label=label and f"{label}: order")) as down:
+            for name, group in groupby(down, key=lambda one: one[0].field):
+                rows, counts = zip(*group, strict=True)
+                yield from ((None, counted) for counted in counts)
+                by_id[name] = taken_by_id(rows, partial(_rows_alone, encode), SOURCES_A_TASK)
+        tasks: list[Work[Any]] = []
+        for field in fields:
+            if field.waits:
+                tasks += by_id[field.name]
+            else:
+                tasks += read(partial(_both, layout, field.by_id, encode, count), field.parts)
+        yield from done_in_order(tasks, workers=workers, label=label)
 
 
-def _as_it_is(batch: pa.RecordBatch, _: Result) -> pa.RecordBatch:
+@dataclass(frozen=True)
+class _Field:
+    """The chunks of a field, and how its rows are released."""
+
+    name: str
+    chunks: Sequence[Chunk]
+
+    @property
+    def by_id(self) -> bool:
+        """Whether its rows are released in the order of their ids."""
+        return self._sources <= SORTED_ROWS
+
+    @property
+    def waits(self) -> bool:
+        """Whether that takes several parts, which are read first."""
+        return self.by_id and len(self.parts) > 1
+
+    @property
+    def parts(self) -> Sequence[Sequence[Chunk]]:
+        """The chunks that are read together."""
+        return [self.chunks] if self._sources <= SOURCES_A_TASK else runs_of_chunks(self.chunks)
+
+    @property
+    def _sources(self) -> int:
+        return sum(chunk.count for chunk in self.chunks)
+
+
+def _as_it_is(batch: pa.RecordBatch) -> pa.RecordBatch:
     return batch
 
 
-def _assemble(layout: Layout, by_id: frozenset[str], make: Make[Made], results: Iterable[Result]) -> Made:
-    """Make something of a part, which is of one field."""
+def _nothing(_: Result) -> None:
+    return None
+
+
+def _both(
+    layout: Layout, by_id: bool, encode: Encode[Rows], count: Count[Counted], results: Iterable[Result]
+) -> tuple[Rows | None, Counted]:
+    """Make something of a part that is put in order by itself."""
     (result,) = results
-    rows = _order(result, by_id)
+    rows = np.flatnonzero(result.released)
+    if by_id:
+        rows = rows[natural_order(_ids(result, rows))]
+    return encode(_batch(layout, result, rows)) if len(rows) else None, count(result)
+
+
+def _put_down(
+    layout: Layout, count: Count[Counted], path: Path, results: Iterable[Result]
+) -> tuple[Waiting, Counted]:
+    (result,) = results
+    rows = np.flatnonzero(result.released)
+    return put_down(path, result.field, _batch(layout, result, rows), _ids(result, rows)), count(result)
+
+
+def _rows_alone(encode: Encode[Rows], batch: pa.RecordBatch) -> tuple[Rows, None]:
+    return encode(batch), None
+
+
+def _ids(result: Result, rows: np.ndarray) -> pa.Array:
+    return result.sources["id"].cast(pa.string()).take(number_array(rows)).combine_chunks()
+
+
+def _batch(layout: Layout, result: Result, rows: np.ndarray) -> pa.RecordBatch:
+    """Return `rows` of a result in the layout's columns."""
     places = number_array(rows)
     arrays = []
     view: tuple[Key, ViewResult] | None = None
@@ -98,15 +189,7 @@ def _assemble(layout: Layout, by_id: frozenset[str], make: Make[Made], results: 
         if view is None or view[0] != column.key:  # the columns of a view are neighbours
             view = column.key, _taken(result.views[column.key], rows)
         arrays.append(_answer(view[1], column))
-    return make(pa.record_batch(arrays, schema=layout.schema), result)
-
-
-def _order(result: Result, by_id: frozenset[str]) -> np.ndarray:
-    """Return the rows that are released, in the order of the release."""
-    rows = np.flatnonzero(result.released)
-    if result.field not in by_id:
-        return rows
-    return rows[natural_order(result.sources["id"].cast(pa.string()).take(number_array(rows)).combine_chunks())]
+    return pa.record_batch(arrays, schema=layout.schema)
 
 
 def _taken(view: ViewResult, rows: np.ndarray) -> ViewResult:

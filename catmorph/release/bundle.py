@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
@@ -92,9 +92,11 @@ def export(
     rows = account(run, layout, workers=workers)
     layout = counted(layout, rows.widths)
     counts = _to_be_counted(run, basis) if compared else None
-    encode = partial(_encoded, list(writers.values()), _widest(layout, writers.values()), deepcopy(counts))
-    encoded = made_of_batches(run, encode.args[1], encode, used=used, workers=workers, label="export" if shown else "")
-    _write(files, writers, layout, rows.released, _adding(counts, encoded))
+    widest = _widest(layout, writers.values())
+    encode, count = partial(_encoded, list(writers.values()), widest), partial(_counted, deepcopy(counts))
+    label = "export" if shown else ""
+    with closing(made_of_batches(run, widest, encode, count, used=used, workers=workers, label=label)) as parts:
+        _write(files, writers, layout, rows.released, _adding(counts, parts))
     released, removed, left = _describe(run, basis, layout, rows, list(files.values()))
     if compared:
         keep_export(run, basis, files, released, vars(rows))
@@ -172,23 +174,22 @@ def _to_be_counted(run: RunFolder, basis: Basis) -> Counts | None:
         return None
 
 
-Encoded = tuple[list[Any], Counts | None]
-"""Rows as each format takes them (nothing where there are none), and the counts of the sources that they are of."""
+def _encoded(writers: Sequence[Format], layout: Layout, batch: pa.RecordBatch) -> list[Any]:
+    """Return rows as each format takes them."""
+    return [writer.encode(batch, layout) for writer in writers]
 
 
-def _encoded(
-    writers: Sequence[Format], layout: Layout, nothing: Counts | None, batch: pa.RecordBatch, result: Result
-) -> Encoded:
-    counts = None if nothing is None else add_up(nothing, [result])
-    return [writer.encode(batch, layout) for writer in writers] if batch.num_rows else [], counts
+def _counted(nothing: Counts | None, result: Result) -> Counts | None:
+    return None if nothing is None else add_up(nothing, [result])
 
 
-def _adding(counts: Counts | None, encoded: Iterable[Encoded]) -> Iterator[list[Any]]:
-    """Yield the rows, adding what comes with them to `counts`."""
-    for rows, more in encoded:
+def _adding(counts: Counts | None, parts: Iterable[tuple[list[Any] | None, Counts | None]]) -> Iterator[list[Any]]:
+    """Yield the encoded rows, adding what comes with them to `counts`."""
+    for rows, more in parts:
         if counts is not None and more is not None:
             counts += more
-        yield rows
+        if rows is not None:
+            yield rows
 
 
 def _write(
@@ -202,7 +203,7 @@ def _write(
             temporary = open_files.enter_context(atomic(files[name]))
             adds.append(open_files.enter_context(writer.open(temporary, layout, total_rows)))
         for rows in encoded:
-            for add, part in zip(adds, rows, strict=bool(rows)):
+            for add, part in zip(adds, rows, strict=True):
                 add(part)
 
 

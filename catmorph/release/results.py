@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +27,7 @@ from catmorph.sources.arrow import number_array, numbers_of, text_array
 from catmorph.workspace import Chunk, RunFolder
 
 Made = TypeVar("Made")
+Made_co = TypeVar("Made_co", covariant=True)
 
 Temperatures = Mapping[str, Sequence[float]]
 """Classifier -> what the logits of each of its members are divided by."""
@@ -38,8 +39,8 @@ _FILES_A_SECOND = 1000
 """Logits files that one core reads and turns into probabilities, roughly."""
 
 _CHUNKS_A_TASK = 16
-_SOURCES_A_TASK = 16_384
-"""What a process reads at a time: worth sending, and with 16 views of 5 classes 6 MB of results at most."""
+SOURCES_A_TASK = 8_192
+"""What a process reads at a time: worth sending, and with 16 views of 5 classes 3 MB of results at most."""
 
 _MOST_READERS = 4
 """Processes that read: what is left to one process, writing, is a third of the work, and each takes its memory."""
@@ -104,7 +105,7 @@ def runs_of_chunks(chunks: Iterable[Chunk]) -> list[list[Chunk]]:
     parts: list[list[Chunk]] = []
     rows = 0
     for chunk in chunks:
-        if not parts or len(parts[-1]) == _CHUNKS_A_TASK or rows + chunk.count > _SOURCES_A_TASK:
+        if not parts or len(parts[-1]) == _CHUNKS_A_TASK or rows + chunk.count > SOURCES_A_TASK:
             parts.append([])
             rows = 0
         parts[-1].append(chunk)
@@ -152,15 +153,23 @@ def made_of_results(
         For a logits file that is missing, damaged or not about its chunk's sources, or a checkpoint without the
         temperature that the recipe takes from its card.
     """
-    parts = runs_of_chunks(run.chunks()) if parts is None else parts
-    used = all_temperatures(run.recipe) if used is None else used
-    keys = release_keys(run.recipe) if keys is None else keys
-    tasks = [_ReadTask(run.path, run.recipe, tuple(chunks), tuple(keys), make, flags_only, joined, used)
-             for chunks in parts]
-    seconds = sum(map(len, parts)) * sum(map(len, used.values())) * len(run.recipe.all_views) / _FILES_A_SECOND
-    workers = min(workers, _MOST_READERS)
-    with closing(run_in_order(_make, tasks, workers=workers, estimated_seconds=seconds)) as made:
-        yield from progress(made, total=len(tasks), label=label, shown=bool(label))
+    tasks = read_tasks(
+        run, make, runs_of_chunks(run.chunks()) if parts is None else parts, flags_only=flags_only, joined=joined,
+        keys=release_keys(run.recipe) if keys is None else keys,
+        used=all_temperatures(run.recipe) if used is None else used,
+    )
+    yield from done_in_order(tasks, workers=workers, label=label)
+
+
+class Work(Protocol[Made_co]):
+    """What a process does when it is called. Picklable."""
+
+    @property
+    def seconds(self) -> float:
+        """How long one core takes, roughly."""
+
+    def __call__(self) -> Made_co:
+        """Do it."""
 
 
 @dataclass(frozen=True)
@@ -176,9 +185,40 @@ class _ReadTask(Generic[Made]):
     joined: bool
     used: Temperatures
 
+    @property
+    def seconds(self) -> float:
+        return len(self.chunks) * sum(len(self.used[key.classifier]) for key in self.keys) / _FILES_A_SECOND
 
-def _make(task: _ReadTask[Made]) -> Made:
-    return task.make(_read(task))
+    def __call__(self) -> Made:
+        return self.make(_read(self))
+
+
+def read_tasks(
+    run: RunFolder,
+    make: Callable[[Iterator[Result]], Made],
+    parts: Iterable[Sequence[Chunk]],
+    *,
+    keys: Sequence[Key],
+    used: Temperatures,
+    flags_only: bool = False,
+    joined: bool = False,
+) -> list[Work[Made]]:
+    """Return what makes something of the results of each of `parts`; the parameters are those of `made_of_results`."""
+    return [_ReadTask(run.path, run.recipe, tuple(chunks), tuple(keys), make, flags_only, joined, used)
+            for chunks in parts]
+
+
+def done_in_order(
+    tasks: Sequence[Work[Made]], *, workers: int, label: str = ""
+) -> Generator[Made, None, None]:
+    """Yield what `tasks` return, in their order; `workers` and `label` are those of `made_of_results`."""
+    seconds = sum(task.seconds for task in tasks)
+    with closing(run_in_order(_call, tasks, workers=min(workers, _MOST_READERS), estimated_seconds=seconds)) as made:
+        yield from progress(made, total=len(tasks), label=label, shown=bool(label))
+
+
+def _call(task: Work[Made]) -> Made:
+    return task()
 
 
 def _read(task: _ReadTask[Made]) -> Iterator[Result]:
