@@ -10,6 +10,7 @@ sources and with a part of them, as a survey by itself: what the others take is 
 
 from __future__ import annotations
 
+import argparse
 import shlex
 import shutil
 import statistics
@@ -41,39 +42,42 @@ def ways(table: str, workers: int) -> dict[str, tuple[str, ...]]:
     }
 
 
-def round_of_all(folder: Path, workers: int, seconds: dict[str, dict[str, list[float]]]) -> None:
+Seconds = dict[str, dict[str, list[float]]]
+"""Those of each way to cut, round by round, with all sources and with a part of them."""
+
+
+def round_of_all(folder: Path, workers: int, seconds: Seconds) -> None:
     """Cut each way once and keep the seconds."""
     for part, table in PARTS.items():
         for way, command in ways(table, workers).items():
             for run in folder.glob("run?*"):
                 shutil.rmtree(run)
-            measured = measure(*command, folder=folder)
-            seconds[part].setdefault(way, []).append(measured.seconds)
+            seconds[part].setdefault(way, []).append(measure(*command, folder=folder).seconds)
 
 
-def result(sources: int, part: int, workers: int, seconds: dict[str, dict[str, list[float]]]) -> dict[str, Any]:
-    """Return what the rounds so far have shown."""
-    median = {name: {way: statistics.median(values) for way, values in ways.items()} for name, ways in seconds.items()}
-    steady = {way: median["all"][way] - median["part"][way] for way in median["all"]}
+def result(args: argparse.Namespace, seconds: Seconds) -> dict[str, Any]:
+    """Return what the rounds so far have shown; ratios are of one round each, since the speed of a machine drifts."""
+    steady = {way: [whole - part for whole, part in zip(values, seconds["part"][way], strict=True)]
+              for way, values in seconds["all"].items()}  # fmt: skip
+    together = {f"{args.workers} workers": 1, f"{args.workers} commands": args.workers}
     return {
-        "sources": {"all": sources, "part": part}, "workers": workers, "rounds": len(seconds["all"]["one worker"]),
-        "seconds": {**{name: _rounded(ways) for name, ways in median.items()}, "steady": _rounded(steady)},
+        "sources": {"all": args.sources, "part": args.part}, "workers": args.workers,
+        "rounds": len(steady["one worker"]),
+        "seconds": {name: {way: round(statistics.median(values), 3) for way, values in ways.items()}
+                    for name, ways in {**seconds, "steady": steady}.items()},
         "all_seconds": {name: {way: [round(one, 3) for one in values] for way, values in ways.items()}
                         for name, ways in seconds.items()},
         "times_as_fast_as_one_worker": {
-            name: {f"{workers} workers": round(ways["one worker"] / ways[f"{workers} workers"], 2),
-                   f"{workers} commands": round(workers * ways["one worker"] / ways[f"{workers} commands"], 2)}
-            for name, ways in (("whole command", median["all"]), ("steady", steady))
+            name: {way: round(statistics.median(jobs * alone / one for alone, one
+                                                in zip(ways["one worker"], ways[way], strict=True)), 2)
+                   for way, jobs in together.items()}
+            for name, ways in (("whole command", seconds["all"]), ("steady", steady))
         },
     }  # fmt: skip
 
 
-def _rounded(values: dict[str, float]) -> dict[str, float]:
-    return {name: round(value, 3) for name, value in values.items()}
-
-
 def main() -> None:
-    parser = options(__doc__, sources=40_000, part=8000, side=5000, workers=2, rounds=5)
+    parser = options(__doc__, sources=40_000, part=8000, side=5000, workers=2, rounds=9)
     args = parser.parse_args()
     if not 0 < args.part < args.sources or args.workers < 2:
         parser.error("--part must be fewer than --sources, and --workers 2 at least")
@@ -83,12 +87,12 @@ def main() -> None:
     with scratch(args.folder, gigabytes=needed) as folder:
         make(folder, args)
         pd.read_csv(folder / PARTS["all"]).head(args.part).to_csv(folder / PARTS["part"], index=False)
-        seconds: dict[str, dict[str, list[float]]] = {part: {} for part in PARTS}
+        seconds: Seconds = {part: {} for part in PARTS}
         for number in range(args.rounds):
             round_of_all(folder, args.workers, seconds)
             say(f"round {number + 1} of {args.rounds}")
-            report.keep(**result(args.sources, args.part, args.workers, seconds))
-    report.end(**result(args.sources, args.part, args.workers, seconds))
+            report.keep(**result(args, seconds))
+    report.end(**result(args, seconds))
 
 
 if __name__ == "__main__":

@@ -72,7 +72,14 @@ class Status:
 
 
 def status_of(run: RunFolder) -> Status:
-    """Compare everything in the run folder with what the recipe and its inputs ask for now."""
+    """Compare everything in the run folder with what the recipe and its inputs ask for now.
+
+    Raises
+    ------
+    UsageError
+        When it is no run folder, and no run could be made there.
+    """
+    run.refuse_strangers()
     ingest, state = Row("ingest", ""), _ingest_state(run)
     ingest.add(state)
     if not run.plan_path().exists():

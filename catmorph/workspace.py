@@ -80,7 +80,7 @@ def field_problem(name: str) -> str | None:
     return None
 
 
-_WRITTEN = (
+WRITTEN = (
     "recipe.toml", "sources.parquet", "rejected.parquet", "omitted.parquet", "plan.parquet", "failures.parquet",
     "run.json", "stamps", "stamps-mef", "logits", "release",
 )
@@ -221,7 +221,7 @@ class RunFolder:
         # folder.json comes first, and may be deleted where it is damaged.
         if any(os.path.lexists(self.path / name) for name in ("folder.json", "ledger")):
             return
-        theirs = [name for name in _WRITTEN if os.path.lexists(self.path / name)]
+        theirs = [name for name in WRITTEN if os.path.lexists(self.path / name)]
         if theirs:
             raise UsageError(f"is no run folder, and has {', '.join(theirs)}, which a run would write over",
                              where=self.path, hint="choose another -w/--workdir")

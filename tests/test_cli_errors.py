@@ -16,6 +16,7 @@ from astropy.table import Table
 
 from catmorph.models.checkpoint import rewrite_card
 from catmorph.models.header import load_card
+from catmorph.workspace import WRITTEN
 
 RUN = ("run", "tiny.toml")
 
@@ -458,7 +459,7 @@ def test_check_says_each_problem_once(survey):
     ]
 
 
-@pytest.mark.parametrize("command", ["run", "run --dry-run", "check", "ingest", "cutouts"])
+@pytest.mark.parametrize("command", ["run", "run --dry-run", "check", "ingest", "cutouts", "status"])
 @pytest.mark.parametrize("name", ["recipe.toml", "sources.parquet", "run.json", "stamps"])
 def test_somebody_elses_files_are_not_written_over(survey, command, name):
     theirs = survey.folder / "theirs"
@@ -472,6 +473,11 @@ def test_somebody_elses_files_are_not_written_over(survey, command, name):
             "choose another -w/--workdir\n") in told.err  # fmt: skip
     assert [one.name for one in theirs.iterdir()] == [name]
     assert path.is_dir() or path.read_text() == "theirs"
+
+
+def test_all_that_a_run_writes_is_somebody_elses_where_no_run_made_it(finished):
+    own = {"folder.json", "ledger", "lock", "logs"}
+    assert {path.name for path in finished.run.iterdir()} - own <= set(WRITTEN)
 
 
 def test_a_run_folder_without_its_mark_is_one_all_the_same(finished):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -10,7 +11,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from catmorph.recipe.base import SAFE_NAME, Section, Strings, as_tuple
 from catmorph.templates import pattern_problem
 
-_SIDE = re.compile(r"^\s*([0-9.eE+-]+)\s*(radii|arcsec|pixels|image)\s*$")
+_SIDE = re.compile(r"^\s*(\+?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(radii|arcsec|pixels|image)\s*$")
 
 
 class BandColumns(Section):
@@ -109,7 +110,7 @@ class StampSection(Section):
     @classmethod
     def _side(cls, value: Any) -> Any:
         match = _SIDE.match(value) if isinstance(value, str) else None
-        if not match or not float(match.group(1)) > 0:
+        if not match or not 0 < float(match.group(1)) < math.inf:
             raise ValueError("must be a positive number and a unit: '4 radii', '10 arcsec' or '50 pixels'")
         return value
 

@@ -83,23 +83,29 @@ class CutReport:
 
 def cut_tasks(run: RunFolder, views: Iterable[str], chunks: Sequence[Chunk] | None = None) -> list[CutTask]:
     """Return a task for every (view, chunk), whether its shard is there or not; `chunks`: default all."""
-    chunks = run.chunks() if chunks is None else chunks
+    chunks, common = run.chunks() if chunks is None else chunks, _Common(run.recipe)
     if run.recipe.images is not None:
         # Recipes of mosaics do without pandas and pillow, half a second to import; so below.
         from catmorph.stamps.images_plan import ChunkImages
 
         images = ChunkImages(run, chunks)
-        return [_image_task(run, images, view, chunk) for view in views for chunk in chunks]
+        return [_image_task(run, common, images, view, chunk) for view in views for chunk in chunks]
     tiles = _Tiles(run)
-    return [_task(run, tiles, view, chunk) for view in views for chunk in chunks]
+    return [_task(run, common, tiles, view, chunk) for view in views for chunk in chunks]
+
+
+class _Common:
+    """What all tasks have in common: settings, and what of them is part of a shard's fingerprint."""
+
+    def __init__(self, recipe: Recipe):
+        self.stamp, self.parts = StampSettings.of(recipe.stamp), _settings(recipe)
 
 
 class _Tiles:
-    """What tasks have in common: settings, and the mosaics of a field and band with their identities."""
+    """The mosaics of a field and band, with their identities."""
 
     def __init__(self, run: RunFolder):
         self._run = run
-        self.stamp, self.settings = StampSettings.of(run.recipe.stamp), _settings(run.recipe)
         self._found: dict[tuple[str, str], tuple[tuple[ImageFiles, ...], list[dict[str, str]]]] = {}
 
     def of(self, field_name: str, band: str) -> tuple[tuple[ImageFiles, ...], list[dict[str, str]]]:
@@ -227,25 +233,25 @@ def _pixel_settings(recipe: Recipe) -> dict[str, Any]:
     return {"[images]": recipe.images.model_dump(mode="json", include={"size", "hdu", "pixel_scale"})}
 
 
-def _image_task(run: RunFolder, images: ChunkImages, view: str, chunk: Chunk) -> CutTask:
+def _image_task(run: RunFolder, common: _Common, images: ChunkImages, view: str, chunk: Chunk) -> CutTask:
     bands = run.recipe.all_views[view]
     plan = images.plan(view, chunk)
     values = {
-        **recipe_parts(run.recipe, chunk), "bands": list(bands), "planes": [list(plan.planes), plan.count],
+        "sources": chunk.digest, **common.parts, "bands": list(bands), "planes": [list(plan.planes), plan.count],
         "images": images.digest(plan),
     }
     return CutTask(
-        view=view, bands=bands, chunk=chunk, mosaics=(), reference=None, stamp=StampSettings.of(run.recipe.stamp),
+        view=view, bands=bands, chunk=chunk, mosaics=(), reference=None, stamp=common.stamp,
         run_folder=run.path, sources=run.sources_path(), shard=run.shard_path(view, chunk), parts=Parts(values),
         seen={path: run.identities.seen(path) for path in sorted(set(plan.files["path"]))}, images=plan,
     )
 
 
-def _task(run: RunFolder, tiles: _Tiles, view: str, chunk: Chunk) -> CutTask:
+def _task(run: RunFolder, common: _Common, tiles: _Tiles, view: str, chunk: Chunk) -> CutTask:
     recipe = run.recipe
     bands = recipe.all_views[view]
     reference: tuple[ImageFiles, ...] | None = None
-    values = {"sources": chunk.digest, **tiles.settings, "bands": list(bands)}
+    values = {"sources": chunk.digest, **common.parts, "bands": list(bands)}
     for band in bands:
         values[f"mosaic {band}"] = tiles.of(chunk.field, band)[1]
     if recipe.stamp.side_unit == "pixels" and recipe.bands.reference:
@@ -254,7 +260,7 @@ def _task(run: RunFolder, tiles: _Tiles, view: str, chunk: Chunk) -> CutTask:
     paths = {path for band_tiles in (*mosaics, reference or ()) for tile in band_tiles for path in tile.paths}
     return CutTask(
         view=view, bands=bands, chunk=chunk, mosaics=mosaics,
-        reference=reference, stamp=tiles.stamp, run_folder=run.path, sources=run.sources_path(),
+        reference=reference, stamp=common.stamp, run_folder=run.path, sources=run.sources_path(),
         shard=run.shard_path(view, chunk), parts=Parts(values),
         seen={path: run.identities.seen(Path(path)) for path in sorted(paths)},
     )
