@@ -21,7 +21,7 @@ from measure import CATMORPH, measure
 from script import Report, options, say, scratch
 
 from catmorph.api import open_run
-from catmorph.release.results import read_results
+from catmorph.release.reading import read_results
 from catmorph.workspace import RunFolder
 
 SURE_MARGIN = 0.05

@@ -300,7 +300,7 @@ def test_a_recipe_without_classifier_has_no_release():
 def test_rows_do_not_depend_on_the_chunks(tmp_path, monkeypatch, sorted_rows, task_rows):
     """Fields that are released by id, at once or from disk, and those that are released by place on the sky."""
     monkeypatch.setattr("catmorph.release.assemble.SORTED_ROWS", sorted_rows)
-    for module in ("assemble", "results"):
+    for module in ("assemble", "reading"):
         monkeypatch.setattr(f"catmorph.release.{module}.SOURCES_A_TASK", task_rows)
     numbers = np.random.default_rng(4).permutation(60)
     catalog = pd.DataFrame({

@@ -14,7 +14,7 @@ from catmorph.ledger import Ledger
 from catmorph.pipeline.release import run_release, run_summary
 from catmorph.release.bundle import export as write_release
 from catmorph.release.counts import counted, no_counts
-from catmorph.release.results import read_results
+from catmorph.release.reading import read_results
 
 
 @pytest.fixture

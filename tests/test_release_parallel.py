@@ -7,7 +7,7 @@ import pytest
 
 from catmorph import engine
 from catmorph.ledger import Ledger, Parts
-from catmorph.release import assemble, results
+from catmorph.release import assemble, reading
 from catmorph.release.waiting import taken_by_id
 
 
@@ -21,10 +21,10 @@ def test_processes_that_read_results_do_not_change_the_release(finished, release
     for path in [*(finished.run / "release").iterdir(), finished.run / "ledger" / "counts.json"]:
         path.unlink()
     sorted_fields = []
-    for module in (assemble, results):
+    for module in (assemble, reading):
         monkeypatch.setattr(module, "SOURCES_A_TASK", rows)
     monkeypatch.setattr(assemble, "taken_by_id", lambda *args: sorted_fields.append(args) or taken_by_id(*args))
-    monkeypatch.setattr(results, "_CHUNKS_A_TASK", 1)
+    monkeypatch.setattr(reading, "_CHUNKS_A_TASK", 1)
     monkeypatch.setattr(engine, "WORTH_A_POOL_SECONDS", 0.0)
     monkeypatch.setattr("catmorph.cli.release.usable_cores", lambda: 2)
     assert finished("export", *small).status == 0
@@ -36,7 +36,7 @@ def test_processes_that_read_results_do_not_change_the_release(finished, release
 
 def test_what_a_process_cannot_read_is_told_as_it_is(finished, monkeypatch):
     monkeypatch.setattr(engine, "WORTH_A_POOL_SECONDS", 0.0)
-    monkeypatch.setattr(results, "_CHUNKS_A_TASK", 1)
+    monkeypatch.setattr(reading, "_CHUNKS_A_TASK", 1)
     monkeypatch.setattr("catmorph.cli.release.usable_cores", lambda: 2)
     monkeypatch.setattr("catmorph.pipeline.release.refuse_outdated", lambda run: None)
     for path in (finished.run / "release").iterdir():

@@ -16,7 +16,8 @@ from catmorph.files import atomic
 from catmorph.inference.members import member_logits, members
 from catmorph.release.cells import longest_ascii
 from catmorph.release.layout import Key, Layout, OutputColumn, release_keys
-from catmorph.release.results import Result, describe_flags, made_of_results, runs_of_chunks
+from catmorph.release.reading import made_of_results, runs_of_chunks
+from catmorph.release.results import Result, describe_flags
 from catmorph.schemes import load_scheme
 from catmorph.sources.arrow import number_array, text_array
 from catmorph.workspace import Chunk, RunFolder

@@ -17,18 +17,8 @@ from catmorph.errors import CatmorphError
 from catmorph.files import passing_files
 from catmorph.inference.members import all_temperatures
 from catmorph.release.layout import Key, Layout, OutputColumn, build_layout, release_keys
-from catmorph.release.results import (
-    SOURCES_A_TASK,
-    Result,
-    Temperatures,
-    ViewResult,
-    Work,
-    answer_names,
-    done_in_order,
-    entropy_bits,
-    read_tasks,
-    runs_of_chunks,
-)
+from catmorph.release.reading import SOURCES_A_TASK, Work, done_in_order, read_tasks, runs_of_chunks
+from catmorph.release.results import Result, Temperatures, ViewResult, answer_names, entropy_bits
 from catmorph.release.waiting import Waiting, put_down, taken_by_id
 from catmorph.schemes import load_scheme
 from catmorph.sources.arrow import number_array
@@ -91,7 +81,7 @@ def made_of_batches(
     count : callable
         Takes each `Result` once, likewise.
     used, workers, label
-        As in `catmorph.release.results.made_of_results`.
+        As in `catmorph.release.reading.made_of_results`.
     """
     fields = [_Field(name, list(chunks)) for name, chunks in groupby(run.chunks(), key=lambda chunk: chunk.field)]
     read = partial(read_tasks, run, joined=True, keys=release_keys(run.recipe),

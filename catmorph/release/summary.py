@@ -22,7 +22,8 @@ from catmorph.release.card_tests import CardTest, card_test
 from catmorph.release.counts import Counts, counted, no_counts
 from catmorph.release.kept import Basis, keep_counts, kept_counts
 from catmorph.release.layout import Key
-from catmorph.release.results import Temperatures, made_of_results
+from catmorph.release.reading import made_of_results
+from catmorph.release.results import Temperatures
 from catmorph.release.summary_text import summary_markdown, summary_table
 from catmorph.release.tally import Rules, Tally, fraction
 from catmorph.workspace import RunFolder, read_columns

@@ -14,7 +14,8 @@ from catmorph.inference.members import all_members
 from catmorph.inference.tasks import recorded_tasks, task_state
 from catmorph.recipe import Recipe
 from catmorph.release.layout import Key
-from catmorph.release.results import ViewResult, answer_names, read_results
+from catmorph.release.reading import read_results
+from catmorph.release.results import ViewResult, answer_names
 from catmorph.report.colour import Palette, palette_for
 from catmorph.report.sheet import Cell, draw_sheet
 from catmorph.schemes import Scheme, load_scheme

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from catmorph.files import write_bytes
 from catmorph.release.layout import Key
-from catmorph.release.results import read_results
+from catmorph.release.reading import read_results
 from catmorph.report.colours import Points, draw_colours
 from catmorph.report.entropy import Entropies, draw_entropies, entropies_of, joined
 from catmorph.schemes import load_scheme
