@@ -229,13 +229,15 @@ def _pool_results(
 
 
 def _give_up(pool: ProcessPoolExecutor) -> None:
-    processes = pool._processes
+    processes, results = pool._processes, pool._result_queue
     with pool._shutdown_lock:  # held while a process is started, which thus is among them
         manager: Any = pool._executor_manager_thread
     # First no more are started: one that is while others are lost may be handed files that are closed already.
     pool.shutdown(wait=False, cancel_futures=True)
     for process in list(processes.values()):
         process.terminate()
+    # The rest of what one of them was writing will not come: while this process could write it, it would be waited for.
+    results._writer.close()
     # At its end Python would talk to this thread, which cannot be while the thread itself ends.
     if manager is not None:
         manager.join()

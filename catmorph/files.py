@@ -115,7 +115,8 @@ def refuse_folders(paths: Iterable[Path]) -> None:
 
 def cannot_write(path: Path, error: OSError) -> CatmorphError:
     """Return the one-line error for a file that could not be written."""
-    reason = error.strerror or str(error)
+    # Arrow puts other words there.
+    reason = os.strerror(error.errno) if error.errno else error.strerror or str(error)
     hint = "free space or choose another place, run again"
     if isinstance(error, IsADirectoryError | NotADirectoryError | FileExistsError):
         hint = "move away what is there or choose another name, run again"

@@ -174,10 +174,10 @@ def refuse_problems(
 
 
 def _check_writable(run: RunFolder) -> None:
+    run.refuse_strangers()
     folder = run.path
     while not folder.exists():
         folder = folder.parent
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise CatmorphError("the folder cannot be made or written", where=run.path,
                             hint="choose another -w/--workdir")
-    run.refuse_strangers()

@@ -218,6 +218,8 @@ class RunFolder:
 
     def refuse_strangers(self) -> None:
         """Raise a UsageError where the folder holds somebody's files under names that a run writes to."""
+        if os.path.lexists(self.path) and not self.path.is_dir():
+            raise UsageError("is no folder", where=self.path, hint="choose another -w/--workdir")
         # folder.json comes first, and may be deleted where it is damaged.
         if any(os.path.lexists(self.path / name) for name in ("folder.json", "ledger")):
             return

@@ -43,6 +43,10 @@ def takes_minutes(task: tuple[str, int]) -> int:
     return task[1]
 
 
+def large(task: tuple[str, int]) -> bytes:
+    return bytes(20_000_000)
+
+
 def always_killed(task: tuple[str, int]) -> int:
     number = task[1]
     if number == 3:

@@ -475,6 +475,13 @@ def test_somebody_elses_files_are_not_written_over(survey, command, name):
     assert path.is_dir() or path.read_text() == "theirs"
 
 
+@pytest.mark.parametrize("command", ["run tiny.toml", "check -r tiny.toml", "status -r tiny.toml"])
+def test_a_file_is_no_run_folder(survey, command):
+    told = survey(*command.split(), "-w", "tiny.toml")
+    assert told.status == 2
+    assert f"{survey.folder}/tiny.toml: is no folder; choose another -w/--workdir" in told.err
+
+
 def test_all_that_a_run_writes_is_somebody_elses_where_no_run_made_it(finished):
     own = {"folder.json", "ledger", "lock", "logs"}
     assert {path.name for path in finished.run.iterdir()} - own <= set(WRITTEN)

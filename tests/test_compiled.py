@@ -101,6 +101,16 @@ def test_weights_have_the_same_bits(seed, side, shape, method, largest):
 
 
 @needs_kernel
+@pytest.mark.parametrize("area", [False, True])
+@pytest.mark.parametrize("distance", [np.nan, np.inf])
+def test_what_lies_nowhere_has_no_weights(area, distance):
+    weights = np.zeros((2, 2), np.float32)
+    compiled.kernel.tap_weights(np.array([distance, -0.5]), np.ones(2), area, weights)
+    assert np.isnan(weights[:, 0]).all()
+    assert np.isfinite(weights[:, 1]).all()
+
+
+@needs_kernel
 @pytest.mark.parametrize("resample", ["bilinear", "area"])
 @pytest.mark.parametrize("orientation", ["mosaic", "north"])
 def test_chunks_have_the_same_bits(tmp_path, resample, orientation):
@@ -205,6 +215,9 @@ def test_what_does_not_fit_is_refused():
     ]:
         with pytest.raises(error):
             compiled.kernel.tap_weights(*wrong_ones)
+    shifted_by_one = memoryview(bytes(8 * 3 + 1))[1:].cast("d")
+    with pytest.raises(TypeError, match="aligned"):
+        compiled.kernel.tap_weights(shifted_by_one, np.ones(3), 0, np.empty((2, 3), np.float32))
     with pytest.raises(ValueError, match="odd"):
         compiled.kernel.fletcher32(b"abc")
     with pytest.raises(TypeError):
@@ -212,8 +225,12 @@ def test_what_does_not_fit_is_refused():
 
 
 @needs_kernel
-def test_what_is_left_over_from_another_catmorph_is_not_used(monkeypatch):
-    monkeypatch.setattr(sys.modules["catmorph.stamps._kernel"], "VERSION", 0)
+@pytest.mark.parametrize("version", [0, None])
+def test_what_is_left_over_from_another_catmorph_is_not_used(monkeypatch, version):
+    if version is None:
+        monkeypatch.delattr(sys.modules["catmorph.stamps._kernel"], "VERSION")
+    else:
+        monkeypatch.setattr(sys.modules["catmorph.stamps._kernel"], "VERSION", version)
     try:
         assert importlib.reload(compiled).kernel is None
     finally:

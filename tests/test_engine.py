@@ -121,6 +121,23 @@ def wait_for(path: Path) -> None:
         time.sleep(0.01)
 
 
+LEFT_EARLY = """
+import engine_workers, time
+from catmorph.engine import run_in_order
+for number in range(8):
+    results = run_in_order(engine_workers.large, [("", one) for one in range(20)], workers=2, estimated_seconds=1000.0)
+    next(results)
+    time.sleep(number / 200)  # a worker is in the midst of writing what it has made
+    results.close()
+"""
+
+
+def test_large_results_that_nobody_takes_are_not_waited_for(tmp_path):
+    process = command(tmp_path, LEFT_EARLY)
+    assert said(process) == ""
+    assert process.returncode == 0
+
+
 IMPORTS_LATE = """
 import os, time
 end = time.monotonic() + 50

@@ -188,7 +188,7 @@ def test_overrides_that_are_none(tmp_path, text):
     ("stamp.side=four radii", "stamp.side: must be a positive number and a unit: '4 radii', '10 arcsec'"),
     ("stamp.side=4", "stamp.side: must be a positive number and a unit: '4 radii', '10 arcsec'"),
     *((f"stamp.side={number} arcsec", "stamp.side: must be a positive number and a unit")
-      for number in ("0", "-4", "1e999", "1e", "1.2.3", "nan")),
+      for number in ("0", "-4", "1e999", "1e", "1.2.3", "nan", "\u0664")),
     ("stamp.resample=bilinaer", "Input should be 'bilinear' or 'area' (got 'bilinaer'); did you mean 'bilinear'?"),
     ("stamp.resample=bicubic", "stamp.resample: Input should be 'bilinear' or 'area' (got 'bicubic')"),
     ("catalog.ra.column=[1]", "catalog.ra.column: must be text or a number"),

@@ -41,6 +41,15 @@ def test_nothing_is_read_again_after_a_run(finished, reads, release_bytes):
     assert release_bytes(finished) == before
 
 
+def test_an_export_removes_what_a_killed_one_left(finished, release_bytes):
+    before = release_bytes(finished)
+    (finished.run / "release" / ".partial-rows").write_bytes(b"half of the rows")
+    (finished.run / "release" / "Tiny.csv").unlink()
+    export(finished)
+    assert release_bytes(finished) == before
+    assert not list(finished.run.rglob(".partial-*"))
+
+
 @pytest.mark.parametrize("name", ["Tiny.csv", "columns.md", "provenance.json", "omitted.parquet"])
 @pytest.mark.parametrize("harm", ["removed", "changed"])
 def test_what_is_not_whole_is_written_again(finished, reads, release_bytes, name, harm):

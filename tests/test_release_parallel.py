@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from catmorph import engine
+from catmorph.errors import CatmorphError
 from catmorph.ledger import Ledger, Parts
 from catmorph.release import assemble, reading
-from catmorph.release.waiting import taken_by_id
+from catmorph.release.waiting import put_down, taken_by_id
 
 
 @pytest.mark.parametrize("rows", [8192, 3])
@@ -32,6 +36,13 @@ def test_processes_that_read_results_do_not_change_the_release(finished, release
     assert finished("summarize", *small).status == 0
     assert release_bytes(finished) == before
     assert bool(sorted_fields) == (rows == 3)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is full")
+def test_a_disk_without_room_for_rows_that_wait_is_told():
+    ids = pa.array(["1"])
+    with pytest.raises(CatmorphError, match=r"^/dev: cannot be written: No space left on device; free space or choose"):
+        put_down(Path("/dev/full"), "a611", pa.record_batch([ids], ["id"]), ids)
 
 
 def test_what_a_process_cannot_read_is_told_as_it_is(finished, monkeypatch):

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from catmorph.recipe.base import SAFE_NAME, Section, Strings, as_tuple
 from catmorph.templates import pattern_problem
 
-_SIDE = re.compile(r"^\s*(\+?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(radii|arcsec|pixels|image)\s*$")
+_SIDE = re.compile(r"^\s*(\+?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)\s*(radii|arcsec|pixels|image)\s*$")
 
 
 class BandColumns(Section):

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from catmorph.errors import CatmorphError
-from catmorph.files import atomic, digest, read_json, write_bytes, write_json
+from catmorph.files import atomic, digest, read_json, remove_partial_files, write_bytes, write_json
 from catmorph.inference.members import all_temperatures
 from catmorph.recipe import Recipe
 from catmorph.release.account import Account, account, counted
@@ -89,6 +89,8 @@ def export(
             keep_export(run, basis, files, kept.paths, kept.account)
         rows = Account(**kept.account)
         return ExportResult(files, rows, counted(layout, rows.widths))
+    # Of an export that was killed: all its rows may be among them.
+    remove_partial_files(run.release_folder())
     rows = account(run, layout, workers=workers)
     layout = counted(layout, rows.widths)
     counts = _to_be_counted(run, basis) if compared else None

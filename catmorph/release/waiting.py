@@ -45,7 +45,7 @@ def put_down(path: Path, field: str, batch: pa.RecordBatch, ids: pa.Array) -> Wa
         with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
             writer.write_batch(batch)
     except OSError as error:
-        raise cannot_write(path, error) from error
+        raise cannot_write(path.parent, error) from error
     return Waiting(path, field, batch.num_columns, ids)
 
 

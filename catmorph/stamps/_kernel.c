@@ -159,10 +159,10 @@ static void weigh_taps(const double *restrict distance, const double *restrict h
                 double value;
                 if (area) {
                     const double high = from[k] + 0.5, low = from[k] - 0.5;
-                    value = (high < width[k] ? high : width[k]) - (low > -width[k] ? low : -width[k]);
+                    value = (high > width[k] ? width[k] : high) - (low < -width[k] ? -width[k] : low);
                 } else
                     value = 1.0 - fabs(from[k] / width[k]);
-                height[k] = value > 0.0 ? value : 0.0;
+                height[k] = value <= 0.0 ? 0.0 : value;
                 total[k] += height[k];
                 from[k] += 1;
             }
@@ -225,9 +225,9 @@ static int get(PyObject *object, Py_buffer *view, int ndim, int (*kind)(const Py
 {
     if (PyObject_GetBuffer(object, view, flags | PyBUF_FORMAT) < 0)
         return -1;
-    if (view->ndim == ndim && kind(view))
+    if (view->ndim == ndim && kind(view) && (uintptr_t)view->buf % (size_t)view->itemsize == 0)
         return 0;
-    PyErr_Format(PyExc_TypeError, "%s must have %d axes and another type of number", name, ndim);
+    PyErr_Format(PyExc_TypeError, "%s must have %d axes and another type of number, aligned", name, ndim);
     PyBuffer_Release(view);
     return -1;
 }

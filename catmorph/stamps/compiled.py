@@ -12,7 +12,7 @@ kernel: Any
 
 try:
     from catmorph.stamps import _kernel as kernel
-except ImportError:
+except Exception:  # whatever lies there in its place
     kernel = None
 else:
-    kernel = kernel if kernel.VERSION == _VERSION else None
+    kernel = kernel if getattr(kernel, "VERSION", None) == _VERSION else None
