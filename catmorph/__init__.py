@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 __all__ = ["classify", "open_release", "open_run", "open_stamps"]
 
 
+def __dir__() -> list[str]:
+    return [*__all__, "__doc__", "__name__"]
+
+
 def __getattr__(name: str) -> Any:
     # Nothing heavy is imported before it is needed: `catmorph --help` imports this module too.
     if name in __all__:

@@ -61,6 +61,10 @@ class Stamps:
         for chunk in run.chunks():
             self._add(run, view, chunk)
 
+    def __repr__(self) -> str:
+        channels, *size = self._shape
+        return f"<{len(self)} stamps, {channels} x {' x '.join(map(str, size))}>"
+
     def _add(self, run: RunFolder, view: str, chunk: Chunk) -> None:
         path = run.shard_path(view, chunk)
         with open_shard(path) as shard:
@@ -92,6 +96,9 @@ class Stamps:
 @contextmanager
 def open_stamps(run: RunFolder, view: str) -> Iterator[Stamps]:
     """Open the stamps of `view`; a missing shard is an error, never a gap.
+
+    They come in the order of the sky, the rows of a release by id, and sources without a stamp are not among them: join
+    the two by ``stamps.fields`` and ``stamps.ids``.
 
     Raises
     ------
@@ -166,7 +173,10 @@ def _logits(checkpoint: Checkpoint, stamps: np.ndarray, device: str, precision: 
 
 
 def open_release(run: RunFolder) -> pd.DataFrame:
-    """Return the released catalog as a pandas table, from the CSV or Parquet file of the run.
+    """Return the released catalog as a pandas table, by field and id.
+
+    It is read from the Parquet file where one was exported, with all columns in full precision, else from the CSV file,
+    whose columns and decimals are those that the recipe publishes.
 
     Raises
     ------

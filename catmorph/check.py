@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from catmorph.preflight import Findings, missing_files, quick_findings, training_findings
 from catmorph.recipe import Recipe, load_recipe
+from catmorph.release.summary import FAULTY_KINDS
 from catmorph.sources.division import Division, divide
 from catmorph.sources.ingest import chunks_of, files_without_rows
 from catmorph.sources.inputs import listed_images
@@ -48,6 +49,10 @@ def _check_survey(run: RunFolder, found: Findings, *, deep: bool) -> None:
         rows = len(survey.rows)
         found.notes.append(f"catalog: {rows} rows, {rows - sum(rejected.values())} usable")
         found.notes += [f"catalog: {count} rows rejected: {kind}" for kind, count in sorted(rejected.items())]
+        faulty = sum(rejected.get(kind, 0) for kind in FAULTY_KINDS)
+        if rows and faulty / rows > run.recipe.run.tolerance:
+            found.notes.append(f"catalog: {faulty / rows:.2%} of the rows have a fault, more than run.tolerance "
+                               f"({run.recipe.run.tolerance:.2%}): a run will end with status 3")
         found.notes += [f"catalog: {name} has no rows" for name in files_without_rows(survey, run.recipe)]
         for one in survey.matches:
             found.notes.append(f"match with {one.name}: {one.matched} rows of the catalog matched, {one.unmatched} not")
@@ -85,15 +90,16 @@ def _check_source(run: RunFolder, found: Findings, *, deep: bool) -> None:
 def _check_mosaics(recipe: Recipe, fields: list[str], found: Findings) -> None:
     unmatched = []
     for band in recipe.bands.names if fields else ():
-        tiles = {name: found.attempt(find_mosaics, recipe, name, band) or () for name in fields}
-        missing = [name for name, files in tiles.items() if not files]
+        # None where something else is wrong, which is told.
+        tiles = {name: found.attempt(find_mosaics, recipe, name, band) for name in fields}
+        missing = [name for name, files in tiles.items() if files is not None and not files]
         if len(missing) == len(fields):
             unmatched.append(band)
         elif missing:
             found.notes.append(f"band {band}: no mosaic for {len(missing)} of {len(fields)} fields: "
                                + ", ".join(missing[:5]))
         for files in tiles.values():
-            for tile in files:
+            for tile in files or ():
                 found.attempt(_open, tile)
     if unmatched:
         everything = len(unmatched) == len(recipe.bands.names)

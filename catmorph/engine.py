@@ -229,7 +229,8 @@ def _pool_results(
 
 
 def _give_up(pool: ProcessPoolExecutor) -> None:
-    processes, results = pool._processes, pool._result_queue
+    processes = pool._processes
+    results: Any = pool._result_queue
     with pool._shutdown_lock:  # held while a process is started, which thus is among them
         manager: Any = pool._executor_manager_thread
     # First no more are started: one that is while others are lost may be handed files that are closed already.

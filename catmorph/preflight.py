@@ -7,11 +7,10 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from catmorph.errors import CatmorphError, ProblemsError, listed
+from catmorph.errors import CatmorphError, ProblemsError
 from catmorph.inference.classify import fingerprint_of, load_predictor
-from catmorph.inference.members import Member, members, network_of, temperatures
+from catmorph.inference.members import Member, members, network_of, remarks, temperatures
 from catmorph.inference.tasks import check_member
-from catmorph.models.card import Card
 from catmorph.models.header import load_card
 from catmorph.recipe import Recipe
 from catmorph.recipe.loading import WORDS
@@ -132,19 +131,10 @@ def _check_cards(run: RunFolder, name: str, found: Findings) -> list[Member]:
         network = card and found.attempt(network_of, run, member)
         if card and network:
             found.attempt(check_member, card, run, member)
-            found.notes += _other_views(card, run, member)
+            found.notes += [f"{member.checkpoint}: {remark}" for remark in remarks(run.recipe, member, card)]
             _refuse_twin(known.setdefault(network, member), member, found)
     found.attempt(temperatures, run.recipe, name)
     return list(known.values())
-
-
-def _other_views(card: Card, run: RunFolder, member: Member) -> list[str]:
-    """Return a note of the views that the network was not trained on, where its card names those that it was."""
-    views = run.recipe.classifier_views(member.classifier)
-    others = [view for view in views if view not in card.views]
-    if not card.views or not others:
-        return []
-    return [f"{member.checkpoint}: trained on {listed(card.views)}; it will classify {listed(others)} too"]
 
 
 def _load(run: RunFolder, member: Member, *, device: str, precision: str | None) -> None:

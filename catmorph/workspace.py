@@ -106,6 +106,9 @@ class RunFolder:
         """What a command has found out of its inputs and need not find out again."""
         self._check_format()
 
+    def __repr__(self) -> str:
+        return f"<run folder {self.path} of {self.recipe.name}>"
+
     @cached_property
     def identities(self) -> Identities:
         """The identities of the input files."""

@@ -288,7 +288,10 @@ def test_open_run_takes_the_default_folder(finished_survey, monkeypatch):
 
 def test_stamps_across_shards(run):
     assert len(run.chunks()) > 4
+    assert repr(run) == f"<run folder {run.path} of tiny>"
+    assert dir(catmorph) == sorted([*catmorph.__all__, "__doc__", "__name__"])
     with catmorph.open_stamps(run, "F160W") as stamps:
+        assert repr(stamps) == f"<{len(stamps.ids)} stamps, 1 x 80 x 80>"
         assert len(stamps) == 9
         assert stamps.fields == ["alpha"] * 5 + ["beta"] * 4
         assert sorted(stamps.ids[:5]) == list("12345")

@@ -442,12 +442,29 @@ def test_check_does_not_miss_mosaics_of_no_source(survey):
 
 
 def test_check_notes_the_views_that_a_network_was_not_trained_on(survey):
-    assert "trained on" not in survey("check", "-r", "tiny.toml").out
+    assert "trained on" not in survey("check", "-r", "tiny.toml").err
     rewrite(checkpoint(survey), lambda data: data)
     card = load_card(checkpoint(survey))
     rewrite_card(checkpoint(survey), card.model_copy(update={"views": ("F160W",)}))
-    assert f"{checkpoint(survey)}: trained on F160W; it will classify F435W, F814W too" in (
+    assert f"{checkpoint(survey)}: trained on F160W, not on F435W, F814W" in (
         survey("check", "-r", "tiny.toml").lines)
+
+
+def test_check_notes_what_a_network_is_not_for(survey):
+    assert f"{checkpoint(survey)}: UNTRAINED: random weights" in survey("check", "-r", "tiny.toml").err
+
+
+def test_check_foretells_more_faults_than_are_tolerated(survey):
+    text = ("catalog: 15.38% of the rows have a fault, more than run.tolerance (10.00%): a run will end with status 3")
+    assert text not in survey("check", "-r", "tiny.toml").lines
+    assert text in survey("check", "-r", "tiny.toml", "--set", "run.tolerance=0.1").lines
+
+
+def test_check_does_not_take_a_mosaic_without_weights_for_none(survey):
+    done = survey("check", "-r", "tiny.toml", "--set", "mosaics.weight=mosaics/{field}_{band}_wht.fits")
+    assert done.status == 2
+    assert "weight maps" in done.err
+    assert "no mosaic of band" not in done.out + done.err
 
 
 def test_check_says_each_problem_once(survey):

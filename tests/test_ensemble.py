@@ -24,6 +24,7 @@ from catmorph.errors import CheckpointError, ProblemsError, RecipeError, UsageEr
 from catmorph.inference.members import members
 from catmorph.models.card import Card
 from catmorph.models.checkpoint import load_checkpoint, rewrite_card, save_checkpoint
+from catmorph.models.create import PURPOSE
 from catmorph.models.header import load_card
 from catmorph.models.identity import read_network_digest
 from catmorph.recipe import Recipe, load_recipe
@@ -142,8 +143,11 @@ def test_csv_keeps_its_columns_and_the_others_say_what_the_new_ones_are(several)
     assert "mean of 2 networks" in text
     summary = json.loads((several.run / "release" / "summary.json").read_text())
     assert summary["classifiers"] == {"net": {
-        "scheme": "clash", "networks": 2, "temperatures": [1.0, 1.0], "test_time": "none"}}
-    assert "Probabilities of net: mean of 2 networks." in (several.run / "release" / "summary.md").read_text()
+        "scheme": "clash", "networks": 2, "temperatures": [1.0, 1.0], "test_time": "none",
+        "remarks": [PURPOSE]}}
+    page = (several.run / "release" / "summary.md").read_text()
+    assert "Probabilities of net: mean of 2 networks." in page
+    assert f"Network of net: {PURPOSE}" in page
     table = released(several)
     most = table[[f"F160W_{name}" for name in CLASSES]].idxmax(axis=1, skipna=True)[table["F160W_class"].notna()]
     (view,) = [one for one in summary["views"] if one["view"] == "F160W"]
@@ -357,7 +361,9 @@ def test_a_rewritten_card_leaves_logits_valid(pair, release_bytes):
                temperature=1.7, purpose="tests", licence="none")
     assert counts(pair) == (0, 2 * FILES)
     after = release_bytes(pair)
-    assert {name for name in before if before[name] != after[name]} == {"provenance.json"}
+    # The summary says what a card says that its network is for.
+    assert {name for name in before if before[name] != after[name]} == {"provenance.json", "summary.json", "summary.md"}
+    assert "Network of net: tests" in after["summary.md"].decode()
     old, new = (json.loads(one["provenance.json"])["classifiers"]["net"]["members"] for one in (before, after))
     for was, now in zip(old, new, strict=True):
         assert {key for key in was if was[key] != now[key]} == {"checkpoint_sha256"}

@@ -63,7 +63,7 @@ def test_rows_and_reasons(tmp_path):
         (5, "5", "bad_cell", "dec is missing"),
         (6, "6", "bad_cell", "magnitude is not a number: 'bright'"),
         (7, "7", "cut", "cut: magnitude < 24.5"),
-        (8, "8", "cut", "cut: magnitude < 24.5"),
+        (8, "8", "cut", "cut: magnitude < 24.5 (a value is missing)"),
         (9, "99", "bad_cell", "ra 400 deg is outside -180..360"),
     ]
     assert set(rejected["file"]) == {"cat.csv"}

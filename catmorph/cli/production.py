@@ -215,7 +215,7 @@ def ingest(session: Session) -> None:
 @band_option
 @click.option("--format", "formats", multiple=True, type=choice("hdf5", "mef"),
               help="What to write, repeatable: hdf5, the shards (they are always written); mef, also one "
-              "multi-extension FITS file a source [default: hdf5].")
+              "FITS file for each source and view, an extension a band [default: hdf5].")
 @worker_option
 @run_options
 def cutouts(
@@ -224,7 +224,7 @@ def cutouts(
     """Cut the stamps, first reading the survey table in where needed.
 
     Writes stamps/<view>/<field>-<cell>.h5, one shard a view and chunk; with --format mef also
-    stamps-mef/<view>/<field>/<id>.fits, with an image a band and its coordinates on the sky.
+    stamps-mef/<view>/<field>/<id>.fits, with an image for each band of the view and its coordinates on the sky.
     """
     if not scheduler:
         _expect_workers(session, workers)

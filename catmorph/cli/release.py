@@ -99,7 +99,8 @@ def summarize(session: Session) -> int:
     help="Sources in a row, where one band is shown [default: 10].",
 )
 @click.option(
-    "--per-page", type=click.IntRange(1, 1000), metavar="N", help="Sources on the sheet [default: 10, one band: 50]."
+    "--per-page", type=click.IntRange(1, 1000), metavar="N",
+    help="Sources on the sheet [default: 10; one band: 50, in full rows].",
 )
 @click.option("--page", type=click.IntRange(1), metavar="N", default=1, help="Which sheetful [default: 1].")
 @run_options(json=True)

@@ -73,7 +73,8 @@ def _train(
 ) -> None:
     folder, section = session.run, session.recipe.training
     if section is None:
-        raise UsageError("the recipe has no [training] section", where=session.recipe_path)
+        raise UsageError("the recipe has no [training] section", where=session.recipe_path,
+                         hint="give it one with an output, or --set training.output=FILE.safetensors")
     section = section.model_copy(update=update)
     if starts and section.start is None:
         raise UsageError("no checkpoint to start from", hint="give --from, or set training.start")

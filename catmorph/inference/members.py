@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from catmorph.errors import CheckpointError, ProblemsError
+from catmorph.errors import CheckpointError, ProblemsError, listed
+from catmorph.models.card import Card
 from catmorph.models.header import load_card
 from catmorph.models.identity import read_network_digest
 from catmorph.recipe import Recipe
@@ -71,6 +72,13 @@ def network_of(run: RunFolder, member: Member) -> str:
         When the checkpoint is damaged.
     """
     return run.identities.derived(member.checkpoint, "network", read_network_digest)
+
+
+def remarks(recipe: Recipe, member: Member, card: Card) -> list[str]:
+    """Return what its users should know: what its card says it is for, and views new to it."""
+    new = [view for view in recipe.classifier_views(member.classifier) if view not in card.views]
+    said = [" ".join(card.purpose.split())] if card.purpose else []
+    return said + ([f"trained on {listed(card.views)}, not on {listed(new)}"] if card.views and new else [])
 
 
 def temperatures(recipe: Recipe, classifier: str) -> tuple[float, ...]:

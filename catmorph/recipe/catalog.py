@@ -28,7 +28,8 @@ class ColumnTable(Section):
     unit: str | None = Field(
         None,
         description="unit, where the file does not say or says it wrong: deg, rad, hourangle, 'sexagesimal' "
-        "for positions; arcsec, arcmin, deg or 'pixels' for sizes",
+        "for positions; arcsec, arcmin, deg or 'pixels' for sizes. Default: that of the file; where it has none, "
+        "positions are in deg and sizes in arcsec",
     )
     null: Null = Field((), description="cell values that mean 'missing', such as -99")
 

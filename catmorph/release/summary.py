@@ -12,9 +12,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from catmorph.errors import CatmorphError
+from catmorph.errors import CatmorphError, CheckpointError
 from catmorph.files import write_bytes, write_json
-from catmorph.inference.members import all_temperatures
+from catmorph.inference.members import all_temperatures, members, remarks
+from catmorph.models.header import load_card
 from catmorph.quality import FLAGS
 from catmorph.recipe import Recipe
 from catmorph.release.account import omission
@@ -160,7 +161,19 @@ def _classifier(recipe: Recipe, name: str, used: Sequence[float]) -> dict[str, A
         "networks": len(recipe.classifiers[name].checkpoints),
         "temperatures": list(used),
         "test_time": recipe.classifiers[name].test_time,
+        "remarks": _remarks(recipe, name),
     }
+
+
+def _remarks(recipe: Recipe, name: str) -> list[str]:
+    """Return what the cards of a classifier's networks say that a reader of its probabilities should know."""
+    said: list[str] = []
+    for member in members(recipe, name):
+        try:
+            said += remarks(recipe, member, load_card(member.checkpoint))
+        except CheckpointError:
+            said.append(f"the card of {member.checkpoint.name} cannot be read")
+    return list(dict.fromkeys(said))
 
 
 def _merger(rules: Mapping[str, Rules], tests: Tests) -> dict[str, Any] | None:

@@ -168,7 +168,10 @@ def _notes(values: dict[str, Any]) -> list[str]:
             f"{values['confidence']:.0%} binomial intervals."
         )
         notes += _test_notes(values)
-    return [*notes, *filter(None, (_network_note(name, one) for name, one in values["classifiers"].items()))]
+    for name, one in values["classifiers"].items():
+        notes += filter(None, [_network_note(name, one)])
+        notes += [f"Network of {name}: {remark}" for remark in one["remarks"]]
+    return notes
 
 
 def _fraction_section(values: dict[str, Any]) -> list[str]:

@@ -65,10 +65,14 @@ class Expression:
         own : mapping of str to array (row,), optional
             What ``col("...")`` looks at; default: `columns`.
         """
+        return self.judge(columns, own)[0]
+
+    def judge(self, columns: Mapping[str, Any], own: Mapping[str, Any] | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Return where the cut holds, as `evaluate`, and where a value it needs is missing, as booleans (row,)."""
         result = self._result(columns, columns if own is None else own)
         if result.kind != "condition" or not result.data.ndim:
             raise RecipeError(f"cut {self.text!r} is not true or false", hint="compare a column with something")
-        return result.data & ~result.missing
+        return result.data & ~result.missing, np.broadcast_to(result.missing, result.data.shape)
 
     def numbers(self, columns: Mapping[str, Any]) -> np.ndarray:
         """Return what the expression comes to, a quantity such as ``g - z``, as float64 (row,); NaN where missing."""

@@ -197,8 +197,10 @@ class TableColumns(Mapping[str, Any]):
 
 
 def apply_cuts(frame: Rows, columns: CutColumns) -> None:
-    """Mark the good rows of `frame` that fail a cut, with the first cut they fail."""
+    """Mark the good rows of `frame` that fail a cut, with the first cut they fail, and whether for want of a value."""
     for text in columns.own.section.cuts:
-        failing = ~Expression(text).evaluate(columns, columns.own) & missing_texts(frame["kind"])
+        holds, unknown = Expression(text).judge(columns, columns.own)
+        failing = ~holds & missing_texts(frame["kind"])
         frame["kind"][failing] = "cut"
         frame["reason"][failing] = f"cut: {text}"
+        frame["reason"][failing & unknown] = f"cut: {text} (a value is missing)"
