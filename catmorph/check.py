@@ -16,6 +16,9 @@ from catmorph.stamps.mosaics import ImageFiles, describe_unmatched, find_mosaics
 from catmorph.stamps.pixels import Mosaic
 from catmorph.workspace import RunFolder
 
+_ABSENT = ("no such ", "no mosaic of ")
+"""Words of the problems that say that a file is not there."""
+
 
 def check_run(run: RunFolder, *, deep: bool = False) -> Findings:
     """Check recipe, catalog, every mosaic or the header of every image, and the checkpoints, without working.
@@ -34,9 +37,14 @@ def check_run(run: RunFolder, *, deep: bool = False) -> Findings:
     _check_survey(run, found, deep=deep)
     if run.recipe.experiments.source is not None:
         _check_source(run, found, deep=deep)
-    if found.problems and run.recipe.obtain:
-        found.notes.append(f"where the data can be had: {run.recipe.obtain}")
+    _say_where(run.recipe, found)
     return found
+
+
+def _say_where(recipe: Recipe, found: Findings) -> None:
+    """Note where the data of a recipe can be had, where some are not there."""
+    if recipe.obtain and any(word in problem for problem in found.problems for word in _ABSENT):
+        found.notes.append(f"where the data can be had: {recipe.obtain}")
 
 
 def _check_survey(run: RunFolder, found: Findings, *, deep: bool) -> None:
@@ -81,8 +89,7 @@ def _check_source(run: RunFolder, found: Findings, *, deep: bool) -> None:
     theirs = training_findings(other)
     if source.labels.stamp_files is None:
         _check_survey(other, theirs, deep=deep)
-    if theirs.problems and source.obtain:
-        theirs.notes.append(f"where the data can be had: {source.obtain}")
+    _say_where(source, theirs)
     found.problems += [f"experiments.source {source.name}: {problem}" for problem in theirs.problems]
     found.notes += [f"experiments.source {source.name}: {note}" for note in theirs.notes]
 

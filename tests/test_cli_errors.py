@@ -467,6 +467,17 @@ def test_check_does_not_take_a_mosaic_without_weights_for_none(survey):
     assert "no mosaic of band" not in done.out + done.err
 
 
+@pytest.mark.parametrize(("change", "absent"), [
+    ("catalog.files=nowhere.cat", True), ("mosaics.pattern={field}-{band}.fits", True),
+    ("classifiers.net.checkpoint=nowhere.safetensors", True), ("catalog.cuts=magnitude <", False),
+    ("catalog.duplicates=refuse", False), ("catalog.id=IDENT", False),
+])  # fmt: skip
+def test_check_says_where_data_can_be_had_when_they_are_not_there(survey, change, absent):
+    done = survey("check", "-r", "tiny.toml", "--set", "obtain=the archive", "--set", change)
+    assert done.status == 2
+    assert ("where the data can be had: the archive" in done.lines) == absent
+
+
 def test_check_says_each_problem_once(survey):
     survey.edit("catalogs/*.cat", "elsewhere/*.cat")
     done = survey("check", "-r", "tiny.toml")

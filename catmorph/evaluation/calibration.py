@@ -56,6 +56,7 @@ def fit_temperature(
         raise UsageError(
             f"no temperature from {RANGE[0]:g} to {RANGE[1]:g} calibrates this checkpoint: the best is at "
             f"{np.exp(best.x):.3g}",
-            where=where, hint="its answers do not follow the votes of the validation subset; train it on",
+            where=where, hint=f"it does not follow the votes of its {len(z)} validation stamps: train it longer or on "
+            "more labels, or evaluate it without --calibrate",
         )
     return float(f"{np.exp(best.x):.6g}")
