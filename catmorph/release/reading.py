@@ -27,8 +27,8 @@ _FILES_A_SECOND = 1000
 """Logits files that one core reads and turns into probabilities, roughly."""
 
 _CHUNKS_A_TASK = 16
-SOURCES_A_TASK = 8_192
-"""What a process reads at a time: worth sending, and with 16 views of 5 classes 3 MB of results at most."""
+SOURCES_A_TASK = 4_096
+"""What a process reads at a time: worth sending, and with 16 views of 5 classes 1.3 MB of results at most."""
 
 _MOST_READERS = 4
 """Processes that read: what is left to one process, writing, is a third of the work, and each takes its memory."""
