@@ -100,6 +100,8 @@ def _write_sources(run: RunFolder, division: Division) -> pa.Table:
         pq.ParquetWriter(temporary, schema, use_dictionary=repeated) as writer,
     ):
         for piece in pieces(division, run.recipe):
+            # What Arrow keeps for later of the pieces before adds up to a tenth of all memory.
+            pa.default_memory_pool().release_unused()
             table = division.rows.table(piece.rows, read)
             for (field, cell, rows), digest in zip(piece.chunks, _digests(piece, table), strict=True):
                 part = table[rows]
