@@ -12,12 +12,9 @@ from catmorph.sources.match import match_lines
 from catmorph.sources.survey import map_catalog
 from catmorph.stamps.images_check import check_images
 from catmorph.stamps.mef import damaged_files
-from catmorph.stamps.mosaics import ImageFiles, describe_unmatched, find_mosaics
+from catmorph.stamps.mosaics import ImageFiles, describe_unmatched, find_mosaics, mosaics_of_any_field
 from catmorph.stamps.pixels import Mosaic
 from catmorph.workspace import RunFolder
-
-_ABSENT = ("no such ", "no mosaic of ")
-"""Words of the problems that say that a file is not there."""
 
 
 def check_run(run: RunFolder, *, deep: bool = False) -> Findings:
@@ -28,7 +25,7 @@ def check_run(run: RunFolder, *, deep: bool = False) -> Findings:
     deep : bool
         Also read all inputs and products of the run folder again, and compare their sha256; decode all images.
     """
-    found = quick_findings(run)
+    found = quick_findings(run, trains=True)
     if deep:
         found.problems += [f"{path}: its bytes changed, but not its size, time and inode; touch it and run again"
                            for path in run.identities.changed_unseen()]
@@ -43,7 +40,7 @@ def check_run(run: RunFolder, *, deep: bool = False) -> Findings:
 
 def _say_where(recipe: Recipe, found: Findings) -> None:
     """Note where the data of a recipe can be had, where some are not there."""
-    if recipe.obtain and any(word in problem for problem in found.problems for word in _ABSENT):
+    if recipe.obtain and found.absent:
         found.notes.append(f"where the data can be had: {recipe.obtain}")
 
 
@@ -73,6 +70,8 @@ def _check_survey(run: RunFolder, found: Findings, *, deep: bool) -> None:
             images_found = found.attempt(check_images, run, chunks_of(division, run.recipe), deep=deep)
             found.problems += images_found[0] if images_found else []
             found.notes += images_found[1] if images_found else []
+    elif run.recipe.mosaics:
+        _check_any_mosaics(run.recipe, found)
 
 
 def _check_source(run: RunFolder, found: Findings, *, deep: bool) -> None:
@@ -84,7 +83,7 @@ def _check_source(run: RunFolder, found: Findings, *, deep: bool) -> None:
     from catmorph.experiments.transfer import question
 
     found.attempt(question, run.recipe)
-    found.problems += missing_files(run.recipe, starts=False)
+    found.add_absent(missing_files(run.recipe, starts=False))
     other = RunFolder(run.path.parent / source.name, source)
     theirs = training_findings(other)
     if source.labels.stamp_files is None:
@@ -108,9 +107,29 @@ def _check_mosaics(recipe: Recipe, fields: list[str], found: Findings) -> None:
         for files in tiles.values():
             for tile in files or ():
                 found.attempt(_open, tile)
-    if unmatched:
-        everything = len(unmatched) == len(recipe.bands.names)
-        (found.problems if everything else found.notes).append(describe_unmatched(recipe, unmatched))
+    _tell_unmatched(recipe, unmatched, found)
+
+
+def _check_any_mosaics(recipe: Recipe, found: Findings) -> None:
+    """Look at the mosaics as far as that can be done without the fields of a catalog."""
+    unmatched = []
+    for band in recipe.bands.names:
+        tiles = found.attempt(mosaics_of_any_field, recipe, band)
+        if tiles == ():
+            unmatched.append(band)
+        for tile in tiles or ():
+            found.attempt(_open, tile)
+    _tell_unmatched(recipe, unmatched, found)
+
+
+def _tell_unmatched(recipe: Recipe, bands: list[str], found: Findings) -> None:
+    if not bands:
+        return
+    text = describe_unmatched(recipe, bands)
+    if len(bands) == len(recipe.bands.names):
+        found.add_absent([text])
+    else:
+        found.notes.append(text)
 
 
 def _open(tile: ImageFiles) -> None:

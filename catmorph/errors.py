@@ -26,12 +26,14 @@ class CatmorphError(Exception):
         The file, row, column or recipe key concerned.
     hint : str, optional
         What the user can do about it.
+    absent : bool
+        Whether it is about a file that is not there.
     """
 
     exit_status = 1
 
-    def __init__(self, message: str, *, where: object = None, hint: str | None = None):
-        self.message, self.where, self.hint = message, where, hint
+    def __init__(self, message: str, *, where: object = None, hint: str | None = None, absent: bool = False):
+        self.message, self.where, self.hint, self.absent = message, where, hint, absent
         super().__init__(one_line(message, where=where, hint=hint))
 
 

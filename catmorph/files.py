@@ -85,19 +85,24 @@ def passing_files(folder: Path, count: int) -> Iterator[list[Path]]:
 
 
 def refuse_unwritable(folder: Path) -> None:
-    """Find out before long work whether files can be made in `folder`, which is made where it is not there.
+    """Find out before long work whether files can be made in `folder`; where it is not there, it is not afterwards.
 
     Raises
     ------
     CatmorphError
         When they cannot.
     """
+    new = [one for one in (folder, *folder.parents) if not one.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(prefix=TEMPORARY_PREFIX, dir=folder):
             pass
     except OSError as error:
         raise cannot_write(folder, error) from error
+    finally:
+        with suppress(OSError):
+            for one in new:
+                one.rmdir()
 
 
 def refuse_folders(paths: Iterable[Path]) -> None:

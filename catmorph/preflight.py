@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,10 +27,11 @@ from catmorph.workspace import RunFolder
 
 @dataclass
 class Findings:
-    """What `check` finds: problems stop a run, notes do not."""
+    """What `check` finds: problems stop a run, notes do not; `absent` is whether one is that a file is not there."""
 
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    absent: bool = False
 
     def attempt(self, function, *arguments, **options):  # type: ignore[no-untyped-def]
         """Call a function; a one-line error becomes a problem and None is returned."""
@@ -39,8 +41,15 @@ class Findings:
             found = error.problems
         except CatmorphError as error:
             found = [str(error)]
+            self.absent |= error.absent
         self.problems += [problem for problem in found if problem not in self.problems]
         return None
+
+    def add_absent(self, problems: Iterable[str]) -> None:
+        """Add lines about files that are not there."""
+        added = list(problems)
+        self.problems += added
+        self.absent |= bool(added)
 
 
 def training_findings(run: RunFolder, *, starts: bool = True) -> Findings:
@@ -55,7 +64,7 @@ def training_findings(run: RunFolder, *, starts: bool = True) -> Findings:
     if run.recipe.labels.stamp_files is None:
         _check_tables(run, found)
     _check_labels(run.recipe, found)
-    found.problems += missing_files(run.recipe, starts=starts)
+    found.add_absent(missing_files(run.recipe, starts=starts))
     return found
 
 
@@ -74,21 +83,27 @@ def missing_files(recipe: Recipe, *, starts: bool) -> list[str]:
 
 
 def quick_findings(
-    run: RunFolder, *, device: str = "auto", precision: str | None = None, weights: bool = True
+    run: RunFolder, *, device: str = "auto", precision: str | None = None, weights: bool = True, trains: bool = False
 ) -> Findings:
     """Check what can be seen without reading the catalog: files, columns, cuts, release, checkpoints, run folder.
 
     Parameters
     ----------
+    trains : bool
+        Let a recipe that says how to train do without a classifier.
     weights : bool
         Make the networks of the checkpoints on `device`; else only their cards are looked at, without torch.
     """
     found, recipe = Findings(), run.recipe
     _check_tables(run, found)
     _check_labels(recipe, found)
+    if recipe.experiments.source is None:
+        found.notes += [f"{line}, for training and evaluation" for line in missing_files(recipe, starts=True)]
     found.attempt(check_expressions, recipe.evaluation)
     if recipe.classifiers:
         found.attempt(check_release, recipe)
+    elif trains and recipe.training is not None:
+        found.notes.append("the recipe names no classifier: it is for training, not for a catalog")
     else:
         found.problems.append("the recipe names no classifier; add [classifiers.NAME] with a checkpoint")
     found.attempt(all_rules, recipe)

@@ -173,6 +173,28 @@ cli.main()
         1, "catmorph: error: interrupted; run the same command again to go on\n")
 
 
+def test_a_signal_is_heeded_that_comes_where_python_passes_nothing_on():
+    """At the end of an object an exception is printed and dropped: the command went on."""
+    code = """
+import os, signal, sys, time
+from catmorph import cli
+class Ending:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        sum(range(1000))
+def interrupted(group, context):
+    Ending()
+    time.sleep(30)
+    print("went on")
+cli.click.Group.invoke = interrupted
+sys.argv = ["catmorph", "status"]
+cli.main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (
+        1, "", "catmorph: error: interrupted; run the same command again to go on\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [("run -r a.toml", "this command takes the recipe as its argument"),

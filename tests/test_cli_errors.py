@@ -478,6 +478,44 @@ def test_check_says_where_data_can_be_had_when_they_are_not_there(survey, change
     assert ("where the data can be had: the archive" in done.lines) == absent
 
 
+@pytest.mark.parametrize("catalog", ["catalog.id=IDENT", "catalog.files=nowhere.cat"])
+def test_check_looks_at_the_mosaics_though_the_catalog_cannot_be_read(survey, catalog):
+    damaged = survey.folder / "mosaics" / "nofield_f814w.fits"
+    damaged.write_bytes(b"SIMPLE  =   ")
+    done = survey("check", "-r", "tiny.toml", "--set", catalog)
+    assert done.status == 2
+    assert sum(line.startswith("catmorph: error: ") for line in done.lines) == 2
+    assert f"catmorph: error: {damaged}: " in done.err
+    assert "no mosaic" not in done.err
+    nothing = survey("check", "-r", "tiny.toml", "--set", catalog, "--set", "mosaics.pattern=m/{field}-{band}.fits")
+    assert sum(line.startswith("catmorph: error: ") for line in nothing.lines) == 2
+    assert "{field}-{band}.fits: no mosaic of any band matches for any field" in nothing.err
+    for path in (survey.folder / "mosaics").glob("*_f435w.fits"):
+        path.unlink()
+    assert "no mosaic of band F435W matches for any field" in survey("check", "-r", "tiny.toml", "--set", catalog).err
+
+
+def test_check_notes_files_of_labels_and_trainings_that_are_not_there(survey):
+    text = f"{survey.folder / 'votes.csv'}: no such file; it is labels.table of tiny, for training and evaluation"
+    done = survey("check", "-r", "tiny.toml", "--set", "labels.table=votes.csv")
+    assert (done.status, text in done.lines) == (0, True)
+    (survey.folder / "votes.csv").touch()
+    assert text not in survey("check", "-r", "tiny.toml", "--set", "labels.table=votes.csv").lines
+
+
+def test_a_recipe_for_training_alone_needs_no_classifier(survey):
+    text = survey.recipe.read_text()
+    survey.recipe.write_text(text[: text.index("[classifiers.net]")] + text[text.index("[release]") :])
+    wanted = "the recipe names no classifier; add [classifiers.NAME] with a checkpoint"
+    assert wanted in survey("check", "-r", "tiny.toml").err
+    training = ("--set", "training.model=clash-inception", "--set", "training.output=new.safetensors")
+    done = survey("check", "-r", "tiny.toml", *training)
+    assert done.status == 0, done.err
+    assert "the recipe names no classifier: it is for training, not for a catalog" in done.lines
+    done = survey("run", "tiny.toml", *training)
+    assert (done.status, wanted in done.err) == (2, True)
+
+
 def test_check_says_each_problem_once(survey):
     survey.edit("catalogs/*.cat", "elsewhere/*.cat")
     done = survey("check", "-r", "tiny.toml")

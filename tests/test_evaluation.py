@@ -351,3 +351,4 @@ def test_what_the_command_refuses(labelled):
     done = labelled("evaluate", "net.safetensors", "labels.csv", "-r", "tiny.toml", "--calibrate")
     assert done.status == 2
     assert done.lines[-1].startswith("catmorph: error: net.safetensors: --calibrate fits on the validation subset")
+    assert not (labelled.folder / "net.evaluation").exists()

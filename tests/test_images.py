@@ -317,7 +317,7 @@ def test_sides_on_the_sky_need_the_scale_of_a_pixel(pictures):
     (["images.files="], "images.files: a name is empty"),
     (["images.files=none/*.jpg"], "no such images; check images.files in the recipe"),
     (["images.file=x"], "images.file: unknown key, did you mean 'files'?"),
-    (["images.field=a/b"], "images.field: String should match pattern"),
+    (["images.field=a/b"], "images.field: must be letters"),
 ])
 def test_recipes_that_are_refused(pictures, overrides, message):
     options = [part for text in overrides for part in ("--set", text)]

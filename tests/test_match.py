@@ -216,7 +216,7 @@ def test_matches_count_over_all_files_of_the_catalog(survey):
     ('ra = "RA"', 'ra = "RAA"', "spectra.fits: no column 'RAA' for catalog.match.ra; did you mean 'RA'?"),
     ('"quality"', '"qualty"', "spectra.fits: no column 'qualty' for catalog.match.columns; did you mean 'quality'?"),
     ('dec = "DE"', 'dec = "name"', "none of 6 rows has a position; check ra, dec and their units in [[catalog.match]]"),
-    ('prefix = "spec_"', 'prefix = "9"', "catalog.match.0.prefix: String should match pattern"),
+    ('prefix = "spec_"', 'prefix = "9"', "catalog.match.0.prefix: must be letters, digits and '_'"),
     ('prefix = "spec_"\ncolumns = ["z",', 'columns = ["RA", "magnitude",',
      "catalog.match: the sources would have two columns 'magnitude'; set a prefix"),
     ("radius_arcsec = 2", "radius_arcsec = 0", "catalog.match.0.radius_arcsec: Input should be greater than 0"),

@@ -217,7 +217,7 @@ def test_overrides_that_are_none(tmp_path, text):
     ("stamp.min_side_pixels=5000", "stamp.min_side_pixels must be below stamp.max_side_pixels"),
     ("run.tolerance=1.5", "run.tolerance: Input should be less than or equal to 1 (got 1.5)"),
     ("stamp.max_bad_fraction=nan", "stamp.max_bad_fraction: Input should be a finite number"),
-    ("name=a b", "name: String should match pattern"),
+    ("name=a b", "name: must be letters, digits, '.'"),
     ("name=true", "name: Input should be a valid string (got True)"),
     ("catalog=5", "catalog: Input should be a"),
     ("classifiers=[1]", "classifiers: Input should be a table [classifiers.NAME]"),

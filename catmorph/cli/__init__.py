@@ -116,6 +116,8 @@ def main() -> NoReturn:
     signal.signal(signal.SIGTERM, _stop)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where a shell lets it be ignored
         signal.signal(signal.SIGINT, _stop)
+    signal.signal(signal.SIGALRM, _stop)
+    sys.unraisablehook = _dropped
     try:
         cli.main(prog_name="catmorph")
     except SystemExit as done:
@@ -125,6 +127,9 @@ def main() -> NoReturn:
         sys.exit(1)
     raise AssertionError("click's main exits")
 
+
+_AGAIN_SECONDS = 0.01
+"""After this an interrupt that had no effect comes again."""
 
 _INTERRUPTED = "interrupted; run the same command again to go on"
 
@@ -214,3 +219,11 @@ def _stop(signum: int, frame: object) -> None:
     _Stop.came = True
     if not _Stop.ending:
         raise KeyboardInterrupt
+
+
+def _dropped(found: sys.UnraisableHookArgs) -> None:
+    """Let an interrupt come again that met Python where it passes nothing on, as in the end of an object."""
+    if not issubclass(found.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(found)
+    elif not _Stop.ending:
+        signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)

@@ -89,7 +89,8 @@ def open_checkpoint(path: Path) -> Iterator[BinaryIO]:
             yield file
     except FileNotFoundError:
         raise CheckpointError(
-            "no such checkpoint", where=path, hint="`catmorph train` and `catmorph models create` write one"
+            "no such checkpoint", where=path, hint="`catmorph train` and `catmorph models create` write one",
+            absent=True,
         ) from None
     except OSError as error:
         raise CheckpointError(f"cannot be read: {error.strerror or error}", where=path) from error

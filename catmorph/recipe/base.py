@@ -10,6 +10,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 SAFE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,99}$"
 """Names that become parts of file names."""
+PREFIX = r"^([A-Za-z][A-Za-z0-9_]*)?$"
+"""Starts of the names of columns."""
+PATTERN_WORDS = {
+    SAFE_NAME: "must be letters, digits, '.', '_', '+' and '-', at most 100, the first a letter or digit",
+    PREFIX: "must be letters, digits and '_', the first a letter",
+}
+"""What is said of a name that does not fit."""
 
 
 class Section(BaseModel):

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from catmorph.errors import suggest
-from catmorph.recipe.base import SAFE_NAME, Null, Section, SectionError, Strings
+from catmorph.recipe.base import PATTERN_WORDS, PREFIX, SAFE_NAME, Null, Section, SectionError, Strings
 from catmorph.templates import names_in
 
 POSITION_UNITS = ("deg", "rad", "hourangle", "sexagesimal", "arcmin", "arcsec", "mas")
@@ -53,7 +53,7 @@ class FieldRule(Section):
         if self.pattern is not None and names_in(self.pattern) != {"field"}:
             raise ValueError("the pattern must hold {field} and no other placeholder")
         if self.value is not None and not re.fullmatch(SAFE_NAME, self.value):
-            raise ValueError(f"field {self.value!r} must be letters, digits, '.', '_', '+' and '-'")
+            raise ValueError(f"field {self.value!r} {PATTERN_WORDS[SAFE_NAME]}")
         return self
 
 
@@ -79,7 +79,7 @@ class MatchSection(Section):
         "missing where a source has no row"
     )
     prefix: str = Field(
-        "", pattern=r"^([A-Za-z][A-Za-z0-9_]*)?$",
+        "", pattern=PREFIX,
         description="what their names get in front; the separation is called `<prefix>separation_arcsec`"
     )
     radius_arcsec: float = Field(gt=0, le=600, description="how far a row may be from its source")

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, PositiveFloat, field_validator
 
 from catmorph.errors import suggest
-from catmorph.recipe.base import SAFE_NAME, Section, Strings
+from catmorph.recipe.base import PATTERN_WORDS, SAFE_NAME, Section, Strings
 from catmorph.recipe.training import TrainingSection
 
 SHARED = (
@@ -92,7 +92,7 @@ class ExperimentSection(Section):
     def _networks(cls, networks: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         for name, changes in networks.items():
             if not re.fullmatch(SAFE_NAME, name):
-                raise ValueError(f"network name {name!r} must be letters, digits, '.', '_', '+' and '-'")
+                raise ValueError(f"network name {name!r} {PATTERN_WORDS[SAFE_NAME]}")
             for key in changes:
                 if key in SHARED:
                     raise ValueError(f"{name}.{key}: all networks share it, as [training] says")

@@ -14,7 +14,7 @@ import tomli_w
 from pydantic import BaseModel, ValidationError
 
 from catmorph.errors import LONGEST, ProblemsError, RecipeError, UsageError, shortened, suggest
-from catmorph.recipe.base import SectionError
+from catmorph.recipe.base import PATTERN_WORDS, SectionError
 from catmorph.recipe.catalog import CatalogSection
 from catmorph.recipe.model import REQUIRED, Recipe, missing_sources
 from catmorph.recipe.presets import has_data, preset_names, preset_path
@@ -295,6 +295,8 @@ def _problems(item: Any) -> list[str]:
     value = item.get("input")
     told = not isinstance(value, str | int | float | bool) or str(value) in message
     came = "" if told else f" (got {value!r})" if isinstance(value, str) else f" (got {shortened(repr(value))})"
+    if item["type"] == "string_pattern_mismatch":
+        message = PATTERN_WORDS[item["ctx"]["pattern"]]
     message = _in_words(message, keys, of_list=isinstance(item["loc"][-1] if keys else None, int))
     return [f"{key}: {message}{came}{_nearest(item) if item['type'] == 'literal_error' else ''}"]
 

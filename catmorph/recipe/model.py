@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pydantic import Field, model_validator
 
 from catmorph.errors import suggest
-from catmorph.recipe.base import SAFE_NAME, Section, SectionError, Strings
+from catmorph.recipe.base import PATTERN_WORDS, SAFE_NAME, Section, SectionError, Strings
 from catmorph.recipe.catalog import LISTED_KEYS, CatalogSection
 from catmorph.recipe.classifiers import ClassifierSection
 from catmorph.recipe.evaluation import EvaluationSection
@@ -106,7 +106,7 @@ class Recipe(Section):
     def _view_problems(self) -> Iterator[str]:
         for view, bands in self.all_views.items():
             if not re.fullmatch(SAFE_NAME, view):
-                yield f"view name {view!r} must be letters, digits, '.', '_', '+' and '-'"
+                yield f"view name {view!r} {PATTERN_WORDS[SAFE_NAME]}"
             if not bands:
                 yield f"view {view!r} has no band"
             for band in bands:
@@ -116,7 +116,7 @@ class Recipe(Section):
     def _classifier_problems(self) -> Iterator[str]:
         for name, classifier in self.classifiers.items():
             if not re.fullmatch(SAFE_NAME, name):
-                yield f"classifier name {name!r} must be letters, digits, '.', '_', '+' and '-'"
+                yield f"classifier name {name!r} {PATTERN_WORDS[SAFE_NAME]}"
             for view in classifier.views:
                 if view not in self.all_views:
                     yield f"classifier {name!r} names unknown view {view!r}, {suggest(view, self.all_views)}"

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from catmorph.recipe.base import SAFE_NAME, Section, Strings, as_tuple
+from catmorph.recipe.base import PATTERN_WORDS, SAFE_NAME, Section, Strings, as_tuple
 from catmorph.templates import pattern_problem
 
 _SIDE = re.compile(r"^\s*(\+?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)\s*(radii|arcsec|pixels|image)\s*$")
@@ -31,7 +31,7 @@ class BandColumns(Section):
             raise ValueError("a band is named twice")
         for name in self.names:
             if not re.fullmatch(SAFE_NAME, name):
-                raise ValueError(f"band name {name!r} must be letters, digits, '.', '_', '+' and '-'")
+                raise ValueError(f"band name {name!r} {PATTERN_WORDS[SAFE_NAME]}")
         for name, stands in self.files.items():
             if not stands or len(set(stands)) != len(stands):
                 raise ValueError(f"bands.files.{name} must be a name, or several different ones")

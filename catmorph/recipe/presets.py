@@ -104,7 +104,8 @@ def preset_needs(name: str, recipe: Recipe, text: str, output: Path) -> list[str
     folder = output.absolute().parent
     others = [Path(recipe.experiments.source).stem] if recipe.experiments.source else []
     if has_data(name):
-        needs = [f"its data: `{command}`" for command in re.findall(r"catmorph simulate \S+ --out \S+", text)]
+        commands = re.findall(r"catmorph simulate \S+ --out [^\s\"]+", text)
+        needs = [f"its data: `{command}`" for command in dict.fromkeys(commands)]
         others += [f"{_SAMPLES}/{other}" for other in re.findall(r"catmorph \w+ ([\w-]+)\.toml", text)]
         if '"sample_data/' in text and not (folder / "sample_data").is_dir():
             needs.append(f"its data: {REPOSITORY}, beside the recipe")

@@ -137,7 +137,8 @@ class _Listing:
         for pattern in patterns:
             matches = [pattern] if os.path.exists(pattern) else sorted(glob.glob(pattern, recursive=True))
             if not matches:
-                raise CatalogError("no such images", where=pattern, hint="check images.files in the recipe")
+                raise CatalogError("no such images", where=pattern, hint="check images.files in the recipe",
+                                   absent=True)
             for path in matches:
                 yield from self._of(path)
 

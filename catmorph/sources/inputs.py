@@ -41,7 +41,8 @@ def catalog_files(section: CatalogSection | MatchSection) -> list[Path]:
         if not files:
             if os.path.isdir(pattern):
                 raise CatalogError("is a folder", where=pattern, hint="name its files in catalog.files, such as *.cat")
-            raise CatalogError("no such catalog file", where=pattern, hint="check catalog.files in the recipe")
+            raise CatalogError("no such catalog file", where=pattern, hint="check catalog.files in the recipe",
+                               absent=True)
         for file in files:
             if file.exists() and not file.is_file():
                 raise CatalogError("is no file, but a pipe or a device", where=str(file),
@@ -57,7 +58,7 @@ def told_of(section: str) -> Iterator[None]:
         yield
     except CatalogError as error:
         message, hint = (text and text.replace("catalog.", f"{section}.") for text in (error.message, error.hint))
-        raise CatalogError(message or "", where=error.where, hint=hint) from error
+        raise CatalogError(message or "", where=error.where, hint=hint, absent=error.absent) from error
 
 
 def match_files(section: MatchSection) -> list[Path]:

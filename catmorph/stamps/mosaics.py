@@ -66,10 +66,20 @@ def find_mosaics(recipe: Recipe, field: str, band: str) -> tuple[ImageFiles, ...
     )
 
 
-class _Place(NamedTuple):
-    """What stands for {field} and {band} in file names."""
+def mosaics_of_any_field(recipe: Recipe, band: str) -> tuple[ImageFiles, ...]:
+    """Return the mosaics of a band without their maps, for when the fields are not known."""
+    section = _section(recipe)
+    images = dict.fromkeys(
+        path for name in recipe.file_bands(band) for pattern in section.pattern
+        for path in _matches(pattern, _Place(None, name))
+    )
+    return tuple(ImageFiles(image=image, hdu=section.hdu, blank=section.blank) for image in images)
 
-    field: str
+
+class _Place(NamedTuple):
+    """What stands for {field} and {band} in file names; None: any field."""
+
+    field: str | None
     band: str
 
 
@@ -108,7 +118,7 @@ def _refuse_unreadable_folder(pattern: str) -> None:
 
 def _filled(pattern: str, place: _Place) -> str:
     # Field names come from catalogs: they are taken literally, never as a glob.
-    return fill(pattern, {name: glob.escape(text) for name, text in place._asdict().items()})
+    return fill(pattern, {name: "*" if text is None else glob.escape(text) for name, text in place._asdict().items()})
 
 
 def _maps(recipe: Recipe, kind: str, pattern: str | None, place: _Place, images: list[str]) -> list[str | None]:
