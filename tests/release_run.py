@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from catmorph.files import atomic
 from catmorph.ledger import Parts
 from catmorph.quality import Flag, blocked
 from catmorph.recipe import Recipe, load_recipe, preset_path
-from catmorph.release.layout import release_keys
+from catmorph.release.assemble import made_of_batches
+from catmorph.release.layout import Layout, release_keys
+from catmorph.release.results import Result
 from catmorph.schemes import load_scheme
 from catmorph.workspace import RunFolder
 
@@ -147,3 +150,16 @@ def _write_logits(run: RunFolder, answers: Any) -> None:
             path = run.logits_path(key.classifier, key.view, chunk)
             path.parent.mkdir(parents=True, exist_ok=True)
             pq.write_table(pa.table({"id": ids, "flags": pa.array(flags.astype(np.uint32)), **columns}), path)
+
+
+def wide_batches(run: RunFolder, layout: Layout) -> Iterator[pa.RecordBatch]:
+    """Yield the released rows in the layout's columns."""
+    return (batch for batch, _ in made_of_batches(run, layout, _as_it_is, _nothing) if batch is not None)
+
+
+def _as_it_is(batch: pa.RecordBatch) -> pa.RecordBatch:
+    return batch
+
+
+def _nothing(_: Result) -> None:
+    return None

@@ -12,7 +12,7 @@ from pathlib import Path
 import engine_workers
 import pytest
 
-from catmorph import engine
+from catmorph import cluster as dask_cluster
 from catmorph.engine import run_tasks
 from catmorph.errors import CatmorphError, MosaicError, UsageError
 
@@ -110,7 +110,7 @@ def test_a_scheduler_that_is_killed_is_an_error(cluster):
 
 
 def test_a_cluster_without_workers(cluster, monkeypatch):
-    monkeypatch.setattr(engine, "_WORKERS_SECONDS", 1)
+    monkeypatch.setattr(dask_cluster, "_WORKERS_SECONDS", 1)
     address = cluster.with_workers(0)
     with pytest.raises(UsageError) as caught:
         on(address, engine_workers.double, [("", 1)])

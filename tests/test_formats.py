@@ -16,12 +16,12 @@ from astropy.io.votable.ucd import parse_ucd
 from astropy.table import Table
 from hypothesis import given as given_that
 from hypothesis import strategies as st
-from release_run import TWO_BANDS, clash, galaxies, scattered, write_run
+from release_run import TWO_BANDS, clash, galaxies, scattered, wide_batches, write_run
 
 from catmorph.errors import CatmorphError, UsageError
 from catmorph.quality import Flag
 from catmorph.release import cells
-from catmorph.release.assemble import release_layout, wide_batches
+from catmorph.release.assemble import release_layout
 from catmorph.release.bundle import check_release, export
 from catmorph.release.formats import FORMATS
 from catmorph.release.layout import Layout, OutputColumn

@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given as given_that
 from hypothesis import settings
 from hypothesis import strategies as st
-from release_run import TWO_BANDS, clash, galaxies, given, scattered, write_run
+from release_run import TWO_BANDS, clash, galaxies, given, scattered, wide_batches, write_run
 
 from catmorph.errors import CatmorphError, ProblemsError, RecipeError, UsageError
 from catmorph.quality import Flag
 from catmorph.recipe import Recipe
-from catmorph.release.assemble import release_layout, wide_batches
+from catmorph.release.assemble import release_layout
 from catmorph.release.bundle import check_release, export
 from catmorph.release.layout import check_layout
 from catmorph.release.results import answer_names, answers, entropy_bits

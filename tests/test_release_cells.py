@@ -6,9 +6,10 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from release_run import wide_batches
 
 from catmorph.inference.combine import combine
-from catmorph.release.assemble import release_layout, wide_batches
+from catmorph.release.assemble import release_layout
 from catmorph.release.cells import ascii_text, cell_blocks, fixed_block, guarded, longest_ascii, quoted
 from catmorph.release.formats.parquet import ParquetFormat
 from catmorph.release.formats.votable import xml_text

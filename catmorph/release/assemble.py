@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -47,11 +47,6 @@ def release_layout(run: RunFolder) -> Layout:
             f"cannot be read: {error}", where=run.sources_path(), hint="run `catmorph ingest`"
         ) from error
     return build_layout(run.recipe, schema)
-
-
-def wide_batches(run: RunFolder, layout: Layout) -> Iterator[pa.RecordBatch]:
-    """Yield the released rows in the layout's columns; see `made_of_batches`."""
-    return (batch for batch, _ in made_of_batches(run, layout, _as_it_is, _nothing) if batch is not None)
 
 
 def made_of_batches(
@@ -130,14 +125,6 @@ class _Field:
     @property
     def _sources(self) -> int:
         return sum(chunk.count for chunk in self.chunks)
-
-
-def _as_it_is(batch: pa.RecordBatch) -> pa.RecordBatch:
-    return batch
-
-
-def _nothing(_: Result) -> None:
-    return None
 
 
 def _both(
