@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shutil
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -477,3 +478,31 @@ def test_shards_are_as_documented(finished_survey):
     with h5py.File(path) as file:
         assert file["stamps"].shape == (5, 1, 80, 80)
         assert file["rows"][:].tolist() == [0, 1, 2, 3, 4, -1]
+
+
+NAMED = {"classes", "classifiers", "tests", "files"}
+"""Keys of tables whose own keys are names of the survey, its classes or files."""
+
+
+def keys_of(value):
+    """Yield the keys of what a JSON file holds that are the same for all surveys."""
+    if isinstance(value, list):
+        for one in value:
+            yield from keys_of(one)
+    elif isinstance(value, dict):
+        for key, one in value.items():
+            yield key
+            if key in NAMED and isinstance(one, dict):
+                yield from keys_of(list(one.values()))
+            elif key not in ("recipe", "versions") and "_by_" not in key:
+                yield from keys_of(one)
+
+
+@pytest.mark.parametrize("name", ["summary.json", "provenance.json"])
+def test_every_key_beside_the_catalog_is_documented(finished_survey, name):
+    text = (Path(__file__).parents[1] / "docs" / "formats.md").read_text()
+    section = text.split(f"\n## {name}\n")[1].split("\n## ")[0]
+    told = {part.removesuffix(".*") for words in re.findall("`([^`]*)`", section) for part in [words, *words.split(".")]}
+    found = set(keys_of(json.loads((finished_survey.run / "release" / name).read_text())))
+    assert len(found) > 10
+    assert found - told == set()
