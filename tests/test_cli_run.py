@@ -506,3 +506,24 @@ def test_every_key_beside_the_catalog_is_documented(finished_survey, name):
     found = set(keys_of(json.loads((finished_survey.run / "release" / name).read_text())))
     assert len(found) > 10
     assert found - told == set()
+
+
+@pytest.mark.parametrize("command", ["export", "summarize"])
+def test_a_release_is_made_by_as_many_processes_as_are_asked_for(finished, monkeypatch, release_bytes, command):
+    from catmorph.release import reading
+
+    asked, run_in_order = [], reading.run_in_order
+
+    def noted(*given, workers, **more):
+        asked.append(workers)
+        return run_in_order(*given, workers=workers, **more)
+
+    monkeypatch.setattr(reading, "run_in_order", noted)
+    before = release_bytes(finished)
+    for number in (1, 3):
+        for name in ("export.json", "counts.json"):
+            (finished.run / "ledger" / name).unlink(missing_ok=True)
+        assert finished(command, "-r", "tiny.toml", "--workers", number).status == 0
+    assert set(asked) == {1, 3}
+    assert release_bytes(finished) == before
+    assert finished(command, "-r", "tiny.toml", "--workers", 0).status == 2

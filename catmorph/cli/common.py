@@ -143,9 +143,14 @@ def worker_option(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--workers`` and ``--scheduler``."""
     function = click.option("--scheduler", metavar="ADDRESS",
                             help="Cut on the workers of the Dask cluster with this scheduler instead.")(function)
+    return process_option("cut stamps, unless --scheduler does, and in `run` also read what the networks answered"
+                          )(function)
+
+
+def process_option(work: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return what adds ``--workers``: processes of this machine that do some work."""
     return click.option("--workers", type=click.IntRange(1), metavar="N", default=usable_cores,
-                        help="Processes on this machine that cut stamps, unless --scheduler does, and in `run` also "
-                        "read what the networks answered [default: the cores this process may use].")(function)
+                        help=f"Processes on this machine that {work} [default: the cores this process may use].")
 
 
 def usable_cores() -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from catmorph.cli.common import Session, choice, run_options, usable_cores
+from catmorph.cli.common import Session, choice, process_option, run_options
 from catmorph.cli.production import band_option, outcome, tell_older, warn_of_changes
 from catmorph.errors import UsageError
 
@@ -30,8 +30,9 @@ class _FormatOption(click.Option):
 
 @click.command(epilog="Example: catmorph export -r clash.toml --format csv --format fits")
 @click.option("--format", "formats", multiple=True, metavar="NAME", cls=_FormatOption)
+@process_option("read logits and write their rows as text")
 @run_options(json=True)
-def export(session: Session, formats: tuple[str, ...]) -> int:
+def export(session: Session, formats: tuple[str, ...], workers: int) -> int:
     """Write the released catalog.
 
     Writes release/<release.name>.<format> with columns.md (the data dictionary) and provenance.json, and
@@ -42,7 +43,7 @@ def export(session: Session, formats: tuple[str, ...]) -> int:
     session.run.ingest_counts()  # refuses a folder without sources before the lock would make it
     with session.run.lock():
         warn_of_changes(session)
-        result = run_release(session.run, formats, workers=usable_cores(), shown=session.shows_progress)
+        result = run_release(session.run, formats, workers=workers, shown=session.shows_progress)
     tell_older(session, result)
     counts = result.account.counts()
     if session.json:
@@ -56,8 +57,9 @@ def export(session: Session, formats: tuple[str, ...]) -> int:
 
 
 @click.command(epilog="Example: catmorph summarize -r clash.toml --json")
+@process_option("read logits")
 @run_options(json=True)
-def summarize(session: Session) -> int:
+def summarize(session: Session, workers: int) -> int:
     """Count classes, mergers and every row of the release.
 
     Writes release/summary.json and release/summary.md, and prints a table. Exit status 3 when more rows have a
@@ -68,7 +70,7 @@ def summarize(session: Session) -> int:
     session.run.ingest_counts()  # refuses a folder without sources before the lock would make it
     with session.run.lock():
         warn_of_changes(session)
-        summary = run_summary(session.run, workers=usable_cores(), shown=session.shows_progress)
+        summary = run_summary(session.run, workers=workers, shown=session.shows_progress)
     if summary.changed:
         session.warn(f"{session.run.release_folder()}: the catalog there was made before a change of "
                      f"{', '.join(summary.changed)}, the summary after it; run `catmorph export`")
