@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from catmorph.preflight import Findings, missing_files, quick_findings, training_findings
 from catmorph.recipe import Recipe, load_recipe
 from catmorph.release.summary import FAULTY_KINDS
@@ -62,6 +64,8 @@ def _check_survey(run: RunFolder, found: Findings, *, deep: bool) -> None:
         for one in survey.matches:
             found.notes.append(f"match with {one.name}: {one.matched} rows of the catalog matched, {one.unmatched} not")
             found.notes += match_lines(one.facts())
+        if division is not None and run.recipe.stamp.side_unit == "radii":
+            found.notes.append(_sides(division, run.recipe.stamp.side_value))
         # Rejected rows may hold anything as field: no path is made of it.
         fields = sorted(Division(survey).fields if division is None else division.fields)
         if run.recipe.mosaics:
@@ -72,6 +76,18 @@ def _check_survey(run: RunFolder, found: Findings, *, deep: bool) -> None:
             found.notes += images_found[1] if images_found else []
     elif run.recipe.mosaics:
         _check_any_mosaics(run.recipe, found)
+
+
+def _sides(division: Division, radii: float) -> str:
+    """Tell how wide stamps of so many radii are, and how many sources have no size."""
+    least, most, without = math.inf, 0.0, 0
+    for rows in division.sources():
+        sizes = division.rows.take(rows, ["size_arcsec"])["size_arcsec"]
+        there = sizes[sizes > 0]
+        without += len(sizes) - len(there)
+        least, most = min(least, there.min(initial=math.inf)), max(most, there.max(initial=0.0))
+    wide = f"{radii * least:.3g} to {radii * most:.3g} arcsec wide" if most else "none"
+    return f"stamps: {wide}" + (f"; {without} of the sources have no size above 0" if without else "")
 
 
 def _check_source(run: RunFolder, found: Findings, *, deep: bool) -> None:

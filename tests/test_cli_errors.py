@@ -495,6 +495,32 @@ def test_check_looks_at_the_mosaics_though_the_catalog_cannot_be_read(survey, ca
     assert "no mosaic of band F435W matches for any field" in survey("check", "-r", "tiny.toml", "--set", catalog).err
 
 
+def test_check_tells_how_wide_the_stamps_will_be(survey):
+    """A size in pixels that is read as one in arcsec is seen at once."""
+    wide = re.compile(r"^stamps: (\S+) to (\S+) arcsec wide$", re.MULTILINE)
+    told = wide.search(survey("check", "-r", "tiny.toml").err)
+    assert 0 < float(told[1]) < float(told[2]) < 60
+    survey.edit('size = { column = "PETRO_RADIUS", unit = "pixels" }', 'size = { column = "PETRO_RADIUS", unit = "arcsec" }')
+    other = wide.search(survey("check", "-r", "tiny.toml").err)
+    assert float(other[2]) == pytest.approx(float(told[2]) / 0.065, rel=0.01)
+    survey.edit("[normalise]", '[stamp]\nside = "5 arcsec"\n[normalise]')
+    assert "stamps:" not in survey("check", "-r", "tiny.toml").err
+
+
+def test_check_tells_how_many_sources_have_no_size(survey):
+    """They are read as -1 pixel here, which no stamp can be of."""
+    survey.edit('size = { column = "PETRO_RADIUS", unit = "pixels" }', 'size = { column = "SIZE", unit = "pixels" }')
+    for path in survey.folder.glob("catalogs/*.cat"):
+        table = Table.read(path, format="ascii.sextractor")
+        table["SIZE"] = 20
+        table["SIZE"][0] = -1 if path.name == "beta.cat" else 20
+        table.write(path, format="ascii.commented_header", overwrite=True)
+    assert "stamps: 5.2 to 5.2 arcsec wide; 1 of the sources have no size above 0" in (
+        survey("check", "-r", "tiny.toml").lines)
+    survey.edit('"SIZE", unit = "pixels" }', '"SIZE", unit = "pixels", null = 20 }')
+    assert "stamps: none; 11 of the sources have no size above 0" in survey("check", "-r", "tiny.toml").lines
+
+
 def test_check_notes_files_of_labels_and_trainings_that_are_not_there(survey):
     text = f"{survey.folder / 'votes.csv'}: no such file; it is labels.table of tiny, for training and evaluation"
     done = survey("check", "-r", "tiny.toml", "--set", "labels.table=votes.csv")
