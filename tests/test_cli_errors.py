@@ -500,7 +500,7 @@ def test_check_tells_how_wide_the_stamps_will_be(survey):
     wide = re.compile(r"^stamps: (\S+) to (\S+) arcsec wide$", re.MULTILINE)
     told = wide.search(survey("check", "-r", "tiny.toml").err)
     assert 0 < float(told[1]) < float(told[2]) < 60
-    survey.edit('size = { column = "PETRO_RADIUS", unit = "pixels" }', 'size = { column = "PETRO_RADIUS", unit = "arcsec" }')
+    survey.edit('"PETRO_RADIUS", unit = "pixels" }', '"PETRO_RADIUS", unit = "arcsec" }')
     other = wide.search(survey("check", "-r", "tiny.toml").err)
     assert float(other[2]) == pytest.approx(float(told[2]) / 0.065, rel=0.01)
     survey.edit("[normalise]", '[stamp]\nside = "5 arcsec"\n[normalise]')
@@ -509,7 +509,7 @@ def test_check_tells_how_wide_the_stamps_will_be(survey):
 
 def test_check_tells_how_many_sources_have_no_size(survey):
     """They are read as -1 pixel here, which no stamp can be of."""
-    survey.edit('size = { column = "PETRO_RADIUS", unit = "pixels" }', 'size = { column = "SIZE", unit = "pixels" }')
+    survey.edit('"PETRO_RADIUS", unit = "pixels" }', '"SIZE", unit = "pixels" }')
     for path in survey.folder.glob("catalogs/*.cat"):
         table = Table.read(path, format="ascii.sextractor")
         table["SIZE"] = 20
