@@ -12,6 +12,7 @@ from catmorph.errors import CatmorphError, ProblemsError
 from catmorph.inference.classify import fingerprint_of, load_predictor
 from catmorph.inference.members import Member, members, network_of, remarks, temperatures
 from catmorph.inference.tasks import check_member
+from catmorph.models.card import one_channel_count
 from catmorph.models.header import load_card
 from catmorph.recipe import Recipe
 from catmorph.recipe.loading import WORDS
@@ -99,6 +100,10 @@ def quick_findings(
     _check_labels(recipe, found)
     if recipe.experiments.source is None:
         found.notes += [f"{line}, for training and evaluation" for line in missing_files(recipe, starts=True)]
+    if recipe.training is not None:
+        trained = Findings()
+        trained.attempt(one_channel_count, recipe)
+        found.notes += [f"training: {problem}" for problem in trained.problems]
     found.attempt(check_expressions, recipe.evaluation)
     if recipe.classifiers:
         found.attempt(check_release, recipe)

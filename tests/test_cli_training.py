@@ -124,6 +124,17 @@ def test_what_a_table_of_labels_lacks_is_told_before_stamps_are_cut(labelled):
     assert not (labelled.run / "sources.parquet").exists()
 
 
+def test_views_that_one_network_cannot_take_are_told_before_stamps_are_cut(labelled):
+    views = ("--set", 'views={one=["F814W"], two=["F814W", "F160W"]}', "--set", "labels.stamp={field}_{view}_{id}")
+    told = "one network cannot take views with different numbers of bands: one 1, two 2"
+    done = labelled("train", "tiny.toml", *views)
+    assert (done.status, done.lines) == (2, [f"catmorph: error: {told}"])
+    assert not labelled.run.exists()
+    assert f"training: {told}" in labelled("check", "-r", "tiny.toml", *views).lines
+    done = labelled("evaluate", "untrained.safetensors", "-r", "tiny.toml", *views)
+    assert (done.status, len([line for line in done.lines if line.startswith("catmorph: error: ")])) == (2, 1)
+
+
 def test_outputs_that_would_replace_inputs_are_refused(labelled):
     before = {path.name: path.read_bytes() for path in labelled.folder.glob("*.*") if path.is_file()}
     votes = labelled.folder / "votes.csv"

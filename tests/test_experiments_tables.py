@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 from experiment_data import recipe_in, start_in
 
+from catmorph.evaluation.metrics import summary
 from catmorph.experiments.bands import band_changes, paired_change
 from catmorph.experiments.confusion import mean_confusion
-from catmorph.experiments.measures import EVERYTHING, changes, with_answers
+from catmorph.experiments.measures import EVERYTHING, changes
 from catmorph.experiments.plan import EXPERIMENTS, plan
 from catmorph.experiments.run import Account
 from catmorph.experiments.summary import write_all
@@ -253,8 +254,9 @@ def test_a_single_question_has_two_answers(folder):
     grid = plan("repeat", recipe)
     found = result(grid.points[0], 0.1)
     scores, fractions = np.array([[0.9], [0.5], [0.4], [0.7]]), np.array([[1.0], [0.0], [0.0], [0.8]])
-    found["metrics"] = with_answers({"rmse": 0.1}, scores, fractions)
-    assert found["metrics"] == {"rmse": 0.1, "confusion": [[1, 1], [0, 2]], "accuracy": 0.75}
+    found["metrics"] = summary(scores, fractions, ("bar",))
+    assert found["metrics"]["confusion"] == [[1, 1], [0, 2]]
+    assert found["metrics"]["accuracy"] == 0.75
     matrix = mean_confusion(results := Results(grid, [found]), results.settings[0])
     assert matrix.names == ("not bar", "bar")
     assert matrix.rows()[1] == [["not bar", "50.0", "50.0", "2"], ["bar", "0.0", "100.0", "2"]]

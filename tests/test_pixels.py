@@ -233,6 +233,17 @@ def test_flag_maps_of_any_type(tmp_path, kind):
     assert np.isnan(read(path, flag=flag, flag_bits=1 << 40)).sum() == 0
 
 
+@pytest.mark.parametrize(("kind", "bit"), [("i2", 15), ("i4", 31), ("i8", 63)])
+def test_the_sign_of_a_flag_map_is_its_highest_bit(tmp_path, kind, bit):
+    flags = np.zeros(SHAPE, kind)
+    flags[20, 20], flags[20, 21] = np.iinfo(kind).min, 1
+    path = write_mosaic(tmp_path / "sci.fits", values(), tan_wcs(150.0, 2.0, shape=SHAPE))
+    flag = str(write_mosaic(tmp_path / "flag.fits", flags))
+    assert np.isnan(read(path, flag=flag, flag_bits=1 << bit)).sum() == 1
+    assert np.isnan(read(path, flag=flag, flag_bits=(1 << bit) + 1)).sum() == 2
+    assert np.isnan(read(path, flag=flag, flag_bits=1 << (bit - 1))).sum() == 0
+
+
 def test_tile_compressed_flag_map(tmp_path):
     flags = np.zeros(SHAPE, np.int32)
     flags[30, 20:24] = 1, 2, 4, 6

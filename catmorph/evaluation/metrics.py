@@ -34,14 +34,23 @@ def rmse_by_class(predicted: np.ndarray, fractions: np.ndarray) -> np.ndarray:
     return np.sqrt(np.mean(_squares(predicted, fractions), axis=0))
 
 
-def confusion(predicted: np.ndarray, fractions: np.ndarray) -> np.ndarray:
-    """Count stamps by the most voted class (row) and the most probable class (column).
+def decided(values: np.ndarray) -> np.ndarray:
+    """Return the number of the answer that each row of probabilities or vote fractions (n, class) gives, (n,).
 
-    The first of equal classes counts. Fig. 9 of Perez-Carrasco et al. (2019) is its transpose.
+    It is the largest, the first of equal ones; of a single yes/no question yes (1) from 1/2 on.
     """
-    classes = fractions.shape[1]
-    pairs = np.argmax(fractions, axis=1) * classes + np.argmax(predicted, axis=1)
-    return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+    values = np.asarray(values)
+    return (values[:, 0] >= 0.5).astype(np.int64) if values.shape[1] == 1 else np.argmax(values, axis=1)
+
+
+def confusion(predicted: np.ndarray, fractions: np.ndarray) -> np.ndarray:
+    """Count stamps by what people (row) and the network (column) answer: see `decided`.
+
+    Shape (class, class), of a single yes/no question (2, 2). Fig. 9 of Perez-Carrasco et al. (2019) is its transpose.
+    """
+    answers = max(fractions.shape[1], 2)
+    pairs = decided(fractions) * answers + decided(predicted)
+    return np.bincount(pairs, minlength=answers * answers).reshape(answers, answers)
 
 
 def cross_entropy(predicted: np.ndarray, fractions: np.ndarray, kind: Form = "softmax") -> float:
@@ -124,8 +133,7 @@ def summary(
 
     Without `votes` the noise floor is left out. Of one question alone accuracy and confusion are those of no and yes.
     """
-    alone = fractions.shape[1] == 1
-    matrix = confusion(*(np.hstack([1 - one, one]) if alone else one for one in (predicted, fractions)))
+    matrix = confusion(predicted, fractions)
     baseline = mean_label(fractions, len(fractions))
     result: dict[str, Any] = {
         "stamps": len(fractions),
@@ -134,7 +142,7 @@ def summary(
         "rmse_by_class": dict(zip(names, rmse_by_class(predicted, fractions).tolist(), strict=True)),
         "accuracy": float(np.trace(matrix) / max(matrix.sum(), 1)),
         "confusion": matrix.tolist(),
-        "confusion_axes": "rows: people's no and yes, columns: the network's" if alone
+        "confusion_axes": "rows: people's no and yes, columns: the network's" if fractions.shape[1] == 1
         else "rows: most voted class, columns: most probable class",
         "mean_label_rmse": rmse(baseline, fractions),
         "mean_label_rmse_authors": authors_rmse(baseline, fractions),

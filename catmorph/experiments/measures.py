@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from catmorph.evaluation.metrics import authors_rmse, rmse, rounded, summary
+from catmorph.evaluation.metrics import authors_rmse, decided, rmse, rounded, summary
 from catmorph.labels import LabelledStamps
 from catmorph.recipe import Recipe
 from catmorph.schemes import Scheme
@@ -26,29 +26,10 @@ def answers(scheme: Scheme) -> tuple[str, ...]:
     return names if len(names) > 1 else (f"not {names[0]}", names[0])
 
 
-def decided(values: np.ndarray) -> np.ndarray:
-    """Return the number of the answer that each row of probabilities or vote fractions (n, class) gives, (n,).
-
-    It is the largest, the first of equal ones; of a single yes/no question yes (1) from 1/2 on.
-    """
-    values = np.asarray(values)
-    return (values[:, 0] >= 0.5).astype(np.int64) if values.shape[1] == 1 else np.argmax(values, axis=1)
-
-
 def metrics(predicted: np.ndarray, data: LabelledStamps, rows: np.ndarray, scheme: Scheme) -> dict[str, Any]:
     """Return what a checkpoint's card says of its test subset, for probabilities (n, class) of the stamps `rows`."""
     votes = None if data.votes is None else data.votes[rows]
-    found = summary(predicted, data.fractions[rows], scheme.class_names, votes)
-    return with_answers(found, predicted, data.fractions[rows])
-
-
-def with_answers(found: dict[str, Any], predicted: np.ndarray, fractions: np.ndarray) -> dict[str, Any]:
-    """Return metrics whose confusion matrix and accuracy, of a single question, are of the answers no and yes."""
-    if fractions.shape[1] > 1:
-        return found
-    human, model = decided(fractions), decided(predicted)
-    matrix = np.bincount(2 * human + model, minlength=4).reshape(2, 2)
-    return found | {"confusion": matrix.tolist(), "accuracy": round(float(np.mean(human == model)), 6)}
+    return summary(predicted, data.fractions[rows], scheme.class_names, votes)
 
 
 def on_subset(logits: Logits, data: LabelledStamps, rows: np.ndarray, scheme: Scheme) -> dict[str, float]:

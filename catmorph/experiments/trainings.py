@@ -23,7 +23,6 @@ from catmorph.experiments.measures import (
     by_view,
     metrics,
     on_subset,
-    with_answers,
     without_bands,
 )
 from catmorph.experiments.plan import CURVE, SUBSETS, ZEROED, Grid, Point
@@ -194,7 +193,7 @@ def _outcome(task: Task) -> dict[str, Any]:
     tested = _given(task, data, device) if task.given else _trained(task, data, device)
     predicted = load_scheme(task.recipe.scheme).probabilities(tested.logits)
     return {
-        "metrics": with_answers(tested.metrics, predicted, data.fractions[tested.rows]),
+        "metrics": tested.metrics,
         "views": by_view(predicted, data, tested.rows),
         "device": device,
         **tested.told,

@@ -13,6 +13,7 @@ import pyarrow as pa
 from catmorph.labels.joined import stamp_labels
 from catmorph.labels.stamps import LabelledStamps
 from catmorph.labels.tables import LabelTable, stamp_names
+from catmorph.models.card import one_channel_count
 from catmorph.quality import blocked
 from catmorph.sources.regions import source_columns
 from catmorph.stamps.normalise import normalise
@@ -51,7 +52,7 @@ def labelled_shards(run: RunFolder, tables: Sequence[LabelTable]) -> tuple[Label
     Raises
     ------
     CatmorphError
-        When a shard is missing or no label fits a stamp.
+        When a shard is missing, no label fits a stamp, or those that do are of different numbers of bands.
     """
     places = _places(run)
     fields, ids, views = ([getattr(place, name) for place in places] for name in ("field", "identifier", "view"))
@@ -104,7 +105,7 @@ def _source_rows(run: RunFolder, chunk: Chunk) -> dict[str, tuple[float, ...]]:
 
 
 def _inputs(run: RunFolder, chosen: list[_Place]) -> np.ndarray:
-    channels = len(next(iter(run.recipe.all_views.values())))
+    channels = one_channel_count(run.recipe, dict.fromkeys(place.view for place in chosen))
     pixels = run.recipe.stamp.pixels
     inputs = np.empty((len(chosen), channels, pixels, pixels), np.float32)
     by_shard: dict[Path, list[int]] = {}

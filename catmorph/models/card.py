@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from catmorph.errors import CheckpointError
+from catmorph.errors import CheckpointError, UsageError
 from catmorph.recipe import NormaliseSection, Recipe, StampSection
 from catmorph.recipe.pixels import USED_OPTIONS
 from catmorph.schemes import load_scheme
@@ -143,6 +143,21 @@ def _differences(card: Card, recipe: Recipe, scheme: str, views: tuple[str, ...]
             yield _both(f"channels of view {view}", card.channels, bands)
     yield from _stamp_differences(card.stamp, recipe.stamp)
     yield from _normalise_differences(card.normalise, recipe.normalise)
+
+
+def one_channel_count(recipe: Recipe, views: Iterable[str] = ()) -> int:
+    """Return the number of bands that `views` of `recipe`, by default all, have.
+
+    Raises
+    ------
+    UsageError
+        When they have different numbers: one network cannot take them all.
+    """
+    counts = {view: len(recipe.all_views[view]) for view in views or recipe.all_views}
+    if len(set(counts.values())) != 1:
+        listed = ", ".join(f"{view} {count}" for view, count in counts.items())
+        raise UsageError(f"one network cannot take views with different numbers of bands: {listed}")
+    return next(iter(counts.values()))
 
 
 def _stamp_differences(card: StampCard, section: StampSection) -> Iterator[str]:

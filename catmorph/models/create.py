@@ -7,7 +7,7 @@ from pathlib import Path
 from catmorph.errors import UsageError
 from catmorph.models import MODELS, build
 from catmorph.models.account import Transfer
-from catmorph.models.card import Card, card_for
+from catmorph.models.card import Card, card_for, one_channel_count
 from catmorph.models.checkpoint import save_checkpoint
 from catmorph.models.header import refuse_other_file
 from catmorph.models.pretrained import load_backbone
@@ -55,15 +55,6 @@ def create_untrained(
                                        "training": card.training | {"backbone": taken.to_card()}})
     save_checkpoint(output, module, card)
     return card, taken
-
-
-def one_channel_count(recipe: Recipe) -> int:
-    """Return the number of bands that all views of `recipe` have."""
-    counts = {view: len(bands) for view, bands in recipe.all_views.items()}
-    if len(set(counts.values())) != 1:
-        listed = ", ".join(f"{view} {count}" for view, count in counts.items())
-        raise UsageError(f"one network cannot take views with different numbers of bands: {listed}")
-    return next(iter(counts.values()))
 
 
 def check_input(name: str, recipe: Recipe) -> None:

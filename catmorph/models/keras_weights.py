@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from catmorph.errors import CheckpointError, UsageError, suggest
 from catmorph.files import digest
 from catmorph.models import MODELS, KerasGraph, ModelSpec, build
-from catmorph.models.card import Card, card_for
+from catmorph.models.card import Card, card_for, one_channel_count
 from catmorph.models.checkpoint import save_checkpoint
-from catmorph.models.create import check_input, one_channel_count
+from catmorph.models.create import check_input
 from catmorph.models.header import refuse_other_file
 from catmorph.models.keras_file import KerasFile, KerasLayer, open_keras, read_array
 from catmorph.recipe import Recipe

@@ -176,7 +176,11 @@ def _is_flagged(flags: np.ndarray, bits: int | None) -> np.ndarray:
     """Return where `flags` (integers, perhaps stored as floats; NaN is no flag) have one of `bits` set."""
     if flags.dtype.kind == "f":
         flags = np.nan_to_num(flags, posinf=0, neginf=0).astype(np.int64)
-    return flags != 0 if bits is None else (flags & flags.dtype.type(bits & np.iinfo(flags.dtype).max)) != 0
+    if bits is None:
+        return flags != 0
+    # The highest bit of signed integers is their sign.
+    unsigned = flags.astype(f"u{flags.dtype.itemsize}")
+    return (unsigned & unsigned.dtype.type(bits & np.iinfo(unsigned.dtype).max)) != 0
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from catmorph.labels import LabelledStamps, Split, split_sources
 from catmorph.labels.split import split_path, write_split
 from catmorph.models import MODELS, build
 from catmorph.models.account import Transfer
-from catmorph.models.card import Card, card_for
+from catmorph.models.card import Card, card_for, one_channel_count
 from catmorph.models.checkpoint import round_weights, save_checkpoint
 from catmorph.models.create import check_input
 from catmorph.models.device import resolve_device, resolve_precision
@@ -200,6 +200,7 @@ def train(
 def refuse_misfits(recipe: Recipe, section: TrainingSection) -> None:
     """Find what cannot end well before stamps are cut: see `train` for the errors."""
     check_input(section.model, recipe)
+    one_channel_count(recipe)
     scheme = load_scheme(recipe.scheme)
     if not isinstance(section.class_weights, str):
         class_weights(section.class_weights, np.ones((1, len(scheme.classes))), scheme)
