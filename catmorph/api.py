@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from catmorph.errors import CatmorphError, CheckpointError, UsageError
 from catmorph.inference.combine import combine
 from catmorph.recipe import load_recipe
+from catmorph.release.cells import unguarded
 from catmorph.schemes import load_scheme
 from catmorph.stamps.normalise import normalise
 from catmorph.stamps.store import open_shard
@@ -173,10 +175,11 @@ def _logits(checkpoint: Checkpoint, stamps: np.ndarray, device: str, precision: 
 
 
 def open_release(run: RunFolder) -> pd.DataFrame:
-    """Return the released catalog as a pandas table, by field and id.
+    """Return the released catalog as a pandas table, by field and id (of a field of more than 100,000 sources by sky).
 
     It is read from the Parquet file where one was exported, with all columns in full precision, else from the CSV file,
-    whose columns and decimals are those that the recipe publishes.
+    whose columns and decimals are those that the recipe publishes. Texts are as in the survey table: without the
+    apostrophe that keeps spreadsheets from taking them for formulas.
 
     Raises
     ------
@@ -189,5 +192,8 @@ def open_release(run: RunFolder) -> pd.DataFrame:
     if (folder / f"{name}.csv").exists():
         # Identifiers are text: 007 stays 007, and NA is a name.
         texts = {column.name: str for column in run.recipe.release.columns if column.source in ("id", "field")}
-        return pd.read_csv(folder / f"{name}.csv", dtype=texts, keep_default_na=False, na_values=[""])
+        table = pd.read_csv(folder / f"{name}.csv", dtype=texts, keep_default_na=False, na_values=[""])
+        for column in table.columns[[not is_numeric_dtype(one) for one in table.dtypes]]:
+            table[column] = table[column].map(unguarded, na_action="ignore")
+        return table
     raise CatmorphError("there is no released catalog", where=folder, hint="run `catmorph export --format csv`")

@@ -55,6 +55,25 @@ def run(*arguments):
     return CliRunner().invoke(cli, ["labels", *map(str, arguments)])
 
 
+def said(tmp_path, scheme, *answers, known=None):
+    """The class, or the reason that there is none, of each of some answers in a table of votes."""
+    path = tmp_path / "votes.csv"
+    path.write_text("stamp,user,answer\n" + "".join(f"s,{number},{text}\n" for number, text in enumerate(answers)))
+    votes = read_votes(path, load_scheme(scheme), known or {}, ExportOptions())
+    return [one[1] for one in sorted([*((vote.row, vote.label) for vote in votes.used),
+                                      *((one.row, one.reason) for one in votes.left_out)])]  # fmt: skip
+
+
+def test_answers_are_understood_as_columns_of_classes_are(tmp_path):
+    assert said(tmp_path, "phangs", "1", "2.0", "symmetric", "0", "9") == [
+        0, 1, 0, "answer that is left out", "answer is no class"]
+    own = {"blue": "late_type", "red": "member", "odd": "merging", "Blue ": "late_type"}
+    assert said(tmp_path, "perseus", "edge_on_disk", "possible_dwarf", "blue", "RED", "odd", "merging", known=own) == [
+        0, 1, 0, 1, *["answer is a class that the scheme keeps apart"] * 2]
+    with pytest.raises(UsageError, match="answer 'Blue' is given to two classes"):
+        said(tmp_path, "perseus", "0", known={"blue": "late_type", "Blue": "member"})
+
+
 # --- exports ----------------------------------------------------------------------------------------------
 
 
@@ -108,7 +127,7 @@ def test_every_faulty_row_is_left_out_with_its_reason_and_number(tmp_path):
         (5, "subject has no '#stamp'"), (6, "several subjects"), (7, "answer is no class"), (8, "no answer"),
         (9, "several answers"), (10, "no user"), (11, "another vote of the same user on the same stamp"),
         (12, "another number of cells than the header"), (13, "the task was not answered"),
-        (14, "answer that the recipe leaves out"), (15, "broken JSON in annotations"),
+        (14, "answer that is left out"), (15, "broken JSON in annotations"),
     ]  # fmt: skip
     assert [(vote.user, vote.row) for vote in labels.votes] == [("ann", 1)]
     assert labels.rows == 15

@@ -17,6 +17,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from release_run import TWO_BANDS, clash, galaxies, given, scattered, wide_batches, write_run
 
+from catmorph.api import open_release
 from catmorph.errors import CatmorphError, ProblemsError, RecipeError, UsageError
 from catmorph.quality import Flag
 from catmorph.recipe import Recipe
@@ -135,6 +136,19 @@ def test_every_row_that_was_read_ends_in_exactly_one_place(sizes, rejected, lost
         counts = result.account.counts()
         assert counts["read"] == counts["rejected"] + counts["omitted"] + counts["released"]
         assert (counts["omitted"], counts["released"]) == (len(omitted), len(released))
+
+
+def test_a_csv_is_opened_with_the_identifiers_of_the_survey(tmp_path):
+    """The file guards them from spreadsheets with an apostrophe; the Parquet file need not."""
+    names = ["+12d04", "-J0123", "-12.5", "'quoted'", "plain"]
+    run = write_run(tmp_path, clash(*TWO_BANDS), [galaxies(5, id=names)], scattered())
+    export(run, ["csv"])
+    assert b"'-J0123" in (run.release_folder() / "Deep-CLASH.csv").read_bytes()
+    column = next(one.name for one in run.recipe.release.columns if one.source == "id")
+    from_csv = open_release(run)[column].tolist()
+    assert sorted(from_csv) == sorted(names)
+    export(run, ["parquet"])
+    assert open_release(run)[column].tolist() == from_csv
 
 
 def test_a_lost_row_is_an_error_and_nothing_is_released(tmp_path):

@@ -7,7 +7,8 @@ from pathlib import Path
 
 DUPLICATE = "another vote of the same user on the same stamp"
 UNKNOWN_ANSWER = "answer is no class"
-UNUSED_ANSWER = "answer that the recipe leaves out"
+UNUSED_ANSWER = "answer that is left out"
+APART_ANSWER = "answer is a class that the scheme keeps apart"
 NO_STAMP = "no stamp"
 NO_USER = "no user"
 NO_ANSWER = "no answer"

@@ -13,7 +13,8 @@ from catmorph.schemes import LabelClass, Scheme, load_scheme
 NO_CLASS = "no class given"
 UNCLASSIFIED = "only entries that are no class"
 APART = "most votes for a class that scheme {scheme!r} keeps apart"
-_LEFT_OUT, _APART, _EMPTY, UNKNOWN = -1, -2, -3, -4
+LEFT_OUT, KEPT_APART, _EMPTY, UNKNOWN = -1, -2, -3, -4
+"""In the place of the number of a class."""
 
 
 @dataclass(frozen=True)
@@ -40,36 +41,52 @@ class Labelled:
         return np.array([reason is None for reason in self.reasons], dtype=bool)
 
 
-def class_numbers(columns: Sequence[np.ndarray], scheme: Scheme, answers: Mapping[str, str]) -> np.ndarray:
-    """Return the class that each cell names, int array (row, column).
+class Answers:
+    """Which class of a scheme people mean by what they say.
 
-    A cell may be the name, code, label or title of a class, or one of `answers`; neither case nor space matters, and
-    4.0 is 4. Where the scheme is folded, they are those of the classes that it folds (codes are those alone). Cells
-    that are no class are negative; `UNKNOWN` are those that nothing is known of.
+    That is the name, code, label or title of a class, or one of `answers`; neither case nor space matters, and 4.0
+    is 4. Where the scheme is folded, also those of the classes that it folds (codes are those alone).
+
+    Parameters
+    ----------
+    answers : mapping
+        ``labels.answers``: what people may say besides -> name of a class, or empty to leave it out.
 
     Raises
     ------
     UsageError
-        When `answers` names no class.
+        When `answers` names no class, or gives one answer to two.
     """
-    known = _known(scheme, answers)
+
+    def __init__(self, scheme: Scheme, answers: Mapping[str, str]):
+        self._known = _known(scheme, answers)
+
+    def number(self, text: str) -> int:
+        """Return the number of the class, or `LEFT_OUT`, `KEPT_APART` (of a folded scheme) or `UNKNOWN`: below 0."""
+        return self._known.get(_folded(text), UNKNOWN)
+
+
+def class_numbers(columns: Sequence[np.ndarray], scheme: Scheme, answers: Mapping[str, str]) -> np.ndarray:
+    """Return the class that each cell names, int array (row, column); below 0 where it names none: see `Answers`.
+
+    Raises
+    ------
+    UsageError
+        As `Answers`.
+    """
+    known = Answers(scheme, answers)
     found = np.empty((len(columns[0]), len(columns)), dtype=np.int64)
     for place, cells in enumerate(columns):
-        texts = {cell: known.get(_folded(cell), UNKNOWN) for cell in {*cells} if cell is not None}
+        texts = {cell: known.number(cell) for cell in {*cells} if cell is not None}
         found[:, place] = [_EMPTY if cell is None else texts[cell] for cell in cells]
     return found
-
-
-def check_answers(answers: Mapping[str, str], scheme: Scheme) -> None:
-    """Check ``labels.answers`` without a table; raises as `class_numbers`."""
-    _known(scheme, answers)
 
 
 def from_classes(numbers: np.ndarray, scheme: Scheme) -> Labelled:
     """Turn the classes that people named, (row, person) from `class_numbers`, into fractions of their votes."""
     classes = np.arange(len(scheme.classes))
     counts = (numbers[:, :, None] == classes).sum(axis=1)
-    apart = (numbers == _APART).sum(axis=1)
+    apart = (numbers == KEPT_APART).sum(axis=1)
     reasons = np.full(len(numbers), None, dtype=object)
     reasons[(counts.sum(axis=1) + apart) == 0] = UNCLASSIFIED
     reasons[(numbers == _EMPTY).all(axis=1)] = NO_CLASS
@@ -101,29 +118,32 @@ def _known(scheme: Scheme, answers: Mapping[str, str]) -> dict[str, int]:
     found: dict[str, int] = {}
     if scheme.fold is None:
         found |= {text: index for index, one in enumerate(scheme.classes) for text in _texts(one)}
-        found |= {_folded(text): _LEFT_OUT for text in scheme.unclassified}
+        found |= {_folded(text): LEFT_OUT for text in scheme.unclassified}
     else:
         base = load_scheme(scheme.fold.scheme)
         into = _folds(scheme)
-        found |= {_folded(text): _LEFT_OUT for text in base.unclassified}
+        found |= {_folded(text): LEFT_OUT for text in base.unclassified}
         own = {_folded(text): index for index, one in enumerate(scheme.classes)
                for text in (one.title, one.label, one.name)}  # fmt: skip
         found |= own | {text: into[one.name] for one in base.classes for text in _texts(one)}
     names = {name: index for index, name in enumerate(scheme.class_names)}
     names |= {} if scheme.fold is None else {name: into for name, into in _folds(scheme).items() if name not in names}
+    given: dict[str, int] = {}
     for answer, name in answers.items():
         if name and name not in names:
             raise UsageError(f"answer {answer!r} is given to {name!r}, which is no class of scheme {scheme.name!r}",
                              where="labels.answers", hint=suggest(name, names))
-        found[_folded(answer)] = names[name] if name else _LEFT_OUT
-    return found
+        number = names[name] if name else LEFT_OUT
+        if given.setdefault(_folded(answer), number) != number:
+            raise UsageError(f"answer {answer!r} is given to two classes", where="labels.answers")
+    return found | given
 
 
 def _folds(scheme: Scheme) -> dict[str, int]:
     """Return the name of each class that `scheme` folds -> index of its own class, or -2."""
     assert scheme.fold is not None
     found = {one: index for index, name in enumerate(scheme.class_names) for one in scheme.fold.classes[name]}
-    return found | dict.fromkeys(scheme.fold.apart, _APART)
+    return found | dict.fromkeys(scheme.fold.apart, KEPT_APART)
 
 
 def _texts(one: LabelClass) -> set[str]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from catmorph.errors import RecipeError, UsageError, suggest
-from catmorph.labels.classes import Labelled, check_answers
+from catmorph.labels.classes import Answers, Labelled
 from catmorph.recipe import LabelsSection
 from catmorph.schemes import Scheme
 from catmorph.sources.expressions import Expression
@@ -19,8 +19,8 @@ UNKNOWN_RULE = "a rule that depends on a missing value"
 
 
 def check_rules(section: LabelsSection, scheme: Scheme) -> None:
-    """Check what can be seen of rules and answers without columns; raises as `apply_rules`, and `check_answers`."""
-    check_answers(section.answers, scheme)
+    """Check what can be seen of rules and answers without columns; raises as `apply_rules`, and `Answers`."""
+    Answers(scheme, section.answers)
     for name in section.rules:
         if name not in scheme.class_names:
             raise UsageError(f"scheme {scheme.name!r} has no class {name!r}", where="labels.rules",

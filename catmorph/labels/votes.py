@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from catmorph.errors import CatalogError, UsageError, suggest
+from catmorph.errors import CatalogError
 from catmorph.labels.ballots import (
+    APART_ANSWER,
     DUPLICATE,
     NO_ANSWER,
     NO_STAMP,
@@ -20,8 +21,11 @@ from catmorph.labels.ballots import (
     Votes,
 )
 from catmorph.labels.cells import find_column, plain_cell, read_rows
+from catmorph.labels.classes import KEPT_APART, LEFT_OUT, UNKNOWN, Answers
 from catmorph.labels.zooniverse import ExportOptions, is_export, read_export
 from catmorph.schemes import Scheme
+
+_NO_VOTE = {LEFT_OUT: UNUSED_ANSWER, KEPT_APART: APART_ANSWER, UNKNOWN: UNKNOWN_ANSWER}
 
 
 def read_votes(path: Path, scheme: Scheme, answers: Mapping[str, str], options: ExportOptions) -> Votes:
@@ -33,8 +37,7 @@ def read_votes(path: Path, scheme: Scheme, answers: Mapping[str, str], options: 
     Parameters
     ----------
     answers : mapping
-        Answer -> name of a class of `scheme`, or empty to leave the answer out. Any other answer must be the name,
-        label or title of a class; neither case nor space matters.
+        ``labels.answers``, see `catmorph.labels.classes.Answers`.
 
     Raises
     ------
@@ -43,7 +46,7 @@ def read_votes(path: Path, scheme: Scheme, answers: Mapping[str, str], options: 
     UsageError
         When `answers` names no class, or an export has several workflows or tasks and none is chosen.
     """
-    classes = answer_classes(scheme, answers)
+    known = Answers(scheme, answers)
     lines = read_rows(path, "table of votes")
     header = [name.strip() for name in next(lines)]
     rows: list[Cast | LeftOut] = (
@@ -52,10 +55,10 @@ def read_votes(path: Path, scheme: Scheme, answers: Mapping[str, str], options: 
     used, left_out = [], [row for row in rows if isinstance(row, LeftOut)]
     seen: set[tuple[str, str]] = set()
     for cast in sorted((row for row in rows if isinstance(row, Cast)), key=lambda row: (row.time, row.row)):
-        number = classes.get(_folded(cast.answer))
+        number = known.number(cast.answer)
         key = (cast.stamp, cast.user)
-        if number is None or number < 0:
-            reason = UNKNOWN_ANSWER if number is None else UNUSED_ANSWER
+        if number < 0:
+            reason = _NO_VOTE[number]
         elif key in seen:
             reason = DUPLICATE
         else:
@@ -64,33 +67,6 @@ def read_votes(path: Path, scheme: Scheme, answers: Mapping[str, str], options: 
             continue
         left_out.append(LeftOut(cast.row, reason, cast.stamp, cast.user, cast.answer))
     return Votes(path, len(rows), sorted(used, key=lambda vote: vote.row), sorted(left_out, key=lambda one: one.row))
-
-
-def answer_classes(scheme: Scheme, answers: Mapping[str, str]) -> dict[str, int]:
-    """Return folded answer -> index of its class, -1 for answers to leave out.
-
-    Raises
-    ------
-    UsageError
-        When `answers` names a class that the scheme does not have, or gives one answer to two classes.
-    """
-    found = {
-        _folded(text): number
-        for number, one in enumerate(scheme.classes) for text in (one.title, one.label, one.name)
-    }  # fmt: skip
-    given: dict[str, int] = {}
-    for answer, name in answers.items():
-        if name and name not in scheme.class_names:
-            raise UsageError(f"answer {answer!r} is given to {name!r}, which is no class of scheme {scheme.name!r}",
-                             where="labels.answers", hint=suggest(name, scheme.class_names))
-        number = scheme.index(name) if name else -1
-        if given.setdefault(_folded(answer), number) != number:
-            raise UsageError(f"answer {answer!r} is given to two classes", where="labels.answers")
-    return {**found, **given}
-
-
-def _folded(text: str) -> str:
-    return " ".join(text.split()).casefold()
 
 
 def _read_plain(path: Path, header: list[str], lines: Iterator[list[str]]) -> list[Cast | LeftOut]:

@@ -27,8 +27,6 @@ SEVERAL_ANSWERS = "several answers"
 SEVERAL_SUBJECTS = "several subjects"
 BROKEN_ANNOTATIONS = "broken JSON in annotations"
 BROKEN_SUBJECT = "broken JSON in subject_data"
-NO_LABEL = "unknown answer label"
-"""What Panoptes writes where an answer is no more in the workflow."""
 
 _MARKS = "#!/%"
 

@@ -41,6 +41,11 @@ def guarded(text: str) -> str:
     return text
 
 
+def unguarded(text: str) -> str:
+    """Return the text that `guarded` was given, unless that began with an apostrophe before a formula itself."""
+    return text[1:] if text.startswith("'") and guarded(text[1:]) == text else text
+
+
 def quoted(text: str) -> str:
     """Return `text` as a CSV cell by RFC 4180: in quotes, inner quotes doubled, where it needs them."""
     if any(mark in text for mark in ',"\r\n'):
