@@ -29,7 +29,7 @@ from catmorph.models.header import load_card
 from catmorph.models.identity import read_network_digest
 from catmorph.recipe import Recipe, load_recipe
 from catmorph.release.assemble import release_layout
-from catmorph.release.layout import check_layout
+from catmorph.release.layout import build_layout
 from catmorph.stamps import build
 
 CLASSES = ("spheroid", "disk", "irregular", "point_source", "unclassifiable")
@@ -345,7 +345,7 @@ def test_the_python_interface_averages_as_the_release_does(several, tmp_path):
 def test_spreads_need_names_of_their_own(several):
     recipe = load_recipe(several.recipe, ["release.spread={view}_{class}"])
     with pytest.raises(RecipeError, match=r"column names twice, such as .* {probability} in release.spread$"):
-        check_layout(recipe)
+        build_layout(recipe, None)
     pattern = "release.spread=s_{classifier}_{code|lower}_{view}"
     named = release_layout(catmorph.open_run(several.recipe, several.run, [pattern]))
     assert "s_net_sp_F160W" in named.schema.names

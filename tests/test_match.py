@@ -22,7 +22,7 @@ from catmorph.errors import CatmorphError
 from catmorph.labels.gather import label_tables
 from catmorph.pipeline.ingest import run_ingest
 from catmorph.recipe import load_recipe, write_recipe
-from catmorph.release.layout import check_layout
+from catmorph.release.layout import build_layout
 from catmorph.release.provenance import recipe_without_paths
 from catmorph.schemes import load_scheme
 from catmorph.sources.inputs import ingest_parts, ingest_state
@@ -153,8 +153,8 @@ def test_matched_columns_are_cut_kept_and_told(survey):
         "left",
         "match with spectra.fits: 1 rows have no position",
     ]
-    check_layout(load_recipe(survey / "x.toml", [
-        "classifiers.net.checkpoint=net.safetensors", 'release.columns=[{name="Z", source="spec_z"}]']))  # fmt: skip
+    released = ["classifiers.net.checkpoint=net.safetensors", 'release.columns=[{name="Z", source="spec_z"}]']
+    build_layout(load_recipe(survey / "x.toml", released), None)
 
 
 def test_a_release_names_the_other_catalog_without_its_folder(survey):

@@ -191,7 +191,7 @@ def test_xdf_loses_nothing(xdf):
             with open_shard(task.shard) as shard:
                 ids += shard.ids
                 flags += [describe(int(value)) for value in shard.flags]
-                stamps += shard.stamp_count
+                stamps += len(shard.read(slice(None)))
         assert ids == list(sources["id"])
         assert stamps == 203
         assert set(flags) == {"", "EDGE"}

@@ -23,7 +23,7 @@ from catmorph.quality import Flag
 from catmorph.recipe import Recipe
 from catmorph.release.assemble import release_layout
 from catmorph.release.bundle import check_release, export
-from catmorph.release.layout import check_layout
+from catmorph.release.layout import build_layout
 from catmorph.release.results import answer_names, answers, entropy_bits
 from catmorph.schemes import LabelClass, Scheme, load_scheme
 from catmorph.sources.ingest import ingest
@@ -269,9 +269,9 @@ def test_columns_md_describes_every_column(tmp_path):
 def test_two_classifiers_need_their_name_in_the_columns():
     two = (*TWO_BANDS, 'classifiers.second.checkpoint="b.safetensors"')
     with pytest.raises(RecipeError, match=r"column names twice, such as 'F435w_PD'; use .*and {classifier}"):
-        check_layout(clash(*two))
+        build_layout(clash(*two), None)
     names = ('release.probability="{classifier}_{view}_P{code}"', 'release.quantity="{classifier}_{view}_{quantity}"')
-    check_layout(clash(*two, *names))
+    build_layout(clash(*two, *names), None)
 
 
 def test_a_classifier_of_some_views_has_columns_in_those_alone(tmp_path):
@@ -307,7 +307,7 @@ def test_a_column_kept_since_ingest_says_what_to_run(tmp_path):
 def test_a_recipe_without_classifier_has_no_release():
     recipe = clash(*TWO_BANDS).model_copy(update={"classifiers": {}})
     with pytest.raises(RecipeError, match="names no classifier to release"):
-        check_layout(recipe)
+        build_layout(recipe, None)
 
 
 @pytest.mark.parametrize(("sorted_rows", "task_rows"), [(100_000, 8192), (100_000, 7), (25, 7), (10, 8192)])

@@ -12,14 +12,14 @@ import numpy as np
 
 from catmorph.errors import SHOWN, UsageError, listed
 from catmorph.evaluation.metrics import authors_rmse, mean_label, rmse, vote_noise
-from catmorph.labels.chosen import mode
+from catmorph.labels.chosen import ROUNDING, mode
 from catmorph.labels.tables import SUM_TOLERANCE, LabelTable
 from catmorph.release.text import text_table
 from catmorph.schemes import Scheme
 from catmorph.schemes.tree import Reweight
 from catmorph.templates import fill_some, matcher, pattern_problem
 
-UNANIMOUS = 1.0 - 1e-6
+UNANIMOUS = 1.0 - ROUNDING
 
 
 @dataclass(frozen=True)
@@ -122,11 +122,11 @@ def _decisions(fractions: np.ndarray, scheme: Scheme) -> tuple[np.ndarray, np.nd
     """
     if scheme.kind == "softmax":
         top = np.sort(fractions, axis=1)
-        return mode(fractions, scheme) > 0, np.isclose(top[:, -1], top[:, -2], atol=1e-6), top[:, -1] >= UNANIMOUS
+        return mode(fractions, scheme) > 0, np.isclose(top[:, -1], top[:, -2], atol=ROUNDING), top[:, -1] >= UNANIMOUS
     unanimous = np.maximum(fractions, 1 - fractions).min(axis=1) >= UNANIMOUS
     if scheme.tree is not None:
         return scheme.tree.path_taken(fractions), np.zeros(len(fractions), dtype=bool), unanimous
-    return mode(fractions, scheme) > 0, np.isclose(fractions, 0.5, atol=1e-6).any(axis=1), unanimous
+    return mode(fractions, scheme) > 0, np.isclose(fractions, 0.5, atol=ROUNDING).any(axis=1), unanimous
 
 
 def _tree(fractions: np.ndarray, scheme: Scheme) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from catmorph.evaluation.classification import outcomes
-from catmorph.evaluation.metrics import ROUNDING
+from catmorph.labels.chosen import ROUNDING
 from catmorph.recipe import Recipe
 from catmorph.release.tally import Rules
 from catmorph.schemes import Scheme

@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from catmorph.labels.chosen import ROUNDING
 from catmorph.schemes import Form
 from catmorph.schemes.tree import Tree
 
 SMALLEST = 1e-7
 """Smallest probability in a logarithm: about what float32 tells from 1."""
-ROUNDING = 1e-6
-"""Fractions are kept in float32."""
 
 
 def rmse(predicted: np.ndarray, fractions: np.ndarray) -> float:

@@ -20,6 +20,7 @@ from catmorph.evaluation.additive import (
 from catmorph.evaluation.classification import ANSWERS, classification_report, proportion, question_report
 from catmorph.evaluation.curves import WeightedAreas, sklearn_metrics, undefined
 from catmorph.evaluation.reliability import ece_of_votes, reliability
+from catmorph.labels.chosen import ROUNDING
 from catmorph.recipe.evaluation import EvaluationSection
 from catmorph.release.intervals import wilson
 from catmorph.schemes import Form
@@ -114,7 +115,7 @@ def _check(p: np.ndarray, f: np.ndarray, names: tuple[str, ...]) -> None:
     if not len(p):
         raise ValueError("no stamps")
     for what, values in (("probabilities", p), ("fractions", f)):
-        bad = int(np.count_nonzero(~((values >= -metrics.ROUNDING) & (values <= 1 + metrics.ROUNDING)).all(axis=1)))
+        bad = int(np.count_nonzero(~((values >= -ROUNDING) & (values <= 1 + ROUNDING)).all(axis=1)))
         if bad:
             raise ValueError(f"{what} of {bad} of {len(values)} stamps are no numbers from 0 to 1")
 

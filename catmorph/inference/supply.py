@@ -23,7 +23,7 @@ from catmorph.stamps.store import Shard, ShardContent, open_shard
 from catmorph.workspace import RunFolder
 
 READ_AHEAD = 512
-"""Stamps read and normalised at a time: 13 MB of 80x80 float32, and at least one batch."""
+"""Stamps read and normalised at a time: 13 MB of 80x80 float32."""
 
 
 Group = Sequence[LogitsTask]

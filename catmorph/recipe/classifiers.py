@@ -21,7 +21,7 @@ class ClassifierSection(Section):
     scheme: str | None = Field(None, description="label scheme of its answers; default: the recipe's. Networks that "
                                "answer a question each, with a scheme each, make one catalog together")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="arithmetic: auto takes bfloat16 where the processor has it, else float32"
+        "auto", description="arithmetic: auto takes bfloat16 on a GPU and where the processor has it, else float32"
     )
     batch: int = Field(256, ge=16, le=65536, description="stamps in the network's fixed batch")
     test_time: Literal["none", "d4"] = Field(

@@ -57,7 +57,7 @@ class ReleaseSection(Section):
 class SummarySection(Section):
     """What `summarize` counts."""
 
-    threshold: float = Field(0.5, ge=0, le=1, description="probability above which a class counts as confident")
+    threshold: float = Field(0.5, ge=0, le=1, description="probability from which a class counts as confident")
     merger_class: str | None = Field(None, description="class of the merger fraction; default: the scheme's own")
     merger_threshold: float = Field(0.30, gt=0, le=1, description="probability from which it counts as merger")
     confidence: float = Field(0.95, gt=0, lt=1, description="level of the intervals")

@@ -19,6 +19,9 @@ Role = Literal["source", "probability", "spread", "class", "entropy", "mutual_in
 FIXED_SOURCES = ("field", "id", "ra", "dec", "size_arcsec", "magnitude")
 """Columns that every sources.parquet has and a leading column may show."""
 
+NULLS = {"int64": -(2**63), "int32": -(2**31)}
+"""Type of a column -> the integer that stands for a missing one in formats without missing integers."""
+
 _UNITS = {"ra": "deg", "dec": "deg", "size_arcsec": "arcsec", "magnitude": "mag"}
 _UCDS = {
     "field": "meta.id;obs.field",
@@ -127,17 +130,6 @@ def release_keys(recipe: Recipe) -> tuple[Key, ...]:
     )
 
 
-def check_layout(recipe: Recipe) -> None:
-    """Check that the release's columns exist, have names, and have different ones.
-
-    Raises
-    ------
-    RecipeError, ProblemsError
-        Naming every column that is wrong at once.
-    """
-    build_layout(recipe, None)
-
-
 def build_layout(recipe: Recipe, sources: pa.Schema | None) -> Layout:
     """Return the layout of the release.
 
@@ -151,7 +143,7 @@ def build_layout(recipe: Recipe, sources: pa.Schema | None) -> Layout:
     Raises
     ------
     RecipeError, ProblemsError
-        As `check_layout`.
+        Naming every column at once that is not there, has no name, or that of another.
     CatmorphError
         When the sources were read in before the recipe kept a column.
     """

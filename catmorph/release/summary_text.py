@@ -121,7 +121,7 @@ def _stamp_table(values: dict[str, Any]) -> list[str]:
 
 def _class_table(first: str, rows: Sequence[tuple[str, dict[str, Any]]], values: dict[str, Any]) -> list[str]:
     header = [first, "classified", "kept"]
-    header += [f"{name}: most probable / above threshold / sum" for name in values["classes"]]
+    header += [f"{name}: most probable / from threshold / sum" for name in values["classes"]]
     merger = values["merger"]
     if merger:
         header += [f"{merger['label']} fraction", "Wilson interval", "exact interval"]

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from catmorph.recipe import Recipe
-from catmorph.stamps.normalise import MAD_TO_SIGMA, lupton, mean_light, scale_to_peak
+from catmorph.stamps.normalise import lupton, mean_light, scale_to_peak
+from catmorph.stamps.signal import MAD_TO_SIGMA
 
 MISSING = (0.16, 0.18, 0.30)
 """Colour of what has no valid pixel."""

@@ -12,9 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from catmorph.recipe import NormaliseSection
-
-MAD_TO_SIGMA = 1.4826
-"""Standard deviation of a normal distribution over its median absolute deviation."""
+from catmorph.stamps.signal import MAD_TO_SIGMA
 
 BLOCK = 64
 """Channels scaled together: the temporaries stay in the processor's cache, and memory is bounded."""

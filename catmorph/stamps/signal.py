@@ -6,7 +6,8 @@ from functools import cache
 
 import numpy as np
 
-_MAD_TO_SIGMA = 1.4826
+MAD_TO_SIGMA = 1.4826
+"""Standard deviation of a normal distribution over its median absolute deviation."""
 
 
 @cache
@@ -63,7 +64,7 @@ def _ratio(inner: np.ndarray, outer: np.ndarray) -> np.ndarray:
     """Return the ratio (n,) of pixels in the circle (n, i) and the border (n, o), which are overwritten."""
     sky = _medians(outer)
     outer -= sky.astype(np.float32)[:, None]
-    noise = _MAD_TO_SIGMA * _medians(np.abs(outer, out=outer))
+    noise = MAD_TO_SIGMA * _medians(np.abs(outer, out=outer))
     count = inner.shape[1]
     # Each row is summed by itself: converted first, so that no buffer of numpy's cuts rows where it likes.
     flux = inner.astype(np.float64).sum(axis=1) - sky * count

@@ -101,11 +101,6 @@ class Shard:
         """Return a stamp (channel, y, x) with the first row that of the bottom, as pictures of the sky are drawn."""
         return stamp[:, ::-1] if self.attributes.get(TOP_FIRST) else stamp
 
-    @property
-    def stamp_count(self) -> int:
-        """Number of stamps with pixels."""
-        return self._file["stamps"].shape[0]
-
     def read(self, rows: np.ndarray | slice) -> np.ndarray:
         """Return stamps (row, channel, y, x) float32 by their `rows` (indices into the stamps, or a slice)."""
         try:

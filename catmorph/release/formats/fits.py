@@ -14,7 +14,7 @@ from astropy.io import fits
 from catmorph.errors import CatmorphError, UsageError
 from catmorph.release.cells import ascii_text
 from catmorph.release.formats import FORMATS, Format, producer
-from catmorph.release.layout import Layout, OutputColumn
+from catmorph.release.layout import NULLS, Layout, OutputColumn
 
 _BLOCK = 2880
 _MAX_FIELDS = 999
@@ -25,7 +25,6 @@ _CODES = {
     "double": ("D", ">f8"),
     "float": ("E", ">f4"),
 }
-_NULLS = {"int64": -(2**63), "int32": -(2**31)}
 
 
 @FORMATS.register("fits")
@@ -130,8 +129,8 @@ def _column_cards(number: int, column: OutputColumn) -> list[tuple[str, object, 
     ]
     if column.unit:
         cards.append((f"TUNIT{number}", _fits_unit(column.unit), ""))
-    if str(column.type) in _NULLS:
-        cards.append((f"TNULL{number}", _NULLS[str(column.type)], ""))
+    if str(column.type) in NULLS:
+        cards.append((f"TNULL{number}", NULLS[str(column.type)], ""))
     if column.ucd:
         cards.append((f"TUCD{number}", ascii_text(column.ucd), ""))
     if column.description:
@@ -160,5 +159,5 @@ def _values(array: pa.Array, column: OutputColumn) -> np.ndarray:
         letters = {True: ord("T"), False: ord("F"), None: 0}
         return np.array([letters[value] for value in array.to_pylist()], dtype=np.uint8)
     if column.kind == "int":
-        return array.fill_null(_NULLS[str(column.type)]).to_numpy()
+        return array.fill_null(NULLS[str(column.type)]).to_numpy()
     return array.to_numpy(zero_copy_only=False)

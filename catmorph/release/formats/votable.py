@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from catmorph.release.cells import rows_text
 from catmorph.release.formats import FORMATS, Format, producer
-from catmorph.release.layout import Layout, OutputColumn
+from catmorph.release.layout import NULLS, Layout, OutputColumn
 
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _TYPES = {
@@ -22,7 +22,6 @@ _TYPES = {
     "double": 'datatype="double"',
     "float": 'datatype="float"',
 }
-_NULLS = {"int64": -(2**63), "int32": -(2**31)}
 
 
 @FORMATS.register("votable")
@@ -80,7 +79,7 @@ def _field(column: OutputColumn) -> str:
     kind = str(column.type)
     facts = {"name": column.name, "ucd": column.ucd, "unit": column.unit}
     attributes = " ".join(f"{key}={_attribute(value)}" for key, value in facts.items() if value)
-    null = f'<VALUES null="{_NULLS[kind]}"/>' if kind in _NULLS else ""
+    null = f'<VALUES null="{NULLS[kind]}"/>' if kind in NULLS else ""
     description = f"<DESCRIPTION>{xml_text(column.description)}</DESCRIPTION>"
     return f"<FIELD {attributes} {_datatype(column)}>{description}{null}</FIELD>"
 

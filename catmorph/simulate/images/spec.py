@@ -69,7 +69,7 @@ class Population(Model):
     slope: float = Field(0.3, description="Slope of log10 counts per magnitude.")
     redshift: Range = Field((0.02, 0.12), description="Range of the redshifts.")
     size_arcsec: Positive = Field(3.2, description="Typical half-light radius at magnitude 16.5, arcsec.")
-    redness: float = Field(1.0, description="Mean factor on all colours: above 1 redder.")
+    redness: float = Field(1.0, description="Mean factor on all colours: above 1 redder. Irregular galaxies have 0.75.")
     bars: Fraction = Field(0.35, description="Fraction of the disks with a bar.")
     arms: Fraction = Field(0.75, description="Fraction of the disks with spiral arms.")
     rings: Fraction = Field(0.10, description="Fraction of the disks with a ring.")
