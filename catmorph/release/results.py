@@ -132,7 +132,8 @@ def _released(require: str, views: Mapping[Key, ViewResult], count: int) -> np.n
     if require == "none":
         return np.ones(count, dtype=bool)
     classified = np.array([view.classified for view in views.values()])
-    return classified.any(axis=0) if require == "any" else classified.all(axis=0)
+    together = np.logical_or if require == "any" else np.logical_and
+    return together.reduce(classified, axis=0)
 
 
 class Reader:
