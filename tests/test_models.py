@@ -286,6 +286,9 @@ def test_the_stages_are_the_children_with_parameters_in_forward_order(name):
     assert {parameter.split(".")[0] for parameter in module.state_dict()} == set(spec.stages)
     head = list(module.get_submodule(spec.stages[-1]).state_dict().values())
     assert head[-1].shape[0] == spec.classes
+    # Inference in bfloat16 leaves the last layer of the module in float32: it must be one of the head.
+    layers = [layer for layer, one in module.named_modules() if isinstance(one, nn.Conv2d | nn.Linear)]
+    assert layers[-1].split(".")[0] == spec.stages[-1]
 
 
 def test_the_narrow_network_has_the_layout_of_the_full_one_at_a_quarter_of_its_widths():
