@@ -9,10 +9,9 @@ from pathlib import Path
 
 from catmorph.files import TEMPORARY_PREFIX
 from catmorph.inference.members import all_members, member_logits
+from catmorph.places import LEDGER, PRODUCT_FOLDERS
 from catmorph.stamps import mef
 from catmorph.workspace import RunFolder
-
-FOLDERS = ("stamps", "logits", mef.FOLDER)
 
 
 @dataclass(frozen=True)
@@ -53,11 +52,11 @@ def find_leftovers(run: RunFolder) -> Leftovers:
     shards = set(_needed_shards(run))
     needed = {*shards, *_needed_others(run)}
     partial = tuple(sorted(run.path.rglob(TEMPORARY_PREFIX + "*")))
-    products = tuple(path for path in _files(run.path, FOLDERS) if path not in needed and path not in partial)
+    products = tuple(path for path in _files(run.path) if path not in needed and path not in partial)
     # What is recorded of stamps counts without them: they may be removed, or never have been kept (--direct).
     wanted_markers = {run.ledger.marker_path(path) for path in needed if path in shards or path.exists()}
-    ledger = run.path / "ledger"
-    markers = tuple(path for path in _files(ledger, FOLDERS) if path not in wanted_markers and path not in partial)
+    ledger = run.path / LEDGER
+    markers = tuple(path for path in _files(ledger) if path not in wanted_markers and path not in partial)
     return Leftovers(products, markers, partial)
 
 
@@ -90,5 +89,5 @@ def _needed_others(run: RunFolder) -> Iterable[Path]:
             yield from (member_logits(run, member, view, chunk) for chunk in chunks)
 
 
-def _files(folder: Path, names: Iterable[str]) -> list[Path]:
-    return sorted(path for name in names for path in (folder / name).rglob("*") if path.is_file())
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for name in PRODUCT_FOLDERS for path in (folder / name).rglob("*") if path.is_file())

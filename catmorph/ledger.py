@@ -19,6 +19,7 @@ from typing import Any
 
 from catmorph.files import checksum, digest_json, write_sealed
 from catmorph.patience import patiently
+from catmorph.places import LEDGER
 
 DAMAGED = "damaged"
 """How the reason begins where a product or its marker is not what was written."""
@@ -64,7 +65,7 @@ class Ledger:
     def __init__(self, folder: Path):
         self.folder = folder
         # Of thousands of products the same is asked again and again: text is faster than paths.
-        self._inside, self._markers = f"{folder}{os.sep}", f"{folder}{os.sep}ledger{os.sep}"
+        self._inside, self._markers = f"{folder}{os.sep}", f"{folder}{os.sep}{LEDGER}{os.sep}"
         self._remembered: dict[str, dict[str, Any] | None] | None = None
         self._shared: dict[str, Any] = {}
         self._passed: set[str] = set()
@@ -168,8 +169,8 @@ class Ledger:
 
     def damaged(self) -> list[Path]:
         """Hash every recorded product again; return those whose bytes are not what was written."""
-        markers = sorted((self.folder / "ledger").rglob("*.json"))
-        products = [self.folder / path.relative_to(self.folder / "ledger").with_suffix("") for path in markers]
+        markers = sorted(Path(self._markers).rglob("*.json"))
+        products = [self.folder / path.relative_to(self._markers).with_suffix("") for path in markers]
         return [product for product in products
                 if product.is_file() and (marker := self.read(product)) and checksum(product) != marker.get("checksum")]
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from catmorph.files import read_sealed
+from catmorph.places import COUNTS, EXPORT, IDENTITIES, LOGITS, MEF_STAMPS, STAMPS
 
 Count = Annotated[int, Field(ge=0, lt=2**53)]
 _Reasons = list[Annotated[list[str], Field(min_length=2, max_length=2)]]
@@ -161,8 +162,8 @@ class _Counts(_Part):
 
 
 _MODELS: dict[str, type[_Part]] = {
-    "sources.parquet": _Sources, "stamps": _Stamps, "stamps-mef": _Files, "logits": _Logits,
-    "identities.json": _Identities, "export.json": _Export, "counts.json": _Counts,
+    "sources.parquet": _Sources, STAMPS: _Stamps, MEF_STAMPS: _Files, LOGITS: _Logits,
+    IDENTITIES: _Identities, EXPORT: _Export, COUNTS: _Counts,
 }
 """By the first part of the path of a product in its run folder, or by the name of a file that is no marker."""
 

@@ -12,6 +12,7 @@ from catmorph.inference import tasks
 from catmorph.inference.members import all_members
 from catmorph.ledger import DAMAGED, State
 from catmorph.pipeline.ingest import sources_state
+from catmorph.places import MEF_STAMPS
 from catmorph.release.kept import release_state
 from catmorph.stamps import build, mef
 from catmorph.stamps.reasons import by_reason
@@ -132,7 +133,7 @@ def _file_rows(run: RunFolder) -> list[Row]:
     """Return a row for each view of which FITS files were asked for, with `cutouts --format mef`."""
     rows = []
     for view in run.recipe.all_views:
-        if (run.path / mef.FOLDER / view).is_dir():
+        if (run.path / MEF_STAMPS / view).is_dir():
             row = Row("mef", view)
             for task in mef.mef_tasks(run, [view]):
                 row.add(mef.task_state(run, task))

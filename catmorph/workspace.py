@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from catmorph.errors import CatmorphError, HeldError, UsageError, suggest
 from catmorph.files import checksum, read_json, write_bytes, write_json
 from catmorph.ledger import Identities, Ledger, stamp_of
+from catmorph.places import IDENTITIES, LEDGER, LOGITS, PRODUCT_FOLDERS, STAMPS
 
 if TYPE_CHECKING:
     from catmorph.recipe import Recipe
@@ -82,7 +83,7 @@ def field_problem(name: str) -> str | None:
 
 WRITTEN = (
     "recipe.toml", "sources.parquet", "rejected.parquet", "omitted.parquet", "plan.parquet", "failures.parquet",
-    "run.json", "stamps", "stamps-mef", "logits", "release",
+    "run.json", *PRODUCT_FOLDERS, "release",
 )
 """What a run writes into its folder, but for names that are its own: folder.json, ledger, lock, logs."""
 
@@ -112,7 +113,7 @@ class RunFolder:
     @cached_property
     def identities(self) -> Identities:
         """The identities of the input files."""
-        return Identities(self.path / "ledger" / "identities.json")
+        return Identities(self.path / LEDGER / IDENTITIES)
 
     def sources_path(self) -> Path:
         """The canonical sources, one row group a chunk."""
@@ -140,11 +141,11 @@ class RunFolder:
 
     def shard_path(self, view: str, chunk: Chunk) -> Path:
         """The stamps of `chunk` in `view`."""
-        return self.path.joinpath(f"stamps/{view}/{chunk.key}.h5")
+        return self.path.joinpath(f"{STAMPS}/{view}/{chunk.key}.h5")
 
     def logits_path(self, classifier: str, view: str, chunk: Chunk, member: str = "") -> Path:
         """The logits of `chunk` in `view` by `classifier`, or by the member of the ensemble with folder `member`."""
-        return self.path.joinpath(f"logits/{classifier}/{view}/{member}/{chunk.key}.parquet")
+        return self.path.joinpath(f"{LOGITS}/{classifier}/{view}/{member}/{chunk.key}.parquet")
 
     def chunks(self) -> list[Chunk]:
         """Return the chunk plan, in the order of the rows of ``sources.parquet``."""
@@ -224,7 +225,7 @@ class RunFolder:
         if os.path.lexists(self.path) and not self.path.is_dir():
             raise UsageError("is no folder", where=self.path, hint="choose another -w/--workdir")
         # folder.json comes first, and may be deleted where it is damaged.
-        if any(os.path.lexists(self.path / name) for name in ("folder.json", "ledger")):
+        if any(os.path.lexists(self.path / name) for name in ("folder.json", LEDGER)):
             return
         theirs = [name for name in WRITTEN if os.path.lexists(self.path / name)]
         if theirs:

@@ -14,6 +14,7 @@ import click
 
 from catmorph.cli.common import Session, choice, device_options, run_options, usable_cores, worker_option
 from catmorph.errors import CatmorphError, UsageError, printable
+from catmorph.places import LOGITS, STAMPS
 
 if TYPE_CHECKING:
     from catmorph.pipeline.report import StageReport
@@ -34,9 +35,6 @@ direct_option = click.option("--direct", is_flag=True, help="Hand stamps from th
 
 _LARGE_CATALOG_BYTES = 250_000
 """Some thousand sources: a second of cutting."""
-
-_WORK_BEGUN = ("stamps", "logits")
-"""What is in a run folder where work was begun, of which not much may be left."""
 
 
 @click.command(epilog="Example: catmorph run configs/samples/clash.toml --workers 2")
@@ -167,7 +165,8 @@ def _expect_workers(session: Session, workers: int, module: str = "catmorph.stam
     folder = session.workdir or Path("runs") / str(draft.get("name"))
     # What is wrong with names and files is told where they are used.
     with suppress(OSError, ValueError):
-        is_new = not any((folder / name).exists() for name in _WORK_BEGUN)
+        # Where work was begun not much of it may be left.
+        is_new = not any((folder / name).exists() for name in (STAMPS, LOGITS))
         if is_new and _bytes_of_catalog(session, draft) >= _LARGE_CATALOG_BYTES:
             from catmorph.engine import expect_workers
 

@@ -17,6 +17,7 @@ from catmorph.files import checksum, digest_json, write_sealed
 from catmorph.inference.members import all_temperatures
 from catmorph.ledger import State
 from catmorph.markers import read_believed
+from catmorph.places import COUNTS, EXPORT, LEDGER
 from catmorph.release.provenance import decisive, differences, facts_of, read_provenance
 from catmorph.release.results import Temperatures
 from catmorph.schemes import load_scheme
@@ -165,8 +166,8 @@ def _name(run: RunFolder, path: Path) -> str:
 
 
 def _export_path(run: RunFolder) -> Path:
-    return run.path / "ledger" / "export.json"
+    return run.path / LEDGER / EXPORT
 
 
 def _counts_path(run: RunFolder) -> Path:
-    return run.path / "ledger" / "counts.json"
+    return run.path / LEDGER / COUNTS

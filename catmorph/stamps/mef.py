@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from catmorph.errors import CatmorphError
 from catmorph.files import atomic, checksum, digest, write_many
 from catmorph.ledger import Ledger, Parts, State
+from catmorph.places import MEF_STAMPS
 from catmorph.quality import describe
 from catmorph.stamps.fits_bytes import Card, header_text, image, primary
 from catmorph.stamps.mef_names import clashing, file_stem
@@ -24,7 +25,6 @@ from catmorph.workspace import Chunk, RunFolder, read_columns, read_row_group, s
 CODE_VERSION = 2
 """Raised when the files change; part of their fingerprint."""
 
-FOLDER = "stamps-mef"
 _READ_AHEAD = 256
 
 
@@ -54,7 +54,7 @@ class MefReport:
 
 def list_path(run: RunFolder, view: str, chunk: Chunk) -> Path:
     """The list of a chunk's files, beside them: one row a source."""
-    return run.path / FOLDER / view / safe_name(chunk.field) / f"{chunk.cell}.parquet"
+    return run.path / MEF_STAMPS / view / safe_name(chunk.field) / f"{chunk.cell}.parquet"
 
 
 def mef_tasks(run: RunFolder, views: Iterable[str]) -> list[MefTask]:
@@ -133,7 +133,7 @@ def listed_files(path: Path) -> list[Path]:
 def damaged_files(run: RunFolder) -> list[Path]:
     """Hash every file of every sound list again; return those whose bytes are not what was written."""
     found = []
-    for path in sorted((run.path / FOLDER).rglob("*.parquet")):
+    for path in sorted((run.path / MEF_STAMPS).rglob("*.parquet")):
         marker = run.ledger.read(path)
         # A list that is damaged itself is told as every other product.
         if marker and checksum(path) == marker.get("checksum"):
@@ -240,7 +240,7 @@ def remove_unlisted(run: RunFolder, views: Iterable[str]) -> int:
     chunks, removed = run.chunks(), 0
     for view in views:
         listed = {path for chunk in chunks for path in listed_files(list_path(run, view, chunk))}
-        for path in sorted((run.path / FOLDER / view).rglob("*.fits")):
+        for path in sorted((run.path / MEF_STAMPS / view).rglob("*.fits")):
             if path not in listed:
                 path.unlink()
                 removed += 1
