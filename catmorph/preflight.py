@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +15,8 @@ from catmorph.inference.tasks import check_member
 from catmorph.models.card import one_channel_count
 from catmorph.models.header import load_card
 from catmorph.recipe import Recipe
-from catmorph.recipe.loading import WORDS
+from catmorph.recipe.base import PathMark
+from catmorph.recipe.paths import paths_in
 from catmorph.release.bundle import check_release
 from catmorph.release.tally import all_rules
 from catmorph.schemes import load_scheme
@@ -69,18 +70,17 @@ def training_findings(run: RunFolder, *, starts: bool = True) -> Findings:
     return found
 
 
-def missing_files(recipe: Recipe, *, starts: bool) -> list[str]:
-    """Return a line for each file of labels and trainings that there is not."""
-    section, training = recipe.labels, recipe.training
-    named = {"labels.table": section.table}
-    if training is not None:
-        named |= {"training.start": training.start if starts else None, "training.backbone": training.backbone}
-    words = {value for _, value in WORDS}
-    problems = [f"{path}: no such file; it is {key} of {recipe.name}" for key, path in named.items()
-                if path is not None and path not in words and not Path(path).is_file()]  # fmt: skip
-    if section.stamp_files is not None and not glob.glob(section.stamp_files, recursive=True):
-        problems.append(f"{section.stamp_files}: no such file; it is labels.stamp_files of {recipe.name}")
-    return problems
+def missing_files(
+    recipe: Recipe, *, starts: bool = True, sections: Sequence[str] = ("labels", "training")
+) -> list[str]:
+    """Return a line for each file that `sections` name and that is not there; `starts` as in `training_findings`."""
+    values = recipe.model_dump(mode="json", include=set(sections))
+    return [f"{path}: no such file; it is {key} of {recipe.name}" for key, path, mark in paths_in(values)
+            if mark.looked_for and (starts or key != "training.start") and not _is_there(path, mark)]  # fmt: skip
+
+
+def _is_there(path: str, mark: PathMark) -> bool:
+    return bool(glob.glob(path, recursive=True)) if mark.is_pattern else os.path.isfile(path)
 
 
 def quick_findings(
@@ -99,7 +99,8 @@ def quick_findings(
     _check_tables(run, found)
     _check_labels(recipe, found)
     if recipe.experiments.source is None:
-        found.notes += [f"{line}, for training and evaluation" for line in missing_files(recipe, starts=True)]
+        found.notes += [f"{line}, for training and evaluation" for line in missing_files(recipe)]
+    found.notes += [f"{line}, for experiments" for line in missing_files(recipe, sections=["experiments"])]
     if recipe.training is not None:
         trained = Findings()
         trained.attempt(one_channel_count, recipe)

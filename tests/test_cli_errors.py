@@ -529,6 +529,30 @@ def test_check_notes_files_of_labels_and_trainings_that_are_not_there(survey):
     assert text not in survey("check", "-r", "tiny.toml", "--set", "labels.table=votes.csv").lines
 
 
+def test_check_notes_every_file_of_trainings_and_experiments_that_is_not_there(survey):
+    text = survey.recipe.read_text()
+    survey.recipe.write_text(text + """
+[training]
+output = "new.safetensors"
+teachers = ["a.safetensors", "b.safetensors"]
+[experiments]
+start = "c.safetensors"
+networks.one = { backbone = "imagenet", teachers = "d.safetensors" }
+networks.two = { backbone = "e.pth", start = "f.safetensors" }
+""")
+    told = {"a.safetensors": "training.teachers", "b.safetensors": "training.teachers",
+            "c.safetensors": "experiments.start", "f.safetensors": "experiments.networks.two.start",
+            "e.pth": "experiments.networks.two.backbone", "d.safetensors": "experiments.networks.one.teachers"}
+    ends = {"training": "training and evaluation", "experiments": "experiments"}
+    wanted = [f"{survey.folder / name}: no such file; it is {key} of tiny, for {ends[key.partition('.')[0]]}"
+              for name, key in told.items()]  # fmt: skip
+    done = survey("check", "-r", "tiny.toml")
+    assert (done.status, [line for line in done.lines if "no such file" in line]) == (0, wanted)
+    for name in told:
+        (survey.folder / name).touch()
+    assert "no such file" not in survey("check", "-r", "tiny.toml").err
+
+
 def test_a_recipe_for_training_alone_needs_no_classifier(survey):
     text = survey.recipe.read_text()
     survey.recipe.write_text(text[: text.index("[classifiers.net]")] + text[text.index("[release]") :])

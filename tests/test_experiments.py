@@ -25,8 +25,11 @@ from catmorph.experiments.run import (
     time_left,
 )
 from catmorph.experiments.summary import csv_bytes, write_all
+from catmorph.experiments.trainings import section_key, training_fingerprint
 from catmorph.files import read_sealed, write_sealed
-from catmorph.models.checkpoint import load_checkpoint
+from catmorph.models.checkpoint import load_checkpoint, rewrite_card
+from catmorph.models.create import create_untrained
+from catmorph.models.header import load_card
 from catmorph.recipe import load_recipe
 
 CPU = Settings(device="cpu")
@@ -543,6 +546,37 @@ def test_a_result_is_of_the_code_that_trains_not_of_a_release(data, tmp_path, mo
     assert fingerprints() == before
     monkeypatch.setattr("catmorph.training.CODE_VERSION", 99)
     assert set(fingerprints()).isdisjoint(before)
+
+def taught(folder, *teachers):
+    """Return the fingerprints of trainings with teachers: of a grid, and of a network of a comparison."""
+    names = [str(one) for one in teachers]
+    grid = plan("repeat", recipe_in(folder, f"training.teachers={names}"))
+    network = f"{{model='clash-inception-narrow', teachers={names}}}"
+    compared = plan("compare", recipe_in(folder, f"experiments.networks.a={network}",
+                                         "experiments.networks.b={model='clash-inception-narrow'}"))  # fmt: skip
+    return [training_fingerprint(one, one.points[0], "stamps", None) for one in (grid, compared)]
+
+
+def test_teachers_count_by_what_they_are_not_by_where_they_lie(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    first, other = start_in(tmp_path), tmp_path / "other.safetensors"
+    create_untrained("clash-inception-narrow", recipe_in(tmp_path), other, seed=10)
+    before = taught(tmp_path, first)
+    moved = tmp_path / "elsewhere" / "moved.safetensors"
+    shutil.copy(first, moved)
+    assert taught(tmp_path, moved) == before
+    rewrite_card(first, load_card(first).model_copy(update={"title": "evaluated"}))
+    assert taught(tmp_path, first) == before
+    shutil.copy(other, first)
+    for teachers in ((first,), (), (moved, other), (other, moved)):
+        assert not set(taught(tmp_path, *teachers)) & set(before), teachers
+
+
+def test_settings_of_trainings_without_teachers_are_fingerprinted_as_ever(tmp_path):
+    section = recipe_in(tmp_path).training
+    own = {"output", "title", "licence", "purpose", "start", "backbone"}
+    assert section_key(section) == section.model_dump(mode="json", exclude=own)
+
 
 
 def test_the_time_left():

@@ -29,6 +29,7 @@ from catmorph.experiments.transfer_table import Counts, networks_of
 from catmorph.files import read_sealed
 from catmorph.labels import LabelledStamps
 from catmorph.models.checkpoint import load_checkpoint, rewrite_card
+from catmorph.models.create import create_untrained
 from catmorph.models.header import load_card
 from catmorph.recipe import load_recipe
 from catmorph.schemes import load_scheme
@@ -303,6 +304,26 @@ def test_another_source_network_makes_the_others_again(done, asked, surveys, tmp
     assert {network for network, task in tasks.items() if task.done()} == {"0"}
 
 
+def test_other_teachers_make_the_taught_networks_again(done, asked, surveys, tmp_path):
+    first, second, moved = (tmp_path / f"{name}.safetensors" for name in ("first", "second", "moved"))
+    for seed, path in enumerate((first, second)):
+        create_untrained("resnet-narrow", asked.target, path, seed=seed)
+    shutil.copy(first, moved)
+
+    def keys(survey, path):
+        section = getattr(asked, f"{survey}_section").model_copy(update={"teachers": (str(path),)})
+        tasks = question_tasks(replace(asked, **{f"{survey}_section": section}), surveys, CPU)
+        assert not any(task.done() for network, task in tasks.items() if network in own[survey])
+        return {network: tasks[network].fingerprint for network in own[survey]}
+
+    own = {"source": "0", "target": "bcd"}
+    for survey in own:
+        before = keys(survey, first)
+        assert keys(survey, moved) == before
+        changed = keys(survey, second)
+        assert all(changed[network] != before[network] for network in own[survey])
+
+
 def test_without_positives_in_the_test_cells_are_blank(done, asked, tmp_path):
     answered, _ = done
     results = json.loads(json.dumps(answered.results))
@@ -415,16 +436,22 @@ def test_recipes_that_do_not_suit_each_other_are_refused(tmp_path):
 def test_files_that_are_missing_in_either_survey_are_told_before_anything_is_cut(tmp_path):
     write_survey(tmp_path, "des", stamps_of(4))
     start = ("epochs = 2", 'epochs = 2\nstart = "none.safetensors"')
-    write_recipe(tmp_path, "sdss", start=start)
-    write_recipe(tmp_path, "des", OWN, start=start)  # the target's networks start from the source's
+    more = ('loss = "binary"', 'loss = "binary"\nteachers = ["gone.safetensors"]')
+    write_recipe(tmp_path, "sdss", 'start = "of-grids.safetensors"', start=start, more=more)
+    # The target's networks start from the source's.
+    write_recipe(tmp_path, "des", OWN + '\nstart = "of-grids.safetensors"', start=start)
     (tmp_path / "sdss.csv").unlink()
     done = call(tmp_path, "transfer-table", "des.toml")
-    missing = {"sdss.csv": "labels.table", "none.safetensors": "training.start", "sdss/*.fits": "labels.stamp_files"}
+    missing = {"sdss.csv": "labels.table", "sdss/*.fits": "labels.stamp_files", "none.safetensors": "training.start",
+               "gone.safetensors": "training.teachers"}  # fmt: skip
     wanted = [f"{tmp_path}/{name}: no such file; it is {key} of sdss" for name, key in missing.items()]
     assert done.exit_code == 2
     assert done.stderr.splitlines() == [f"catmorph: error: sdss: {line}" for line in wanted]
-    found = check_run(RunFolder(tmp_path / "runs" / "des", load_recipe(tmp_path / "des.toml"))).problems
-    assert [line for line in found if "sdss" in line] == [f"experiments.source sdss: {line}" for line in wanted]
+    found = check_run(RunFolder(tmp_path / "runs" / "des", load_recipe(tmp_path / "des.toml")))
+    theirs = [line for line in found.problems if "sdss" in line]
+    assert theirs == [f"experiments.source sdss: {line}" for line in wanted]
+    assert [line for line in found.notes if "no such file" in line] == [
+        f"{tmp_path}/of-grids.safetensors: no such file; it is experiments.start of des, for experiments"]
 
 
 def test_check_looks_at_the_source_recipe(tmp_path):
@@ -438,8 +465,9 @@ def test_check_looks_at_the_source_recipe(tmp_path):
                      "must answer the same question in both"]  # fmt: skip
     path.write_text(path.read_text().replace("pixels = 48", "pixels = 32").replace('stamp_files = "sdss/*.fits"', ""))
     found = [line for line in check_run(run).problems if "sdss" in line]
-    assert found == [f"experiments.source sdss: {tmp_path}/none.csv: no such catalog file; check catalog.files in the "
-                     "recipe"]  # fmt: skip
+    assert found[0] == (
+        f"experiments.source sdss: {tmp_path}/none.csv: no such catalog file; check catalog.files in the recipe")
+    assert [": no mosaic of any band matches for any field" in line for line in found[1:]] == [True]
     assert not run.path.exists()
 
 

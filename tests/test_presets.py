@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from catmorph.cli import cli
 from catmorph.recipe import load_recipe, preset_names, preset_path, presets
-from catmorph.recipe.loading import PATH_KEYS, WORDS
+from catmorph.recipe.paths import paths_in
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = [name for name in preset_names() if name.startswith("samples/")]
@@ -33,19 +33,9 @@ def init(name, output):
     return load_recipe(output), done.stderr.rstrip("\n").split("; ") if done.stderr else []
 
 
-def paths(table: Any, keys=None) -> list[str]:
-    """Return every path of a recipe, as `PATH_KEYS` names them."""
-    if keys is None:
-        return [path for one in PATH_KEYS for path in paths(table, one)]
-    if not keys:
-        found = [table] if isinstance(table, str) else table or []
-        return [path for path in found if path not in {value for _, value in WORDS}]
-    if isinstance(table, list) and keys[0] == "*":
-        return [path for one in table for path in paths(one, keys[1:])]
-    if not isinstance(table, dict):
-        return []
-    return [path for key in (table if keys[0] == "*" else [keys[0]]) if key in table
-            for path in paths(table[key], keys[1:])]  # fmt: skip
+def paths(table: Any) -> list[str]:
+    """Return every path of a recipe."""
+    return [path for _, path, _ in paths_in(table)]
 
 
 def without_paths(recipe):

@@ -13,7 +13,9 @@ from catalogs import recipe_text
 import catmorph.recipe
 from catmorph.errors import ProblemsError, RecipeError, UsageError
 from catmorph.recipe import load_recipe, preset_names, preset_path, write_recipe
+from catmorph.recipe.paths import PATH_KEYS
 from catmorph.recipe.reference import MINIMAL, reference_markdown
+from catmorph.release.provenance import recipe_without_paths
 from catmorph.templates import fill, matcher, names_in, pattern_problem
 
 
@@ -76,6 +78,52 @@ def test_paths_are_relative_to_the_file_that_gives_them(tmp_path, monkeypatch):
     assert recipe.catalog.files == (f"{tmp_path}/base/evcc.fits",)
     assert recipe.mosaics.pattern == (f"{tmp_path}/child/a_{{field}}.fits", os.path.expanduser("~/b.fits"))
     assert recipe.classifiers["mine"].checkpoint == f"{tmp_path}/here.safetensors"
+
+
+NETWORKS = """
+[experiments]
+start = "nets/start.safetensors"
+[experiments.networks.mine]
+model = "resnet18"
+start = "nets/other.safetensors"
+teachers = ["nets/a.safetensors", "~/b.safetensors"]
+[experiments.networks.pretrained]
+backbone = "imagenet"
+teachers = "nets/a.safetensors"
+"""
+
+
+def test_paths_of_the_networks_of_a_comparison_are_those_of_trainings(tmp_path):
+    (tmp_path / "r.toml").write_text(MINIMAL + NETWORKS)
+    recipe = load_recipe(tmp_path / "r.toml", ["experiments.networks.other.teachers=a.safetensors"])
+    networks = recipe.experiments.networks
+    first = f"{tmp_path}/nets/a.safetensors"
+    assert networks["mine"]["teachers"] == [first, os.path.expanduser("~/b.safetensors")]
+    assert networks["mine"]["start"] == f"{tmp_path}/nets/other.safetensors"
+    assert networks["pretrained"] == {"backbone": "imagenet", "teachers": first}
+    assert networks["other"]["teachers"] == f"{Path.cwd()}/a.safetensors"
+    cut = recipe_without_paths(recipe)["experiments"]
+    assert cut["start"] == "start.safetensors"
+    assert cut["networks"]["mine"]["teachers"] == ["a.safetensors", "b.safetensors"]
+    assert cut["networks"]["pretrained"] == {"backbone": "imagenet", "teachers": "a.safetensors"}
+
+
+def test_what_is_no_path_where_one_belongs_is_left_alone(tmp_path):
+    """Values of networks are looked at when they are compared."""
+    (tmp_path / "r.toml").write_text(MINIMAL + '[experiments.networks.a]\nstart = 5\nteachers = [1, "a.safetensors"]')
+    recipe = load_recipe(tmp_path / "r.toml")
+    assert recipe.experiments.networks["a"] == {"start": 5, "teachers": [1, f"{tmp_path}/a.safetensors"]}
+    cut = recipe_without_paths(recipe)["experiments"]["networks"]
+    assert cut["a"] == {"start": 5, "teachers": [1, "a.safetensors"]}
+
+
+def test_the_keys_that_hold_paths():
+    assert {".".join(keys) for keys in PATH_KEYS} == {
+        "catalog.files", "catalog.match.*.files", "images.files", "mosaics.pattern", "mosaics.weight", "mosaics.flag",
+        "classifiers.*.checkpoint", "labels.table", "labels.stamp_files", "training.output", "training.start",
+        "training.backbone", "training.teachers", "experiments.folder", "experiments.start", "experiments.source",
+        "experiments.networks.*.start", "experiments.networks.*.backbone", "experiments.networks.*.teachers",
+    }  # fmt: skip
 
 
 def test_extending(tmp_path):

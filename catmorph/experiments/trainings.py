@@ -36,14 +36,11 @@ from catmorph.models.card import own_version
 from catmorph.models.header import count_weights
 from catmorph.models.identity import read_network_digest
 from catmorph.recipe import Recipe, TrainingSection
+from catmorph.recipe.training import DESCRIPTIVE
 from catmorph.schemes import load_scheme
 
 CODE_VERSION = 1
 """Raised when what a training measures changes; part of its fingerprint."""
-DESCRIPTIVE = {"output", "title", "licence", "purpose", "start", "backbone"}
-"""Keys of [training] that say where or what; the start and the backbone's weights count by their bytes."""
-
-
 CHECKPOINT = "net.safetensors"
 TEST_BATCH = 128
 
@@ -127,14 +124,20 @@ def training_fingerprint(grid: Grid, point: Point, stamps: str, start: str | Non
     return digest_json({
         "stamps": stamps,
         "scheme": grid.recipe_of(point).scheme,
-        "section": section.model_dump(mode="json", exclude=DESCRIPTIVE),
+        "section": section_key(section),
         "start": start,
         **backbone_key(section),
-        **({"teachers": [read_network_digest(Path(one)) for one in section.teachers]} if section.teachers else {}),
+        **teachers_key(section),
         **code_key(),
         **({"wants": grid.experiment.wants} if grid.experiment.wants else {}),
         **({"given": True} if grid.given else {}),
     })
+
+
+def section_key(section: TrainingSection) -> dict[str, Any]:
+    """Return what a training's fingerprint says of its settings, of which none is a path."""
+    # Trainings without teachers have always had this empty list, and stay valid.
+    return section.model_dump(mode="json", exclude=DESCRIPTIVE) | {"teachers": []}
 
 
 def backbone_key(section: TrainingSection) -> dict[str, str]:
@@ -143,6 +146,11 @@ def backbone_key(section: TrainingSection) -> dict[str, str]:
         return {}
     path = Path(section.backbone)
     return {"backbone": digest(path) if path.is_file() else section.backbone}
+
+
+def teachers_key(section: TrainingSection) -> dict[str, list[str]]:
+    """Return what a training's fingerprint says of its teachers, where it has some: their networks, in their order."""
+    return {"teachers": [read_network_digest(Path(one)) for one in section.teachers]} if section.teachers else {}
 
 
 def code_key() -> dict[str, Any]:

@@ -15,7 +15,7 @@ from catmorph.errors import CatmorphError, UsageError
 from catmorph.experiments.plan import TRANSFER_TABLE, Point
 from catmorph.experiments.prepared import fingerprint, keep_only, prepare
 from catmorph.experiments.run import Settings, do_tasks
-from catmorph.experiments.trainings import CHECKPOINT, DESCRIPTIVE, Task, backbone_key, code_key
+from catmorph.experiments.trainings import CHECKPOINT, Task, backbone_key, code_key, section_key, teachers_key
 from catmorph.experiments.transfer import ALL_LAYERS, APPLIED, DENSE, FIRST, NETWORKS, SOURCE, Question
 from catmorph.files import digest, digest_json, remove_partial_files
 from catmorph.labels import LabelledStamps, split_sources
@@ -96,10 +96,10 @@ def _task(asked: Question, network: str, keys: dict[str, str], settings: Setting
     recipe = asked.source if network == SOURCE else asked.target
     key = digest_json({
         "experiment": TRANSFER_TABLE, "network": network, "stamps": keys[survey], "scheme": recipe.scheme,
-        "section": None if given else section.model_dump(mode="json", exclude=DESCRIPTIVE),
+        "section": None if given else section_key(section),
         "start": start if network in (APPLIED, ALL_LAYERS, DENSE) else None,
         "pretrained": digest(Path(section.start)) if network == SOURCE and section.start else None,
-        **({} if given else backbone_key(section)),
+        **({} if given else backbone_key(section) | teachers_key(section)),
         "positive": asked.positive, **code_key(),
     })  # fmt: skip
     return Task(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
@@ -45,6 +46,50 @@ class Section(BaseModel):
                 if name not in defaults or getattr(self, name) != defaults[name]}
 
 
+@dataclass(frozen=True)
+class PathMark:
+    """Marks a key that holds a path, or several, relative to the file that gives them; see `catmorph.recipe.paths`.
+
+    Attributes
+    ----------
+    is_pattern : bool
+        Whether they may be globs.
+    words : tuple of str
+        Values that are no path.
+    looked_for : bool
+        Whether `check` looks if the file is there: not for what is written, or is told by what reads it.
+    """
+
+    is_pattern: bool = False
+    words: tuple[str, ...] = ()
+    looked_for: bool = True
+
+
+@dataclass(frozen=True)
+class TablesOf:
+    """Marks a key that holds tables, by name, with some keys of a section."""
+
+    section: type[Section]
+    keys: tuple[str, ...]
+
+
+def path_marks(section: type[BaseModel]) -> dict[str, PathMark]:
+    """Return the keys of a section that hold paths."""
+    return {name: mark for name, info in section.model_fields.items()
+            for mark in info.metadata if isinstance(mark, PathMark)}
+
+
+def inner_model(annotation: Any) -> tuple[type[BaseModel] | None, Any]:
+    """Return the model in the type of a key, and `dict` or `tuple` where the key holds several of it."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation, None
+    for inner in get_args(annotation):
+        found, kind = inner_model(inner)
+        if found is not None:
+            return found, kind or (get_origin(annotation) if get_origin(annotation) in (dict, tuple) else None)
+    return None, None
+
+
 class SectionError(ValueError):
     """Several things wrong with a recipe, each one line."""
 
@@ -60,5 +105,7 @@ def as_tuple(value: Any) -> Any:
 
 Strings = Annotated[tuple[str, ...], BeforeValidator(as_tuple)]
 """Some texts; a single one may be given without brackets."""
+Globs = Annotated[Strings, PathMark(is_pattern=True, looked_for=False)]
+"""Some files or globs that those who read them look for."""
 Null = Annotated[tuple[float | str, ...], BeforeValidator(as_tuple)]
 """Cell values that mean 'missing'; a single one may be given without brackets."""

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from catmorph.errors import suggest
-from catmorph.recipe.base import PATTERN_WORDS, PREFIX, SAFE_NAME, Null, Section, SectionError, Strings
+from catmorph.recipe.base import PATTERN_WORDS, PREFIX, SAFE_NAME, Globs, Null, Section, SectionError, Strings
 from catmorph.templates import names_in
 
 POSITION_UNITS = ("deg", "rad", "hourangle", "sexagesimal", "arcmin", "arcsec", "mas")
@@ -67,7 +67,7 @@ LISTED_KEYS = ("cuts", "keep", "duplicates", "allow_empty")
 class MatchSection(Section):
     """Another catalog, whose columns are taken for the sources next to its rows on the sky; any number of them."""
 
-    files: Strings = Field(min_length=1, description="table files or globs, relative to the recipe; together one table")
+    files: Globs = Field(min_length=1, description="table files or globs, relative to the recipe; together one table")
     format: str | None = Field(None, description="as catalog.format")
     hdu: int | str | None = Field(None, description="as catalog.hdu")
     ra: Column = Field(description="right ascension (or Galactic longitude)")
@@ -97,9 +97,9 @@ class MatchSection(Section):
 class CatalogSection(Section):
     """The survey table and how its columns are read."""
 
-    files: Strings = Field((), description="table files or globs, relative to the recipe; may be left out with "
-                           "[images], which then are the catalog, with the columns id, field, file and folder for "
-                           "`cuts` and `keep`")
+    files: Globs = Field((), description="table files or globs, relative to the recipe; may be left out with "
+                         "[images], which then are the catalog, with the columns id, field, file and folder for "
+                         "`cuts` and `keep`")
     format: str | None = Field(
         None,
         description="astropy's format name (fits, ascii.ecsv, votable, ascii.ipac, ascii.csv, ascii.cds, "

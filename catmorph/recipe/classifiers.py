@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from catmorph.recipe.base import Section, Strings
+from catmorph.recipe.base import PathMark, Section, Strings
 
 
 class ClassifierSection(Section):
     """A trained network, or an ensemble of them, and the views it looks at."""
 
-    checkpoint: str | tuple[str, ...] = Field(
+    checkpoint: Annotated[str | tuple[str, ...], PathMark(looked_for=False)] = Field(
         description="checkpoint file (safetensors), relative to the recipe; several are an ensemble: the release "
         "has the mean of their probabilities, and in formats other than CSV how much they disagree"
     )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, field_validator
 
 from catmorph.errors import suggest
-from catmorph.recipe.base import PATTERN_WORDS, SAFE_NAME, Section, Strings
+from catmorph.recipe.base import PATTERN_WORDS, SAFE_NAME, PathMark, Section, Strings, TablesOf
 from catmorph.recipe.training import TrainingSection
 
 SHARED = (
@@ -38,10 +38,13 @@ class QuickSection(Section):
 class ExperimentSection(Section):
     """The grids of `catmorph experiment`; the trainings themselves are as [training] says."""
 
-    folder: str | None = Field(None, description="folder of the results, relative to the recipe; default: "
-                               "experiments/ below the current folder")
-    start: str | None = Field(None, description="checkpoint that fine-tuned trainings start from; default: "
-                              "training.start")
+    folder: Annotated[str | None, PathMark(looked_for=False)] = Field(
+        None, description="folder of the results, relative to the recipe; default: experiments/ below the current "
+        "folder"
+    )
+    start: Annotated[str | None, PathMark()] = Field(
+        None, description="checkpoint that fine-tuned trainings start from; default: training.start"
+    )
     seed: int = Field(0, ge=0, description="seed from which every training of a grid gets its own")
     sizes: tuple[int, ...] = Field(
         (50, 100, 200, 300, 400, 600, 800, 1000), min_length=1,
@@ -61,10 +64,14 @@ class ExperimentSection(Section):
     )
     models: Strings = Field((), description="compare: networks, each a name of `catmorph models list` or of a table of "
                             "`experiments.networks`; default: those tables")
-    networks: dict[str, dict[str, Any]] = Field({}, description="compare: what differs for a network: keys of "
-                                                "[training], such as model and learning_rate, and scheme")
-    source: str | None = Field(None, description="transfer-table: recipe of the survey that the network comes from, "
-                               "with labels, stamps and [training] of its own, relative to the recipe")
+    networks: Annotated[dict[str, dict[str, Any]], TablesOf(TrainingSection, CHANGEABLE)] = Field(
+        {}, description="compare: what differs for a network: keys of [training], such as model and learning_rate, and "
+        "scheme"
+    )
+    source: Annotated[str | None, PathMark(looked_for=False)] = Field(
+        None, description="transfer-table: recipe of the survey that the network comes from, with labels, stamps and "
+        "[training] of its own, relative to the recipe"
+    )
     source_size: int | None = Field(None, ge=1, description="transfer-table: stamps of the source survey to train on; "
                                     "default: the whole training subset")
     target_size: int | None = Field(None, ge=1, description="transfer-table: stamps of this survey to train on; "

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, PositiveInt, field_validator
 
-from catmorph.recipe.base import SAFE_NAME, Section, Strings
+from catmorph.recipe.base import SAFE_NAME, Globs, Section
 from catmorph.templates import names_in, pattern_problem
 
 
@@ -17,8 +17,8 @@ class ImageSection(Section):
     Without `catalog.files` the images are the catalog too: a source each, without positions.
     """
 
-    files: Strings = Field(min_length=1, description="image files, globs (** for folders within folders), folders, and "
-                           "tar (also .tar.gz) and zip archives, which are read in place; relative to the recipe")
+    files: Globs = Field(min_length=1, description="image files, globs (** for folders within folders), folders, and "
+                         "tar (also .tar.gz) and zip archives, which are read in place; relative to the recipe")
     name: str = Field("{id}", description="pattern of an image's file name without folder and ending, with {id} and, "
                       "where names hold them, {field} and {band}; with {band} (which may have a filter) each band is a "
                       "file of its own with one plane")

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from catmorph.errors import suggest
-from catmorph.recipe.base import Section, SectionError, as_tuple
+from catmorph.recipe.base import PathMark, Section, SectionError, as_tuple
 from catmorph.recipe.catalog import POSITION_UNITS, Column
 from catmorph.templates import pattern_problem
 
@@ -19,7 +19,7 @@ Columns = Annotated[tuple[str | int, ...], BeforeValidator(as_tuple)]
 class LabelsSection(Section):
     """Where the labels of stamps are, how they name stamps, and how votes become labels."""
 
-    table: str | None = Field(
+    table: Annotated[str | None, PathMark()] = Field(
         None, description="label table: a column of vote fractions for each class, or labels.class_column; without it "
         "labels come from the sources (labels.class_column, labels.rules)"
     )
@@ -63,7 +63,7 @@ class LabelsSection(Section):
     match_radius_arcsec: float = Field(
         1.0, gt=0, le=600, description="how far a label may be from its source; each has the nearest of the other"
     )
-    stamp_files: str | None = Field(
+    stamp_files: Annotated[str | None, PathMark(is_pattern=True)] = Field(
         None, description="FITS files (a glob) with one stamp each, named as in the label table, to use instead of "
         "stamps cut from the mosaics"
     )

@@ -14,44 +14,17 @@ import tomli_w
 from pydantic import BaseModel, ValidationError
 
 from catmorph.errors import LONGEST, ProblemsError, RecipeError, UsageError, shortened, suggest
-from catmorph.recipe.base import PATTERN_WORDS, SectionError
+from catmorph.recipe.base import PATTERN_WORDS, SectionError, inner_model
 from catmorph.recipe.catalog import CatalogSection
 from catmorph.recipe.model import REQUIRED, Recipe, missing_sources
+from catmorph.recipe.paths import change_paths
 from catmorph.recipe.presets import has_data, preset_names, preset_path
 from catmorph.schemes import load_scheme
 
 _FEW_KEYS = 8
 """So many keys of a table are named where something else was given."""
-PATH_KEYS = (
-    ("catalog", "files"),
-    ("catalog", "match", "*", "files"),
-    ("images", "files"),
-    ("mosaics", "pattern"),
-    ("mosaics", "weight"),
-    ("mosaics", "flag"),
-    ("classifiers", "*", "checkpoint"),
-    ("labels", "table"),
-    ("labels", "stamp_files"),
-    ("training", "output"),
-    ("training", "start"),
-    ("training", "backbone"),
-    ("training", "teachers"),
-    ("experiments", "folder"),
-    ("experiments", "start"),
-    ("experiments", "source"),
-    ("experiments", "networks", "*", "start"),
-    ("experiments", "networks", "*", "backbone"),
-)
-"""Recipe keys that hold paths, relative to the file that gives them."""
-
-WORDS = {("backbone", "imagenet")}
-"""Values of such keys that are no path."""
-
 _ALTERNATIVE = re.compile(r"(literal|dict)\[.*\]|constrained-\w+")
 """What pydantic puts among the keys to name one of the types that a value may have."""
-
-GLOB_KEYS = ("files", "pattern", "weight", "flag", "stamp_files")
-"""Those whose paths are patterns."""
 
 
 def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Recipe:
@@ -162,26 +135,7 @@ def _merged(base: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
 
 
 def _absolute_paths(table: dict[str, Any], folder: Path) -> None:
-    for keys in PATH_KEYS:
-        _absolute_at(table, keys, folder)
-
-
-def _absolute_at(table: Any, keys: tuple[str, ...], folder: Path) -> None:
-    if isinstance(table, list) and keys[0] == "*":
-        for one in table:
-            _absolute_at(one, keys[1:], folder)
-    if not isinstance(table, dict):
-        return
-    for key in list(table) if keys[0] == "*" else [keys[0]]:
-        if key not in table:
-            continue
-        if len(keys) > 1:
-            _absolute_at(table[key], keys[1:], folder)
-        elif isinstance(table[key], str) and (key, table[key]) not in WORDS:
-            table[key] = _absolute(table[key], folder, is_pattern=key in GLOB_KEYS)
-        elif isinstance(table[key], list):
-            table[key] = [_absolute(item, folder, is_pattern=key in GLOB_KEYS) if isinstance(item, str) else item
-                          for item in table[key]]
+    change_paths(table, lambda text, mark: _absolute(text, folder, is_pattern=mark.is_pattern))
 
 
 def _absolute(text: str, folder: Path, *, is_pattern: bool) -> str:
@@ -317,7 +271,7 @@ def _holds_tables(keys: list[str]) -> bool:
     info = model.model_fields.get(keys[-1]) if model and keys else None
     if info is None or get_origin(info.annotation) not in (dict, tuple):
         return False
-    return any(_model_in(inner) or get_origin(inner) is dict for inner in get_args(info.annotation))
+    return any(inner_model(inner)[0] or get_origin(inner) is dict for inner in get_args(info.annotation))
 
 
 def _of_keys(keys: list[str]) -> str:
@@ -338,20 +292,10 @@ def _model_at(keys: list[str]) -> type[BaseModel] | None:
         if model is None:
             return None
         if key in model.model_fields:
-            found = _model_in(model.model_fields[key].annotation)
+            found, _ = inner_model(model.model_fields[key].annotation)
             if found is not None:
                 model = found
     return model
-
-
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for inner in get_args(annotation):
-        found = _model_in(inner)
-        if found is not None:
-            return found
-    return None
 
 
 def _keys_at(keys: list[str]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from catmorph.recipe.base import PATTERN_WORDS, SAFE_NAME, Section, Strings, as_tuple
+from catmorph.recipe.base import PATTERN_WORDS, SAFE_NAME, Globs, PathMark, Section, Strings, as_tuple
 from catmorph.templates import pattern_problem
 
 _SIDE = re.compile(r"^\s*(\+?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)\s*(radii|arcsec|pixels|image)\s*$")
@@ -53,15 +53,19 @@ class BandColumns(Section):
                      for text in self.colour)
 
 
+MapPattern = Annotated[str | None, PathMark(is_pattern=True, looked_for=False)]
+"""The pattern of what lies beside the mosaics."""
+
+
 class MosaicSection(Section):
     """The images the stamps are cut from."""
 
-    pattern: Strings = Field(min_length=1, description="file pattern(s) with {field} and {band}, globs allowed; "
-                             "several files for one field and band are tiles")
+    pattern: Globs = Field(min_length=1, description="file pattern(s) with {field} and {band}, globs allowed; "
+                           "several files for one field and band are tiles")
     hdu: int | str | None = Field(None, description="HDU with the image; default: the first with a 2-d image")
-    weight: str | None = Field(None, description="pattern of weight maps: weight <= 0 or not finite is invalid")
+    weight: MapPattern = Field(None, description="pattern of weight maps: weight <= 0 or not finite is invalid")
     weight_hdu: int | str | None = Field(None, description="HDU of the weight map")
-    flag: str | None = Field(None, description="pattern of integer flag maps")
+    flag: MapPattern = Field(None, description="pattern of integer flag maps")
     flag_hdu: int | str | None = Field(None, description="HDU of the flag map")
     flag_bits: int | None = Field(None, ge=0, description="bits of the flag map that make a pixel invalid; "
                                   "default: any")

@@ -10,6 +10,7 @@ import annotated_types
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from catmorph.recipe.base import inner_model
 from catmorph.recipe.catalog import ColumnTable, FieldRule
 from catmorph.recipe.model import Recipe
 
@@ -75,22 +76,12 @@ def reference_markdown() -> str:
 def _sections(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, type[BaseModel]]]:
     """Yield the heading and model of each section and part of a section, in order."""
     for name, info in model.model_fields.items():
-        inner, kind = _inner_model(info.annotation)
+        inner, kind = inner_model(info.annotation)
         if inner is None or inner is ColumnTable:
             continue
         key = f"{prefix}{name}" + (".NAME" if kind is dict else "")
         yield (f"`[[{key}]]`" if kind is tuple else f"`[{key}]`"), inner
         yield from _sections(inner, f"{key}.")
-
-
-def _inner_model(annotation: Any) -> tuple[type[BaseModel] | None, Any]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation, None
-    for inner in get_args(annotation):
-        found, kind = _inner_model(inner)
-        if found is not None:
-            return found, kind or (get_origin(annotation) if get_origin(annotation) in (dict, tuple) else None)
-    return None, None
 
 
 def _lead(model: type[BaseModel]) -> str:

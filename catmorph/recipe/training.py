@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, StrictBool, field_validator
 
-from catmorph.recipe.base import Section, Strings
+from catmorph.recipe.base import PathMark, Section, Strings, path_marks
 
 Rotations = StrictBool | Annotated[int, Field(strict=True, ge=2)]
 """Whether to rotate, or the number of angles."""
@@ -16,7 +16,9 @@ class TrainingSection(Section):
     """How `catmorph train` makes a checkpoint from labelled stamps of this recipe."""
 
     model: str = Field("clash-inception", description="architecture, see `catmorph models list`")
-    output: str = Field(description="checkpoint to write, relative to the recipe")
+    output: Annotated[str, PathMark(looked_for=False)] = Field(
+        description="checkpoint to write, relative to the recipe"
+    )
     title: str = Field("", description="what the checkpoint is, for its card")
     licence: str = Field("", description="licence of the checkpoint, for its card")
     purpose: str = Field("", description="what it may be used for, for its card")
@@ -37,10 +39,13 @@ class TrainingSection(Section):
     )
     size: int | None = Field(None, ge=1, description="stamps of the training subset that are used, drawn at random; "
                              "default: all")
-    start: str | None = Field(None, description="checkpoint whose weights the training starts from")
-    backbone: str | None = Field(None, description="where training.start names no checkpoint: weights that the "
-                                 "network's backbone starts from, without its last layer: `imagenet` for those that "
-                                 "timm fetches, or a file (safetensors, or .pth)")
+    start: Annotated[str | None, PathMark()] = Field(
+        None, description="checkpoint whose weights the training starts from"
+    )
+    backbone: Annotated[str | None, PathMark(words=("imagenet",))] = Field(
+        None, description="where training.start names no checkpoint: weights that the network's backbone starts from, "
+        "without its last layer: `imagenet` for those that timm fetches, or a file (safetensors, or .pth)"
+    )
     freeze_before: str | None = Field(None, description="stage of the network before which no weight is trained")
     epochs: int = Field(100, ge=1, description="epochs at most")
     batches_per_epoch: int = Field(160, ge=1, description="batches an epoch, drawn with replacement")
@@ -84,8 +89,10 @@ class TrainingSection(Section):
     dropout: float = Field(1.0, ge=0, le=1, description="factor on the network's own rates of dropout")
     mix: float = Field(0.0, ge=0, description="mix each stamp and its label with another one's; both parameters of the "
                        "Beta distribution of its share; 0: none")
-    teachers: Strings = Field((), description="checkpoints, trained with the same stamps, whose mean probabilities of "
-                              "each perturbed stamp are part of its label")
+    teachers: Annotated[Strings, PathMark()] = Field(
+        (), description="checkpoints, trained with the same stamps, whose mean probabilities of each perturbed stamp "
+        "are part of its label"
+    )
     teacher_share: float = Field(0.5, gt=0, le=1, description="share of the teachers in a label; the rest is the label "
                                  "of people")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
@@ -119,3 +126,7 @@ class TrainingSection(Section):
     def division_seed(self) -> int:
         """The seed of the split."""
         return self.seed if self.split_seed is None else self.split_seed
+
+
+DESCRIPTIVE = {"title", "licence", "purpose", *path_marks(TrainingSection)}
+"""Keys that say where or what, and do not change the weights: of files that are read the bytes count."""

@@ -11,7 +11,7 @@ from typing import Any
 from catmorph.files import digest, digest_json, read_json
 from catmorph.inference.members import Member, member_logits, members, network_of
 from catmorph.recipe import Recipe
-from catmorph.recipe.loading import PATH_KEYS
+from catmorph.recipe.paths import change_paths
 from catmorph.release.formats import producer
 from catmorph.release.results import Temperatures
 from catmorph.workspace import RunFolder
@@ -61,25 +61,8 @@ def read_provenance(run: RunFolder) -> dict[str, Any] | None:
 def recipe_without_paths(recipe: Recipe) -> dict[str, Any]:
     """Return the recipe as plain values, with every path cut to its last component."""
     values = recipe.model_dump(mode="json", exclude_none=True)
-    for keys in PATH_KEYS:
-        _cut_paths(values, keys)
+    change_paths(values, lambda text, mark: Path(text).name)
     return values
-
-
-def _cut_paths(values: Any, keys: Sequence[str]) -> None:
-    if keys[0] == "*" and isinstance(values, list):
-        for one in values:
-            _cut_paths(one, keys[1:])
-        return
-    for key in list(values) if keys[0] == "*" else [keys[0]]:
-        if key not in values:
-            continue
-        if len(keys) > 1:
-            _cut_paths(values[key], keys[1:])
-        elif isinstance(values[key], str):
-            values[key] = Path(values[key]).name
-        else:
-            values[key] = [Path(text).name for text in values[key]]
 
 
 def _classifier(run: RunFolder, name: str, used: Sequence[float]) -> dict[str, Any]:

@@ -25,15 +25,13 @@ from catmorph.models.device import resolve_device, resolve_precision
 from catmorph.models.header import refuse_other_file
 from catmorph.models.pretrained import load_backbone, refuse_bad_source
 from catmorph.recipe import Recipe, TrainingSection
+from catmorph.recipe.training import DESCRIPTIVE
 from catmorph.schemes import Scheme, load_scheme
 from catmorph.training import CODE_VERSION
 from catmorph.training.losses import NEEDS_VOTES, class_weights, loss_for
 from catmorph.training.normed import add_batch_norms, fold_batch_norms, folded_copy
 from catmorph.training.teach import Teachers, load_teachers
 from catmorph.training.transfer import frozen_stages, refuse_unknown_stage, transfer
-
-DESCRIPTIVE = ("output", "title", "licence", "purpose", "start", "backbone", "teachers")
-"""Fields of the section that say where or what, and do not change the weights; checkpoints count by their bytes."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +107,7 @@ class _Plan:
                   np.zeros(0) if data.votes is None else np.asarray(data.votes, np.float64))
         return digest_json({
             "arrays": [hashlib.sha256(np.ascontiguousarray(array).data).hexdigest() for array in arrays],
-            "section": self.section.model_dump(mode="json", exclude=set(DESCRIPTIVE)),
+            "section": self.section.model_dump(mode="json", exclude=DESCRIPTIVE),
             "precision": self.precision,
             "start": None if self.start is None else self.start.sha256,
             "teachers": [] if self.teachers is None else self.teachers.to_card(),
