@@ -1,7 +1,8 @@
-"""Registries of named things that live one to a file: models, release formats.
+"""Registries of named things that live one to a file: models, release formats, experiments.
 
 A registry imports the modules of its package when it is asked, so that adding a file adds the thing and nothing else
-needs to change; a name given twice is refused. A thing in a module of its own name is found without the others.
+needs to change; a name given twice is refused. A thing in a module of its own name, hyphens as underscores, is found
+without the others.
 """
 
 from __future__ import annotations
@@ -82,8 +83,9 @@ class Registry(Generic[T]):
 
     def _load_module(self, name: str) -> None:
         package = importlib.import_module(self.package)
-        if name in {module.name for module in pkgutil.iter_modules(package.__path__)}:
-            importlib.import_module(f"{self.package}.{name}")
+        module = name.replace("-", "_")
+        if module in {one.name for one in pkgutil.iter_modules(package.__path__)}:
+            importlib.import_module(f"{self.package}.{module}")
 
     def _load(self) -> dict[str, T]:
         if not self._loaded:

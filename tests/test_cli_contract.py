@@ -137,7 +137,8 @@ def test_numpy_starts_no_threads_unless_told(own, threads):
     assert done.stdout.splitlines() == [f"[{min(threads, os.cpu_count())}]", own.get("OPENBLAS_NUM_THREADS", "None")]
 
 
-@pytest.mark.parametrize("name", ["run", "ingest", "cutouts", "classify", "status", "train", "models", "init", "check"])
+@pytest.mark.parametrize("name", ["run", "ingest", "cutouts", "classify", "status", "train", "models", "init", "check",
+                                  "experiment"])
 def test_help_of_a_command_imports_no_torch(name):
     code = f"import sys; from catmorph.cli import cli; cli(['{name}', '--help'], standalone_mode=False)\n" \
            f"sys.exit(any(heavy in sys.modules for heavy in {HEAVY}))"  # fmt: skip

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,6 +16,7 @@ from experiment_data import recipe_in, stamps, start_in
 
 from catmorph.errors import CatmorphError, ProblemsError, UsageError
 from catmorph.experiments import prepared
+from catmorph.experiments.kinds import NAMES
 from catmorph.experiments.plan import EXPERIMENTS, plan, training_seed
 from catmorph.experiments.run import (
     Settings,
@@ -30,8 +35,9 @@ from catmorph.files import read_sealed, write_sealed
 from catmorph.models.checkpoint import load_checkpoint, rewrite_card
 from catmorph.models.create import create_untrained
 from catmorph.models.header import load_card
-from catmorph.recipe import load_recipe
+from catmorph.recipe import ExperimentSection, load_recipe
 
+DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "experiments.md"
 CPU = Settings(device="cpu")
 PRODUCTS = ("trainings.csv", "table.csv", "table.md", "differences.csv", "summary.md", "learning-curve.png",
             "learning-curve.pdf")  # fmt: skip
@@ -586,7 +592,25 @@ def test_the_time_left():
     assert time_left(300, 60.0, 1) == "300 trainings, about 5 h at 60 s a training"
 
 
+@pytest.mark.parametrize("name", EXPERIMENTS.names())
+def test_every_experiment_has_all_parts(name):
+    found = EXPERIMENTS.get(name)
+    assert found.name == name
+    assert name in ExperimentSection.model_fields[found.repeats].description
+    assert re.search(rf"^\| `{name}` \| .* \| `{found.repeats}`", DOCUMENT.read_text(), flags=re.M)
+
+
 def test_every_experiment_is_named_in_the_help():
     from catmorph.cli.experiment import experiment
 
-    assert all(name in experiment.help for name in EXPERIMENTS)
+    assert list(NAMES) == EXPERIMENTS.names()
+    assert f"NAME is {', '.join(NAMES)} or transfer-table; " in experiment.help
+    (option,) = (one for one in experiment.params if "--checkpoint" in one.opts)
+    able = [name for name in NAMES if EXPERIMENTS.get(name).tests]
+    assert option.help.startswith(f"{', '.join(able)}: ")
+
+
+def test_planning_does_without_matplotlib():
+    code = "import sys; from catmorph.experiments.plan import EXPERIMENTS as found; assert found.names()\n" \
+           "sys.exit('matplotlib' in sys.modules)"  # fmt: skip
+    subprocess.run([sys.executable, "-c", code], timeout=60, check=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,8 +13,9 @@ from experiment_data import recipe_in, start_in
 from catmorph.evaluation.metrics import summary
 from catmorph.experiments.bands import band_changes, paired_change
 from catmorph.experiments.confusion import mean_confusion
+from catmorph.experiments.kinds import NAMES
 from catmorph.experiments.measures import EVERYTHING, changes
-from catmorph.experiments.plan import EXPERIMENTS, plan
+from catmorph.experiments.plan import Experiment, plan
 from catmorph.experiments.run import Account
 from catmorph.experiments.summary import write_all
 from catmorph.experiments.tables import Results, Spread, spread, stops_gaining
@@ -77,7 +79,7 @@ def grids(folder):
     recipe = recipe_in(folder, 'bands.names=["F475W", "F160W"]', 'experiments.crop_sizes=[2, 4, "random"]',
                        'experiments.models=["clash-inception-narrow", "clash-inception"]')  # fmt: skip
     colour = recipe_in(folder, 'views.colour=["F475W", "F160W"]')
-    return {name: plan(name, colour if name == "leave-band-out" else recipe, start=start) for name in EXPERIMENTS}
+    return {name: plan(name, colour if name == "leave-band-out" else recipe, start=start) for name in NAMES}
 
 
 def test_differences_are_paired_by_split(grids):
@@ -121,7 +123,7 @@ def written(grids, folder):
     return reports
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_same_results_give_the_same_bytes(written, folder, name):
     files = sorted(path.name for path in (folder / "one" / name).iterdir())
     assert {f"{name}.png", f"{name}.pdf", "summary.md", "table.csv", "table.md", "trainings.csv"} <= set(files)
@@ -132,7 +134,7 @@ def test_the_same_results_give_the_same_bytes(written, folder, name):
     assert b"CreationDate" not in (folder / "one" / name / f"{name}.pdf").read_bytes()
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_report_is_json_and_says_what_the_table_says(written, grids, folder, name):
     json.dumps(written[name], allow_nan=False)
     table = pd.read_csv(folder / "one" / name / "table.csv")
@@ -151,6 +153,22 @@ def test_conclusions(written):
         "The band that matters most is F160W: when it is zero, 54.0% instead of 80.0% of the stamps are called as "
         "people do, -26.0 percentage points (-26.0 to -26.0)."
     )
+
+
+def test_what_differs_is_what_the_experiment_says(grids, tmp_path):
+    grid = grids["repeat"]
+    other = Experiment(
+        "other", "Another", grid.axes, "repeats", points=lambda shape: iter(()), reference=lambda grid, setting: None,
+        figure=lambda results, figure: None, conclusions=lambda results: ["It is so."],
+        tables=lambda results: {"own": pd.DataFrame({"one": [1]})}, lines=lambda results: ["Own line."],
+        settings=lambda grid: ["Own settings."],
+    )  # fmt: skip
+    report = write_all(replace(grid, experiment=other), [result(grid.points[0], 0.1)], Account(2, 0, 1, {}), tmp_path)
+    assert report["conclusions"] == ["It is so."]
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "other.png", "other.pdf", "own.csv", "trainings.csv", "table.csv", "table.md", "summary.md", "summary.json"}
+    lines = (tmp_path / "summary.md").read_text().splitlines()
+    assert {"Own line.", "- Own settings."} <= set(lines)
 
 
 # --- the confusion matrix of repeats ------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,7 @@ from sklearn.utils.class_weight import compute_class_weight, compute_sample_weig
 from catmorph.errors import UsageError
 from catmorph.recipe import TrainingSection
 from catmorph.schemes import LabelClass, Scheme, load_scheme
-from catmorph.training.losses import class_weights, loss_for
+from catmorph.training.losses import LOSSES, class_weights, loss_for
 
 CLASH = load_scheme("clash")
 QUESTIONS = Scheme(
@@ -37,6 +39,10 @@ def loss(name, logits=LOGITS, counts=COUNTS, votes=VOTES, scheme=CLASH, weights=
     return loss_for(section(loss=name), scheme, weights)(
         torch.as_tensor(logits).float(), fractions, torch.as_tensor(votes, dtype=torch.float64)
     )
+
+
+def test_a_recipe_takes_the_losses_that_there_are():
+    assert get_args(TrainingSection.model_fields["loss"].annotation) == tuple(LOSSES)
 
 
 def test_cross_entropy():
@@ -124,6 +130,12 @@ def test_a_loss_that_does_not_suit_the_scheme_is_refused():
     with pytest.raises(UsageError, match=r"^training.loss 'dirichlet' needs classes that exclude each other; those of "
                                          r"scheme 'questions' do not; use 'multinomial' or 'binary'$"):
         loss_for(section(loss="dirichlet"), QUESTIONS)
+
+
+@pytest.mark.parametrize("name", [name for name, one in LOSSES.items() if one.needs_votes])
+def test_a_likelihood_needs_votes(name):
+    with pytest.raises(UsageError, match=rf"^training.loss '{name}' needs the number of votes; set labels.votes_colu"):
+        loss_for(section(loss=name), CLASH)(torch.zeros(1, 5), torch.eye(5)[:1], None)
 
 
 def test_balanced_weights_are_those_of_scikit_learn():

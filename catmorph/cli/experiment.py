@@ -14,6 +14,7 @@ import click
 from catmorph.cli.common import Session, device_option, run_options, usable_cores
 from catmorph.cli.labelled import gather
 from catmorph.errors import UsageError
+from catmorph.experiments.kinds import NAMES
 
 if TYPE_CHECKING:
     from catmorph.experiments.plan import Grid
@@ -21,7 +22,17 @@ if TYPE_CHECKING:
     from catmorph.labels import LabelledStamps
 
 
-@click.command(epilog="Example: catmorph experiment learning-curve clash.toml --from candels.safetensors --quick")
+_HELP = f"""Do a grid of trainings, with tables and a figure.
+
+NAME is {", ".join(NAMES)} or transfer-table; RECIPE (default: $CATMORPH_RECIPE, else ./catmorph.toml) has the
+sections [training] and [experiments]; transfer-table takes several, one a question. Trainings that are done are kept:
+the same command goes on after an interruption. Exit status 1 when a training failed; the others are done all the same.
+"""
+
+
+@click.command(
+    help=_HELP, epilog="Example: catmorph experiment learning-curve clash.toml --from candels.safetensors --quick"
+)
 @click.argument("name", metavar="NAME")
 @click.option("--quick", is_flag=True, help="Fewer and shorter trainings, as experiments.quick says, of a narrow "
               "network where there is one and no --from.")
@@ -43,13 +54,7 @@ def experiment(
     session: Session, name: str, more: tuple[Path, ...], quick: bool, start: Path | None, given: Path | None,
     workers: int | None, threads: int, keep: bool, dry_run: bool, device: str,
 ) -> int:
-    """Do a grid of trainings, with tables and a figure.
-
-    NAME is learning-curve, freezing, filter-importance, leave-band-out, crop-size, learning-rate, compare, repeat or
-    transfer-table; RECIPE (default: $CATMORPH_RECIPE, else ./catmorph.toml) has the sections [training] and
-    [experiments]; transfer-table takes several, one a question. Trainings that are done are kept: the same command
-    goes on after an interruption. Exit status 1 when a training failed; the others are done all the same.
-    """
+    """Do a grid of trainings, with tables and a figure."""
     from catmorph.experiments.plan import TRANSFER_TABLE, plan
     from catmorph.experiments.run import (
         Settings,
@@ -94,14 +99,13 @@ def experiment(
 
 def _refuse_misuse(name: str, more: tuple[Path, ...], start: Path | None, given: Path | None) -> None:
     """Refuse arguments that an experiment has no use for, rather than pass over them."""
-    from catmorph.experiments.plan import TRANSFER_TABLE
+    from catmorph.experiments.plan import EXPERIMENTS, TRANSFER_TABLE
 
     if name != TRANSFER_TABLE and more:
         raise UsageError(f"{name} takes one recipe, and {1 + len(more)} are given",
                          hint=f"only {TRANSFER_TABLE} takes several")
-    if name == "compare" and start is not None:
-        raise UsageError("compare takes no --from: each network starts as its own table says",
-                         hint="set start in [experiments.networks.NAME]")
+    if start is not None and name in NAMES and (refused := EXPERIMENTS.get(name).takes_no_start):
+        raise UsageError(f"{name} takes no --from: {refused[0]}", hint=refused[1])
     for option, value in (("--from", start), ("--checkpoint", given)):
         if name == TRANSFER_TABLE and value is not None:
             raise UsageError(f"{TRANSFER_TABLE} trains the network it starts from, and takes no {option}",

@@ -9,10 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from catmorph.experiments.bands import band_changes, band_rows, bands_table
 from catmorph.experiments.conclusions import conclusions
-from catmorph.experiments.confusion import MOST_CLASSES, mean_confusion
-from catmorph.experiments.networks import network_rows, networks_table
 from catmorph.experiments.plan import Grid, Setting
 from catmorph.experiments.run import Account
 from catmorph.experiments.tables import Results, Spread, label
@@ -31,8 +28,8 @@ def write_all(grid: Grid, found: Sequence[dict[str, Any]], account: Account, fol
     """Write tables, figure and page of what is there, and return the report as plain values.
 
     Writes trainings.csv (a row a training), table.csv and table.md (means), differences.csv (paired differences),
-    <experiment>.png and .pdf, summary.md and summary.json; of repeats also confusion.csv, of bands set to zero
-    bands.csv. Without any result only the page is written.
+    <experiment>.png and .pdf, summary.md and summary.json, and the experiment's own tables. Without any result only the
+    page is written.
     """
     files = []
     results = Results(grid, found)
@@ -44,8 +41,8 @@ def write_all(grid: Grid, found: Sequence[dict[str, Any]], account: Account, fol
     if found:
         from catmorph.experiments.figures import draw
 
-        tables = {"trainings": results.table, "table": results.means(), "differences": results.differences(),
-                  **_further_tables(results)}  # fmt: skip
+        own = grid.experiment.tables(results)
+        tables = {"trainings": results.table, "table": results.means(), "differences": results.differences(), **own}
         for name, table in tables.items():
             path = folder / f"{name}.csv"
             if table.empty:
@@ -58,23 +55,12 @@ def write_all(grid: Grid, found: Sequence[dict[str, Any]], account: Account, fol
         files += [path, *draw(results, folder / grid.experiment.name)]
         report["points"] = [_point(results, setting) for setting in results.settings]
         report["conclusions"] = list(conclusions(results))
-        report |= {name: table.to_dict("records") for name, table in _further_tables(results).items()}
+        report |= {name: table.to_dict("records") for name, table in own.items()}
     path = folder / "summary.md"
     write_bytes(path, ("\n".join(_page(results, report, account)) + "\n").encode())
     report["files"] = [str(one) for one in [*files, path, folder / "summary.json"]]
     write_json(folder / "summary.json", plain(report))
     return plain(report)
-
-
-def _further_tables(results: Results) -> dict[str, pd.DataFrame]:
-    """Return the CSV tables that only some experiments have."""
-    kind = results.grid.experiment.name
-    if kind == "leave-band-out":
-        return {"bands": bands_table(band_changes(results))}
-    if kind == "compare":
-        return {"networks": networks_table(results)}
-    matrix = mean_confusion(results, results.settings[0]) if kind == "repeat" else None
-    return {} if matrix is None else {"confusion": matrix.table()}
 
 
 def _point(results: Results, setting: Setting) -> dict[str, Any]:
@@ -90,9 +76,8 @@ def _point(results: Results, setting: Setting) -> dict[str, Any]:
 
 def _tables(results: Results) -> list[str]:
     """Return the tables of means and of paired differences, as Markdown."""
-    percent = f"{100 * results.confidence:g}%"
-    lines = [*_further_lines(results, percent)]
-    lines += [f"Means over the trainings, with standard deviation and {percent} interval of the mean:", ""]
+    lines = [*results.grid.experiment.lines(results)]
+    lines += [f"Means over the trainings, with standard deviation and {results.percent} interval of the mean:", ""]
     header = [*results.grid.axes, "n", *results.headlines]
     rows = [
         [*_values(one), results.spread(one, "rmse").n,
@@ -102,7 +87,8 @@ def _tables(results: Results) -> list[str]:
     lines += markdown_table(header, rows)
     compared = [one for one in results.settings if results.reference(one) is not None]
     if compared:
-        lines += ["", f"Paired differences, trainings on the same split, with {percent} interval of the mean:", ""]
+        told = f"Paired differences, trainings on the same split, with {results.percent} interval of the mean:"
+        lines += ["", told, ""]
         rows = [
             [*_values(one), label(results.reference(one)), _count(results.difference(one, "rmse")),
              *(_cell(results.difference(one, name), signed=True) for name in results.headlines)]
@@ -110,28 +96,6 @@ def _tables(results: Results) -> list[str]:
         ]  # fmt: skip
         lines += markdown_table([*results.grid.axes, "minus", "n", *results.headlines], rows)
     return lines
-
-
-def _further_lines(results: Results, percent: str) -> Iterator[str]:
-    """Yield the tables that only some experiments have."""
-    kind = results.grid.experiment.name
-    matrix = mean_confusion(results, results.settings[0]) if kind == "repeat" else None
-    if matrix is not None and len(matrix.names) <= MOST_CLASSES:
-        yield (f"Confusion matrix in per cent, mean ± standard deviation of {matrix.n} trainings; rows are what "
-               "people say and sum to 100, columns what the network says:")  # fmt: skip
-        yield ""
-        yield from (*markdown_table(*matrix.rows()), "")
-    if kind == "compare":
-        yield "Networks, mean ± standard deviation over the trainings; stamps are not perturbed:"
-        yield ""
-        yield from (*markdown_table(*network_rows(results)), "")
-    changes = band_changes(results) if kind == "leave-band-out" else []
-    if changes:
-        of = "the paired differences, by Student's t" if len(results.found) > 1 else "the change on these stamps"
-        yield ("Per cent of the stamps that are called as people do, of all and of each class; when a band is zero, "
-               f"after a colon the change in percentage points with the {percent} interval of {of}:")  # fmt: skip
-        yield ""
-        yield from (*markdown_table(*band_rows(changes, results.answers)), "")
 
 
 def _values(setting: Setting) -> list[str]:
@@ -185,32 +149,21 @@ def markdown_long(text: str) -> str:
 
 
 def _settings(grid: Grid) -> Iterator[str]:
-    section = grid.section
-    if grid.experiment.name == "compare":
-        yield from _networks(grid)
-        return
+    made_with = ", ".join(f"{name} {one}" for name, one in versions().items())
     if grid.given is not None:
-        yield f"checkpoint {grid.given.name}, network {section.model}; nothing is trained"
-        yield ", ".join(f"{name} {one}" for name, one in versions().items())
+        yield f"checkpoint {grid.given.name}, network {grid.section.model}; nothing is trained"
+        yield made_with
         return
+    yield from (grid.experiment.settings or _as_training_says)(grid)
+    yield f"seed {grid.recipe.experiments.seed}; {made_with}"
+
+
+def _as_training_says(grid: Grid) -> Iterator[str]:
+    section = grid.section
     yield f"network {section.model}, " + (f"starting from {grid.start.name}" if grid.start else "from scratch")
     yield (f"at most {section.epochs} epochs of {section.batches_per_epoch} batches of {section.batch}, patience "
            f"{section.patience}, learning rate {section.learning_rate:g}, loss {section.loss}")  # fmt: skip
     yield f"validation {section.validation:g}, test {section.test:g} (below 1 a fraction, else stamps)"
-    yield f"seed {grid.recipe.experiments.seed}; " + ", ".join(f"{name} {one}" for name, one in versions().items())
-
-
-def _networks(grid: Grid) -> Iterator[str]:
-    for setting in grid.settings:
-        point = next(one for one in grid.points if one.setting == setting)
-        one = grid.section_of(point)
-        start = grid.start_of(point) or (Path(one.backbone) if one.backbone else None)
-        begins = f"starting from {start.name}" if start else "from scratch"
-        yield (f"{setting['network']}: {one.model}, {begins}, scheme {grid.recipe_of(point).scheme}, at most "
-               f"{one.epochs} epochs of {one.batches_per_epoch} batches of {one.batch}, {one.optimiser}, learning rate "
-               f"{one.learning_rate:g} ({one.schedule}), loss {one.loss}")  # fmt: skip
-    yield (f"seed {grid.recipe.experiments.seed}; "
-           + ", ".join(f"{name} {one}" for name, one in versions().items()))  # fmt: skip
 
 
 def csv_bytes(table: pd.DataFrame) -> bytes:

@@ -93,6 +93,11 @@ class Results:
         """The measures that summaries show."""
         return [name for name in HEADLINES if name in self.table.columns]
 
+    @property
+    def percent(self) -> str:
+        """The confidence of the intervals, in words."""
+        return f"{100 * self.confidence:g}%"
+
     @cached_property
     def settings(self) -> list[Setting]:
         """The settings with a result, in the order of the grid."""

@@ -13,7 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from catmorph.experiments.figures import BLUE, CYCLE, DPI, GREEN, GREY, ORANGE, STYLE, save
+from catmorph.experiments.drawing import BLUE, CYCLE, GREEN, GREY, ORANGE
+from catmorph.experiments.figures import DPI, STYLE, save
 from catmorph.experiments.transfer import ALL_LAYERS, APPLIED, DENSE, SCRATCH, SOURCE
 from catmorph.experiments.transfer_table import Tested
 from catmorph.files import atomic

@@ -28,7 +28,7 @@ from catmorph.recipe import Recipe, TrainingSection
 from catmorph.recipe.training import DESCRIPTIVE
 from catmorph.schemes import Scheme, load_scheme
 from catmorph.training import CODE_VERSION
-from catmorph.training.losses import NEEDS_VOTES, class_weights, loss_for
+from catmorph.training.losses import LOSSES, class_weights, loss_for
 from catmorph.training.normed import add_batch_norms, fold_batch_norms, folded_copy
 from catmorph.training.teach import Teachers, load_teachers
 from catmorph.training.transfer import frozen_stages, refuse_unknown_stage, transfer
@@ -239,7 +239,7 @@ def _plan(data: LabelledStamps, recipe: Recipe, section: TrainingSection, device
 
 
 def _refuse_combinations(section: TrainingSection) -> None:
-    if section.mix and section.loss in NEEDS_VOTES:
+    if section.mix and LOSSES[section.loss].needs_votes:
         raise UsageError(f"training.loss {section.loss!r} counts votes, which mixed stamps have not",
                          where="training.mix", hint="choose another loss, or mix = 0")
     if Path(section.output).resolve() in {Path(one).resolve() for one in section.teachers}:
@@ -361,7 +361,7 @@ def _check(data: LabelledStamps, recipe: Recipe, section: TrainingSection, class
     if len(bad):
         raise UsageError(f"{len(bad)} of {len(data)} stamps hold NaN or infinity: {_first(data, bad)}",
                          hint="leave out blocked stamps")
-    if section.loss not in NEEDS_VOTES:
+    if not LOSSES[section.loss].needs_votes:
         return
     if data.votes is None:
         raise UsageError(f"training.loss {section.loss!r} needs the number of votes", hint="set labels.votes_column")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -21,15 +22,27 @@ from catmorph.recipe import TrainingSection
 from catmorph.schemes import Form, Scheme
 from catmorph.schemes.tree import Tree
 
-Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+BatchLoss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 """(logits (n, class), fractions (n, class), votes (n,) or None) -> the batch's loss, one number."""
 
-NEEDS_VOTES = ("multinomial", "dirichlet")
 LEAST_CONCENTRATION, LARGEST_CONCENTRATION = 1e-3, 1e6
 """Beyond these the likelihood of any number of human votes does not change, but rounding would show."""
 
 
-def loss_for(section: TrainingSection, scheme: Scheme, weights: np.ndarray | None = None) -> Loss:
+@dataclass(frozen=True)
+class Loss:
+    """What a name of ``training.loss`` stands for.
+
+    `function` takes logits, fractions, votes (with `needs_votes`), weights and the scheme's form. `exclusive` says that
+    it is only for classes that exclude each other.
+    """
+
+    function: Callable[..., Tensor]
+    needs_votes: bool = False
+    exclusive: bool = False
+
+
+def loss_for(section: TrainingSection, scheme: Scheme, weights: np.ndarray | None = None) -> BatchLoss:
     """Return the loss that ``section.loss`` names for the classes of `scheme`.
 
     Parameters
@@ -42,9 +55,10 @@ def loss_for(section: TrainingSection, scheme: Scheme, weights: np.ndarray | Non
     UsageError
         When the loss does not suit the scheme.
     """
-    if section.loss == "dirichlet" and scheme.kind != "softmax":
+    if LOSSES[section.loss].exclusive and scheme.kind != "softmax":
         raise UsageError(
-            f"training.loss 'dirichlet' needs classes that exclude each other; those of scheme {scheme.name!r} do not",
+            f"training.loss {section.loss!r} needs classes that exclude each other; those of scheme {scheme.name!r} "
+            "do not",
             hint="use 'multinomial' or 'binary'",
         )
     made = torch.ones(len(scheme.classes)) if weights is None else torch.as_tensor(weights, dtype=torch.float32)
@@ -53,19 +67,12 @@ def loss_for(section: TrainingSection, scheme: Scheme, weights: np.ndarray | Non
 
 
 def _loss(name: str, form: Form, weights: Tensor, logits: Tensor, fractions: Tensor, votes: Tensor | None) -> Tensor:
-    weights = weights.to(logits.device)
-    if name in ("mse", "rmse"):
-        error = square_error(logits, fractions, weights, form)
-        return error if name == "mse" else error.sqrt()
-    if name in NEEDS_VOTES:
-        if votes is None:
-            raise UsageError(f"training.loss {name!r} needs the number of votes", hint="set labels.votes_column")
-        if name == "dirichlet":
-            return dirichlet_multinomial(logits, fractions, votes, weights)
-        return multinomial(logits, fractions, votes, weights, form)
-    if name == "binary":
-        return binary(logits, fractions, weights, form)
-    return cross_entropy(logits, fractions, weights, form)
+    loss, weights = LOSSES[name], weights.to(logits.device)
+    if not loss.needs_votes:
+        return loss.function(logits, fractions, weights, form)
+    if votes is None:
+        raise UsageError(f"training.loss {name!r} needs the number of votes", hint="set labels.votes_column")
+    return loss.function(logits, fractions, votes, weights, form)
 
 
 def cross_entropy(logits: Tensor, fractions: Tensor, weights: Tensor, form: Form = "softmax") -> Tensor:
@@ -101,6 +108,11 @@ def square_error(logits: Tensor, fractions: Tensor, weights: Tensor, form: Form 
     return (_by_votes(weights, fractions) * (probabilities(logits, form) - fractions).square()).mean()
 
 
+def root_square_error(logits: Tensor, fractions: Tensor, weights: Tensor, form: Form = "softmax") -> Tensor:
+    """Return the root of `square_error`."""
+    return square_error(logits, fractions, weights, form).sqrt()
+
+
 def multinomial(
     logits: Tensor, fractions: Tensor, votes: Tensor, weights: Tensor, form: Form = "softmax"
 ) -> Tensor:
@@ -126,7 +138,9 @@ def multinomial(
     return -(ways + (weights * counts * _log_shares(logits.double(), form)).sum(dim=1)).mean()
 
 
-def dirichlet_multinomial(logits: Tensor, fractions: Tensor, votes: Tensor, weights: Tensor) -> Tensor:
+def dirichlet_multinomial(
+    logits: Tensor, fractions: Tensor, votes: Tensor, weights: Tensor, form: Form = "softmax"
+) -> Tensor:
     """Return the negative log-likelihood of the votes when each stamp's probabilities are themselves uncertain.
 
     The concentrations are a_c = exp(logit_c), so that their mean a_c / A, with A = sum_c a_c, is the softmax that
@@ -260,3 +274,14 @@ def _chained_logs(yes: Tensor, no: Tensor, tree: Tree) -> tuple[Tensor, Tensor]:
         none = torch.logaddexp(none, every + no[:, step].masked_fill(step < 0, smallest))
         every = every + yes[:, step].masked_fill(step < 0, 0.0)
     return every, none
+
+
+LOSSES = {
+    "cross-entropy": Loss(cross_entropy),
+    "rmse": Loss(root_square_error),
+    "mse": Loss(square_error),
+    "binary": Loss(binary),
+    "multinomial": Loss(multinomial, needs_votes=True),
+    "dirichlet": Loss(dirichlet_multinomial, needs_votes=True, exclusive=True),
+}
+"""The losses by name; `TrainingSection.loss` takes the same names."""
