@@ -64,10 +64,10 @@ def _faults(plan: ImagePlan, deep: bool, tops: np.ndarray) -> Iterator[tuple[str
     """Yield images that cannot be used, and why; note in `tops` (file,) whether each has its top row first."""
     order = np.lexsort((plan.files["offset"], plan.files["path"]))
     with closing(ImageReader()) as reader:
-        for entry in plan.files.iloc[order].itertuples():
+        for row, entry in zip(order.tolist(), plan.files.iloc[order].itertuples(index=False), strict=True):
             try:
                 data = reader.read(entry)
-                tops[entry.Index] = top_first(data)
+                tops[row] = top_first(data)
                 plan.check(decode(data, plan.section.hdu).shape if deep else shape_of(data, plan.section.hdu))
             except ImageError as fault:
                 yield str(entry.file), fault.reason
