@@ -14,8 +14,8 @@ from catmorph.cli import release as commands
 from catmorph.errors import CatmorphError, UsageError
 from catmorph.quality import Flag
 from catmorph.recipe import write_recipe
+from catmorph.report.colour import GREY, Palette, picture
 from catmorph.report.gallery import gallery
-from catmorph.report.sheet import stretched
 from catmorph.stamps.store import ShardContent, write_shard
 
 SIDE = 16
@@ -112,14 +112,14 @@ def test_an_unknown_band_and_missing_stamps_are_errors(run, tmp_path):
 def test_stretch_shows_invalid_pixels_apart_and_keeps_colours():
     stamp = np.random.default_rng(1).normal(0, 1, (3, 8, 8)).astype(np.float32)
     stamp[:, 0, 0] = np.nan
-    image = stretched(stamp)
+    image = picture(stamp, Palette(((0,), (1,), (2,))))
     assert image.shape == (8, 8, 3)
     assert np.isfinite(image).all()
     assert image[0, 0].tolist() == [0.16, 0.18, 0.30]
-    grey = stretched(stamp[:2])
+    grey = picture(stamp[:2], GREY)
     assert (grey[1:, :, 0] == grey[1:, :, 2]).all()
-    assert np.isfinite(stretched(np.full((1, 4, 4), np.nan, "f4"))).all()
-    assert np.isfinite(stretched(np.ones((1, 4, 4), "f4"))).all()
+    assert np.isfinite(picture(np.full((1, 4, 4), np.nan, "f4"), GREY)).all()
+    assert np.isfinite(picture(np.ones((1, 4, 4), "f4"), GREY)).all()
 
 
 @pytest.fixture(autouse=True)

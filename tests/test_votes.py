@@ -8,13 +8,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from catmorph.evaluation.examples import Examples, as_image, draw_examples
+from catmorph.evaluation.examples import Examples, draw_examples
 from catmorph.evaluation.vote_figures import draw_labels
 from catmorph.evaluation.votes import BINS, correlation, histogram, label_statistics
 from catmorph.evaluation.writing import described_labels
 from catmorph.labels import LabelledStamps, Split
 from catmorph.recipe.evaluation import EvaluationSection
 from catmorph.release.tally import Merger
+from catmorph.report.colour import Palette
 from catmorph.schemes import load_scheme
 
 NAMES = ("smooth", "features", "merger")
@@ -78,8 +79,10 @@ def examples():
     generator = np.random.default_rng(4)
     fractions = generator.random((8, 3))
     fractions[:, 2] = [0, 0.1, 0.3, 0.2, 0.9, 0, 0, 0.29]
-    return Examples(generator.random((8, 3, 6, 6)), fractions, fractions[::-1], [f"${i} of a very long name" for i in
-                    range(8)], NAMES, NAMES, Merger("merger", 0.3, proxy=False))  # fmt: skip
+    palette = Palette(((0,), (1,), (2,)), (0.0, 1.0))
+    return Examples(generator.random((8, 3, 6, 6)), lambda row: palette, fractions, fractions[::-1],
+                    [f"${i} of a very long name" for i in range(8)], NAMES, NAMES,
+                    Merger("merger", 0.3, proxy=False))  # fmt: skip
 
 
 def test_a_prototype_of_each_class_and_a_gallery_of_mergers(examples):
@@ -100,12 +103,3 @@ def test_prototypes_of_chosen_classes(examples, monkeypatch):
     # By people 0.9, 0.3, 0.29; the network has them in opposite order.
     assert shown == [(4, 2), (2, 2), (7, 2), (3, 2), (5, 2), (0, 2)]
     assert "The 3 stamps with the largest vote fractions" in drawn[0].caption
-
-
-def test_stamps_as_images():
-    colour = np.random.default_rng(5).random((3, 4, 5))
-    np.testing.assert_array_equal(as_image(colour), np.moveaxis(colour, 0, -1))
-    grey = as_image(np.stack([np.arange(6.0).reshape(2, 3)] * 5))
-    assert grey.shape == (2, 3, 3)
-    assert (grey.min(), grey.max()) == (0, 1)
-    assert as_image(np.full((1, 2, 2), 7.0)).max() == 0

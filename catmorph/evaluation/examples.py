@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -10,8 +10,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from catmorph.labels.chosen import ROUNDING
 from catmorph.recipe import EvaluationSection
 from catmorph.release.tally import Merger
+from catmorph.report.colour import Palette, picture
 from catmorph.report.drawing import Drawing, drawing, new_figure
 
 GALLERY = 25
@@ -26,7 +28,9 @@ class Examples:
     Attributes
     ----------
     inputs : ndarray, shape (n, channel, y, x)
-        As the network sees them. Three channels are red, green and blue; any other number is averaged to grey.
+        As the network sees them.
+    palette : function of int to Palette
+        How the stamp of a row is drawn.
     fractions, probabilities : ndarray, shape (n, class)
     names : sequence of str
         What the stamps are called.
@@ -36,6 +40,7 @@ class Examples:
     """
 
     inputs: np.ndarray
+    palette: Callable[[int], Palette]
     fractions: np.ndarray
     probabilities: np.ndarray
     names: Sequence[str]
@@ -64,7 +69,7 @@ def draw_examples(shown: Examples, section: EvaluationSection) -> Iterator[Drawi
 
 def _mergers(shown: Examples, merger: Merger) -> Iterator[Drawing]:
     index = shown.classes.index(merger.class_name)
-    number = int(np.count_nonzero(shown.fractions[:, index] >= merger.threshold - 1e-6))
+    number = int(np.count_nonzero(shown.fractions[:, index] >= merger.threshold - ROUNDING))
     if not number:
         return
     chosen = _largest(shown.fractions[:, index], min(number, GALLERY))
@@ -115,17 +120,7 @@ def _cells(rows: int, columns: int, between: float = 0.42) -> tuple[Figure, np.n
 
 
 def _show(axes: Axes, shown: Examples, row: int, index: int) -> None:
-    axes.imshow(as_image(shown.inputs[row]), origin="lower", interpolation="nearest")
+    axes.imshow(picture(shown.inputs[row], shown.palette(row)), origin="lower", interpolation="nearest")
     name = str(shown.names[row])
     values = f"{shown.fractions[row, index]:.2f} / {shown.probabilities[row, index]:.2f}"
     axes.set_xlabel(f"{name if len(name) <= 18 else name[:16] + '...'}\n{values}", fontsize=5.5, labelpad=2)
-
-
-def as_image(stamp: np.ndarray) -> np.ndarray:
-    """Return a stamp (channel, y, x) as an image (y, x, 3): as it is where within 0..1, else between its extremes."""
-    planes = np.asarray(stamp, np.float64)
-    planes = planes if len(planes) == 3 else np.repeat(planes.mean(axis=0, keepdims=True), 3, axis=0)
-    low, high = planes.min(), planes.max()
-    if low < 0 or high > 1:
-        planes = (planes - low) / ((high - low) or 1.0)
-    return np.moveaxis(planes, 0, -1)

@@ -86,12 +86,17 @@ def _points(data: LabelledStamps, probabilities: np.ndarray, recipe: Recipe, sch
 
 def _examples(data: LabelledStamps, probabilities: np.ndarray, recipe: Recipe, scheme: Scheme) -> Examples | None:
     from catmorph.evaluation.examples import Examples
+    from catmorph.report.colour import Palette, palette_for
+
+    def palette(row: int) -> Palette:
+        return palette_for(recipe, str(data.views[row]), data.top_of(row), inputs=True)
 
     if not recipe.evaluation.prototypes and not has_many_answers(scheme):
         return None
     merger = Rules.of(recipe, scheme).merger if has_many_answers(scheme) else None
     titles = tuple(one.title for one in scheme.classes)
-    return Examples(data.inputs, data.fractions, probabilities, stamp_names(data), scheme.class_names, titles, merger)
+    return Examples(data.inputs, palette, data.fractions, probabilities, stamp_names(data), scheme.class_names, titles,
+                    merger)  # fmt: skip
 
 
 def _blocks(scheme: Scheme) -> list[tuple[str, list[int]]]:

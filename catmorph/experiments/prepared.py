@@ -16,10 +16,15 @@ from catmorph.labels import LabelledStamps
 INPUTS, COLUMNS, SEAL = "inputs.npy", "columns.npz", "stamps.json"
 
 
+def _columns(data: LabelledStamps) -> dict[str, np.ndarray]:
+    """Return the columns that a training may look at: which row is drawn on top decides no result."""
+    return {name: array for name, array in data.columns().items() if name != "top_first"}
+
+
 def fingerprint(data: LabelledStamps) -> str:
     """Return the sha256 of every column of `data`: its name, number format, shape and values."""
     total = hashlib.sha256()
-    for name, array in sorted(data.columns().items()):
+    for name, array in sorted(_columns(data).items()):
         array = np.ascontiguousarray(array)
         text = array.dtype.kind in "UO"
         values = "\0".join(map(str, array)).encode() if text else array.data
@@ -37,7 +42,7 @@ def prepare(data: LabelledStamps, folder: Path) -> Path:
         return path
     with atomic(path / INPUTS) as temporary, open(temporary, "wb") as file:
         np.save(file, data.inputs, allow_pickle=False)
-    columns = {name: array for name, array in data.columns().items() if name != "inputs"}
+    columns = {name: array for name, array in _columns(data).items() if name != "inputs"}
     texts = {name: array.astype(str) for name, array in columns.items() if array.dtype.kind in "UO"}
     with atomic(path / COLUMNS) as temporary, open(temporary, "wb") as file:
         np.savez(file, allow_pickle=False, **(columns | texts))

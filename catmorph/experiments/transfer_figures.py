@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from catmorph.experiments.transfer import ALL_LAYERS, APPLIED, DENSE, SCRATCH, S
 from catmorph.experiments.transfer_table import Tested
 from catmorph.files import atomic
 from catmorph.release.text import plain_text
-from catmorph.report.colour import Palette, palette_for, picture
+from catmorph.report.colour import palette_for, picture
 
 LINES = {
     SOURCE: ("black", "-", "o"), APPLIED: (ORANGE, "--", "s"), ALL_LAYERS: (BLUE, "-", "D"),
@@ -89,11 +88,10 @@ def _row_of_stamps(figure: Figure, one: Tested, top: float, columns: int) -> Non
     title = (f"{_short(one.answered.question.title, 30)}: ({one.network}) {_short(one.title)}, "
              f"{len(wrong)} false positives of {negatives} negatives")  # fmt: skip
     figure.text(0.06 / width, 1 - (top + 0.17) / height, title, fontsize=8, weight="bold")
-    palette, shown = _palette(one, wrong[:columns])
     for place, index in enumerate(wrong[:columns]):
         left, bottom = 0.06 + place * (STAMP_INCHES + 0.06), height - top - TITLE_INCHES - STAMP_INCHES
         axes = figure.add_axes((left / width, bottom / height, STAMP_INCHES / width, STAMP_INCHES / height))
-        axes.imshow(picture(shown[place], palette), origin="lower", interpolation="nearest")
+        axes.imshow(_image(one, int(one.rows[index])), origin="lower", interpolation="nearest")
         axes.axis("off")
         figure.text((left + STAMP_INCHES / 2) / width, (bottom - 0.14) / height, f"P = {one.probability[index]:.2f}",
                     fontsize=7, ha="center")  # fmt: skip
@@ -101,18 +99,11 @@ def _row_of_stamps(figure: Figure, one: Tested, top: float, columns: int) -> Non
         figure.text(0.1 / width, 1 - (top + TITLE_INCHES + 0.4) / height, "none", fontsize=8, color=GREY)
 
 
-def _palette(one: Tested, places: np.ndarray) -> tuple[Palette, list[np.ndarray]]:
-    """Return how the stamps at `places` are drawn, and their pixels, which are those that the network sees."""
-    question, rows = one.answered.question, one.rows[places]
-    recipe = question.source if one.network == SOURCE else question.target
-    stamps = [np.asarray(one.data.inputs[row]) for row in rows]
-    view = str(one.data.views[rows[0]]) if len(rows) else next(iter(recipe.all_views))
-    if recipe.normalise.method == "range":
-        return replace(palette_for(recipe, view, stamps), values=(0.0, 1.0)), stamps
-    if recipe.images is not None:
-        # Scaled to 0..1, pictures of 8 bits are told by their range.
-        stamps = [255.0 * stamp for stamp in stamps]
-    return palette_for(recipe, view, stamps), stamps
+def _image(one: Tested, row: int) -> np.ndarray:
+    """Return what the network sees of a stamp as an image (y, x, 3), its top row last."""
+    recipe = one.answered.question.source if one.network == SOURCE else one.answered.question.target
+    palette = palette_for(recipe, str(one.data.views[row]), one.data.top_of(row), inputs=True)
+    return picture(np.asarray(one.data.inputs[row]), palette)
 
 
 def _style() -> None:

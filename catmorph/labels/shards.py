@@ -61,8 +61,10 @@ def labelled_shards(run: RunFolder, tables: Sequence[LabelTable]) -> tuple[Label
     names = stamp_names(run.recipe.labels.stamp, fields, ids, views)
     sources = np.array([place.source for place in chosen], dtype=np.float64)
     numbers: dict[str, Any] = {name: sources[:, i] for i, name in enumerate(SOURCE_COLUMNS)}
+    inputs, top_first = _inputs(run, chosen)
     data = LabelledStamps(
-        inputs=_inputs(run, chosen),
+        inputs=inputs,
+        top_first=top_first if top_first.any() else None,
         fractions=labels.fractions,
         fields=np.array([place.field for place in chosen]),
         ids=np.array([place.identifier for place in chosen]),
@@ -104,15 +106,18 @@ def _source_rows(run: RunFolder, chunk: Chunk) -> dict[str, tuple[float, ...]]:
     return dict(zip(rows["id"].to_pylist(), zip(*columns, strict=True), strict=True))
 
 
-def _inputs(run: RunFolder, chosen: list[_Place]) -> np.ndarray:
+def _inputs(run: RunFolder, chosen: list[_Place]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the normalised stamps (n, channel, y, x), and where the first row is the top one (n, channel)."""
     channels = one_channel_count(run.recipe, dict.fromkeys(place.view for place in chosen))
     pixels = run.recipe.stamp.pixels
     inputs = np.empty((len(chosen), channels, pixels, pixels), np.float32)
+    top_first = np.zeros((len(chosen), channels), bool)
     by_shard: dict[Path, list[int]] = {}
     for index, place in enumerate(chosen):
         by_shard.setdefault(place.shard, []).append(index)
     for path, indices in by_shard.items():
         with open_shard(path) as shard:
-            pixels_read = shard.read(np.array([chosen[i].row for i in indices]))
+            rows = np.array([chosen[i].row for i in indices])
+            pixels_read, top_first[indices] = shard.read(rows), shard.top_first[rows]
         inputs[indices] = normalise(pixels_read, run.recipe.normalise)
-    return inputs
+    return inputs, top_first

@@ -28,6 +28,8 @@ class LabelledStamps:
         Of the source: position (ICRS, degrees), magnitude and radius in arcsec, NaN where the survey has none.
     survey : mapping of str to ndarray, shape (n,) each, optional
         All columns of the source, as `catmorph.sources.regions.source_columns` returns them.
+    top_first : ndarray of bool, shape (n, channel), optional
+        Whether the first row of pixels is the top one, as `catmorph.stamps.store.Shard` has it; None: the last is.
     """
 
     inputs: np.ndarray
@@ -42,6 +44,7 @@ class LabelledStamps:
     magnitude: np.ndarray | None = None
     size_arcsec: np.ndarray | None = None
     survey: Mapping[str, np.ndarray] | None = None
+    top_first: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         count = len(self.inputs)
@@ -63,6 +66,10 @@ class LabelledStamps:
         """Return the stamps of `rows`, in that order."""
         survey = None if self.survey is None else {name: values[rows] for name, values in self.survey.items()}
         return LabelledStamps(**{name: value[rows] for name, value in self.columns().items()}, survey=survey)
+
+    def top_of(self, row: int) -> tuple[bool, ...]:
+        """Return whether the first row of pixels is the top one, for each channel of a stamp."""
+        return (False,) * self.inputs.shape[1] if self.top_first is None else tuple(self.top_first[row].tolist())
 
     @property
     def sources(self) -> np.ndarray:

@@ -20,6 +20,7 @@ from catmorph.labels.places import StampPlace, stamp_places
 from catmorph.labels.sample import SampleRow
 from catmorph.progress import progress
 from catmorph.stamps.store import open_shard
+from catmorph.stamps.upright import upright
 from catmorph.workspace import RunFolder, safe_name
 
 MANIFEST = "manifest.csv"
@@ -165,7 +166,8 @@ def _stamps(places: Sequence[StampPlace]) -> Iterator[tuple[int, np.ndarray]]:
     for path, indices in by_shard.items():
         with open_shard(path) as shard:
             for index in indices:
-                yield index, shard.upright(shard.read(np.array([places[index].row]))[0])
+                row = places[index].row
+                yield index, upright(shard.read(np.array([row]))[0], shard.top_first[row])
 
 
 def _panel(plane: np.ndarray, stretch: float, side_pixels: int) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from catmorph.recipe import Recipe
 from catmorph.stamps.normalise import lupton, mean_light, scale_to_peak
 from catmorph.stamps.signal import MAD_TO_SIGMA
+from catmorph.stamps.upright import TopFirst, upright
 
 MISSING = (0.16, 0.18, 0.30)
 """Colour of what has no valid pixel."""
@@ -25,7 +26,7 @@ _FAINTEST = 4.0
 
 @dataclass(frozen=True)
 class Palette:
-    """How the stamps of a view are drawn.
+    """How a stamp is drawn.
 
     Attributes
     ----------
@@ -33,53 +34,61 @@ class Palette:
         Channels whose sum is red, green and blue; empty: the mean of all channels in grey.
     values : (float, float), optional
         Pixel values drawn as black and as full light, in between on a straight line; None: stretched.
-    top_first : bool
-        Whether the first row of pixels is the top one.
+    top_first : bool, or tuple of bool (channel)
+        Whether the first row of pixels is the top one, of all channels or of each.
     """
 
     planes: tuple[tuple[int, ...], ...] = ()
     values: tuple[float, float] | None = None
-    top_first: bool = False
+    top_first: bool | tuple[bool, ...] = False
 
 
 GREY = Palette()
 
 
-def palette_for(recipe: Recipe, view: str, stamps: Iterable[np.ndarray | None] = ()) -> Palette:
-    """Return how stamps of `view` are drawn.
+def palette_for(recipe: Recipe, view: str, top_first: TopFirst = False, *, inputs: bool = False) -> Palette:
+    """Return how a stamp of `view` is drawn.
 
     The bands of `bands.colour` are red, green and blue; where the view does not have one of each, or nothing is said,
-    its last, middle and first band are. Pictures of 8 bits (all `stamps` of [images] lie within 0..255) and pixels of a
-    known range (``normalise.method = "range"``) are drawn as they are, pictures in the order of their planes.
+    its last, middle and first band are. Pictures of 8 bits and pixels of a known range (``normalise.method = "range"``)
+    are drawn as they are, pictures in the order of their planes.
+
+    Parameters
+    ----------
+    top_first : bool, or array of bool (channel)
+        Whether the first row of pixels is the top one, as shards and labelled stamps say. JPEG and PNG files have it
+        so, which alone are pictures of 8 bits.
+    inputs : bool
+        Whether the stamp is what the network sees: normalised.
     """
-    bands = recipe.all_views[view]
-    values = (recipe.normalise.low_value, recipe.normalise.high_value) if recipe.normalise.method == "range" else None
-    pictures = recipe.images is not None and _are_pictures(stamps)
-    values = values or ((0.0, 255.0) if pictures else None)
-    if len(bands) < 3:
-        return Palette((), values, pictures)
-    planes = chosen_planes(recipe.bands.colour_bands, bands)
-    if not planes:
+    bands, tops = recipe.all_views[view], np.asarray(top_first, bool)
+    pictures = bool(tops.all())
+    values = _input_range(recipe, pictures) if inputs else _range(recipe, pictures)
+    planes = chosen_planes(recipe.bands.colour_bands, bands) if len(bands) >= 3 else ()
+    if not planes and len(bands) >= 3:
         order = (0, 1, 2) if pictures else (len(bands) - 1, len(bands) // 2, 0)
         planes = tuple((channel,) for channel in order)
-    return Palette(planes, values, pictures)
+    return Palette(planes, values, tuple(tops.tolist()) if tops.any() and not pictures else pictures)
+
+
+def _range(recipe: Recipe, pictures: bool) -> tuple[float, float] | None:
+    if recipe.normalise.method == "range":
+        return recipe.normalise.low_value, recipe.normalise.high_value
+    # Flux grows with the area of a pixel, beyond the 8 bits.
+    return (0.0, 255.0) if pictures and recipe.stamp.values == "surface_brightness" else None
+
+
+def _input_range(recipe: Recipe, pictures: bool) -> tuple[float, float] | None:
+    """Return the range of normalised pixels that need no stretch; what was linear light is stretched as in shards."""
+    if recipe.normalise.method == "none":
+        return _range(recipe, pictures)
+    return (0.0, 1.0) if pictures or recipe.normalise.method in ("range", "lupton") else None
 
 
 def chosen_planes(colours: Sequence[Sequence[str]], bands: Sequence[str]) -> tuple[tuple[int, ...], ...]:
     """Return the channels of a view of `bands` that each colour sums; none where a colour has no band in the view."""
     planes = tuple(tuple(channel for channel, band in enumerate(bands) if band in colour) for colour in colours)
     return planes if all(planes) else ()
-
-
-def _are_pictures(stamps: Iterable[np.ndarray | None]) -> bool:
-    top = 0.0
-    for stamp in stamps:
-        if stamp is not None and np.isfinite(stamp).any():
-            if np.nanmin(stamp) < 0 or np.nanmax(stamp) > 255:
-                return False
-            top = max(top, float(np.nanmax(stamp)))
-    # Fluxes of a FITS cut-out may lie within 0..1; no picture does.
-    return top > 1
 
 
 def picture(stamp: np.ndarray, palette: Palette = GREY) -> np.ndarray:
@@ -91,7 +100,7 @@ def picture(stamp: np.ndarray, palette: Palette = GREY) -> np.ndarray:
         NaN where invalid.
     palette : Palette
     """
-    stamp = np.where(np.isfinite(stamp), stamp, np.nan).astype(np.float64)
+    stamp = upright(np.where(np.isfinite(stamp), stamp, np.nan).astype(np.float64), palette.top_first)
     if palette.planes:
         planes = np.stack([_sum([stamp[channel] for channel in channels]) for channels in palette.planes])
     else:
@@ -104,7 +113,7 @@ def picture(stamp: np.ndarray, palette: Palette = GREY) -> np.ndarray:
         image = _composite(planes) if len(planes) == 3 else asinh(planes[0])[None]
     image = np.moveaxis(np.broadcast_to(image, (3, *stamp.shape[1:])), 0, -1).copy()
     image[~valid] = MISSING
-    return image[::-1] if palette.top_first else image
+    return image
 
 
 def _sum(planes: Sequence[np.ndarray]) -> np.ndarray:

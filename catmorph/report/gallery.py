@@ -16,7 +16,7 @@ from catmorph.recipe import Recipe
 from catmorph.release.layout import Key
 from catmorph.release.reading import read_results
 from catmorph.release.results import ViewResult, answer_names
-from catmorph.report.colour import Palette, palette_for
+from catmorph.report.colour import GREY, Palette, palette_for
 from catmorph.report.sheet import Cell, draw_sheet
 from catmorph.schemes import Scheme, load_scheme
 from catmorph.stamps.store import Shard, open_shard
@@ -93,10 +93,7 @@ def gallery(
     shown = candidates[wanted * (page - 1) :]
     if not shown:
         raise UsageError(f"page {page} holds no source: {available} have a stamp", hint="choose a lower --page")
-    stamps = _read_stamps(run, keys, shown)
-    palettes = [palette_for(run.recipe, key.view, stamps[:, index]) for index, key in enumerate(keys)]
-    table = [[_cell(source, index, stamps[n, index], palette) for index, palette in enumerate(palettes)]
-             for n, source in enumerate(shown)]
+    table = _cells(run, keys, shown)
     if len(keys) > 1:
         draw_sheet(path, table, [key.view for key in keys])
     else:
@@ -114,10 +111,6 @@ def _outdated(run: RunFolder, keys: Sequence[Key], shown: Sequence[_Candidate]) 
         return (str(error),)
     states = [task_state(run, task) for task in tasks if task.view in views]
     return tuple(dict.fromkeys(state.why for state in states if not state.done))
-
-
-def _cell(source: _Candidate, index: int, stamp: np.ndarray | None, palette: Palette) -> Cell:
-    return Cell(stamp, f"{source.chunk.field} {source.id}", source.labels[index], palette)
 
 
 def _keys(recipe: Recipe, views: Sequence[str]) -> list[Key]:
@@ -222,21 +215,29 @@ def _surest(view: ViewResult) -> np.ndarray:
     return np.nanmax(np.nan_to_num(view.probabilities, nan=-1.0), axis=1)
 
 
-def _read_stamps(run: RunFolder, keys: Sequence[Key], shown: Sequence[_Candidate]) -> np.ndarray:
-    """Return the stamps as an object array (source, view) of float32 (channel, y, x), None where there is none."""
-    stamps = np.full((len(shown), len(keys)), None, dtype=object)
+def _cells(run: RunFolder, keys: Sequence[Key], shown: Sequence[_Candidate]) -> list[list[Cell]]:
+    """Return what is drawn of each source in each view."""
+    cells: dict[tuple[int, int], Cell] = {}
     for chunk in dict.fromkeys(source.chunk for source in shown):
         numbers = [number for number, source in enumerate(shown) if source.chunk == chunk]
         for index, key in enumerate(keys):
             path = run.shard_path(key.view, chunk)
             with open_shard(path) as shard:
                 for number in numbers:
-                    stamps[number, index] = _one_stamp(shard, shown[number], path)
-    return stamps
+                    source = shown[number]
+                    stamp, palette = _one_stamp(run.recipe, key.view, shard, source, path)
+                    name = f"{source.chunk.field} {source.id}"
+                    cells[number, index] = Cell(stamp, name, source.labels[index], palette)
+    return [[cells[number, index] for index in range(len(keys))] for number in range(len(shown))]
 
 
-def _one_stamp(shard: Shard, source: _Candidate, path: Path) -> np.ndarray | None:
+def _one_stamp(
+    recipe: Recipe, view: str, shard: Shard, source: _Candidate, path: Path
+) -> tuple[np.ndarray | None, Palette]:
+    """Return a stamp (channel, y, x), None where there is none, and how it is drawn."""
     if source.row >= len(shard.ids) or shard.ids[source.row] != source.id:
         raise CatmorphError("holds other sources than its chunk has now", where=path, hint="run `catmorph cutouts`")
     row = int(shard.rows[source.row])
-    return None if row < 0 else shard.read(np.array([row]))[0]
+    if row < 0:
+        return None, GREY
+    return shard.read(np.array([row]))[0], palette_for(recipe, view, shard.top_first[row])

@@ -75,8 +75,3 @@ def _enlarged(image: np.ndarray) -> np.ndarray:
     rows = np.arange(SIDE) * image.shape[0] // SIDE
     columns = np.arange(SIDE) * image.shape[1] // SIDE
     return image[rows][:, columns]
-
-
-def stretched(stamp: np.ndarray) -> np.ndarray:
-    """Return a stamp (channel, y, x) as an image (y, x, 3): three channels as red, green and blue, else in grey."""
-    return picture(stamp, Palette(((0,), (1,), (2,))) if len(stamp) == 3 else GREY)

@@ -14,7 +14,7 @@ from catmorph.ledger import Ledger, Parts, State, stamp_of
 from catmorph.quality import Flag, blocked, count_flags
 from catmorph.stamps.mosaics import ImageFiles, find_mosaics
 from catmorph.stamps.settings import StampSettings
-from catmorph.stamps.store import TOP_FIRST, ShardContent, write_shard
+from catmorph.stamps.store import ShardContent, write_shard
 from catmorph.workspace import Chunk, RunFolder, read_row_group
 
 if TYPE_CHECKING:
@@ -214,6 +214,7 @@ def _without_stamps(content: ShardContent) -> ShardContent:
         content, flags=content.flags | np.uint32(Flag.UNREADABLE), rows=np.full_like(content.rows, -1),
         bad_fraction=np.full_like(content.bad_fraction, np.nan), signal=np.full_like(content.signal, np.nan),
         stamps=content.stamps[:0], axes=None if content.axes is None else np.full_like(content.axes, np.nan),
+        top_first=None,
     )
 
 
@@ -240,6 +241,9 @@ def _image_task(run: RunFolder, common: _Common, images: ChunkImages, view: str,
         "sources": chunk.digest, **common.parts, "bands": list(bands), "planes": [list(plan.planes), plan.count],
         "images": images.digest(plan),
     }
+    if not plan.named_alike:
+        # Names told once which row is the top one: shards where they could not are made anew, no others.
+        values["top row"] = "by the bytes of each image"
     return CutTask(
         view=view, bands=bands, chunk=chunk, mosaics=(), reference=None, stamp=common.stamp,
         run_folder=run.path, sources=run.sources_path(), shard=run.shard_path(view, chunk), parts=Parts(values),
@@ -277,5 +281,4 @@ def _attributes(task: CutTask) -> dict[str, Any]:
     return {
         "view": task.view, "bands": list(task.bands), "field": task.chunk.field, "cell": task.chunk.cell,
         "stamp": task.parts.values[_STAMP_PART], "fingerprint": task.parts.fingerprint,
-        **({TOP_FIRST: True} if task.images is not None and task.images.top_first else {}),
     }

@@ -73,15 +73,20 @@ def decode(data: bytes, hdu: int | str | None = None) -> np.ndarray:
     ImageError
         When it is damaged, or of a kind that has no such planes.
     """
-    if data.startswith((_JPEG, _PNG)):
+    if top_first(data):
         return _picture(data)
     _refuse_other(data)
     return _cube(_unzipped(data) if data.startswith(_GZIP) else data, hdu)
 
 
+def top_first(data: bytes) -> bool:
+    """Whether the first row that `decode` returns is the top one: of JPEG and PNG, not of FITS."""
+    return data.startswith((_JPEG, _PNG))
+
+
 def shape_of(data: bytes, hdu: int | str | None = None) -> tuple[int, int, int]:
     """Return the shape (plane, y, x) that `decode` would return; the pixels of JPEG and PNG are not decoded."""
-    if not data.startswith((_JPEG, _PNG)):
+    if not top_first(data):
         planes, height, width = decode(data, hdu).shape
         return planes, height, width
     with _opened(data) as image:

@@ -15,9 +15,9 @@ import pandas as pd
 from catmorph.patience import patiently
 from catmorph.quality import BLOCKING, Flag
 from catmorph.sources.archives import Archive, Member
-from catmorph.sources.images import LOOSE
+from catmorph.sources.images import ENDINGS, LOOSE
 from catmorph.stamps.cut import Cut, Placement, cut_stamp
-from catmorph.stamps.images import MOST_BYTES, ImageError, decode
+from catmorph.stamps.images import MOST_BYTES, ImageError, decode, top_first
 from catmorph.stamps.judge import judge
 from catmorph.stamps.settings import StampSettings
 from catmorph.stamps.signal import signal_to_noise
@@ -25,6 +25,9 @@ from catmorph.stamps.store import ShardContent
 
 if TYPE_CHECKING:
     from catmorph.recipe import ImageSection
+
+_PICTURES = (".jpg", ".jpeg", ".png")
+_FITS = tuple(ending for ending in ENDINGS if ending not in _PICTURES)
 
 _ARCHIVE_ERRORS = (EOFError, zlib.error, ValueError, gzip.BadGzipFile)
 
@@ -53,10 +56,10 @@ class ImagePlan:
     stamp: StampSettings
 
     @property
-    def top_first(self) -> bool:
-        """Whether the first row of every image is its top: of JPEG and PNG, not of FITS, by their names."""
-        endings = (".jpg", ".jpeg", ".png")
-        return bool(len(self.files)) and bool(self.files["file"].str.lower().str.endswith(endings).all())
+    def named_alike(self) -> bool:
+        """Whether all images are called as JPEG and PNG are, or all as FITS: else names cannot tell the kind."""
+        names = self.files["file"].str.lower()
+        return any(bool(names.str.endswith(endings).all()) for endings in (_PICTURES, _FITS))
 
     def check(self, shape: tuple[int, ...]) -> None:
         """Raise `ImageError` where an image of `shape` (plane, y, x) is not what the recipe says."""
@@ -190,6 +193,7 @@ class _Cutter:
         self.missing = np.broadcast_to(plan.index < 0, (channels, count)).T.copy()
         self.bad_fraction = np.full((count, channels), np.nan, np.float32)
         self.signal = np.full((count, channels), np.nan, np.float32)
+        self.top_first, self.seen = np.zeros((2, count, channels), bool)
         self.centre = np.full((count, channels, 2), np.nan)
         self.pixel_scale = np.full((count, channels), np.nan, np.float32)
         self.stamps = np.full((count, channels, self.stamp.pixels, self.stamp.pixels), np.nan, np.float32)
@@ -212,7 +216,8 @@ class _Cutter:
         row = int(self.plan.index[file, source])
         name = self._files[row].file
         try:
-            planes = decode(reader.read(self._files[row]), self.plan.section.hdu)
+            data = reader.read(self._files[row])
+            planes = decode(data, self.plan.section.hdu)
             self.plan.check(planes.shape)
             self._same_shape(source, planes)
         except ImageError as fault:
@@ -225,6 +230,7 @@ class _Cutter:
             return
         single = len(self.plan.index) == 1
         for channel in range(len(self.plan.planes)) if single else (file,):
+            self.top_first[source, channel], self.seen[source, channel] = top_first(data), True
             self._note_place(source, channel, row, planes.shape[1:])
             self._cut(source, channel, planes[self.plan.planes[channel]])
 
@@ -278,8 +284,12 @@ class _Cutter:
         bad_fraction, signal = (np.fmax.reduce(values, axis=1) for values in (self.bad_fraction, self.signal))
         if self.stamp.min_signal is not None:
             self.flags[kept & ~(signal >= self.stamp.min_signal)] |= np.uint32(Flag.LOW_SIGNAL)
+        # A band that has no file is as the others.
+        alike = (self.top_first | ~self.seen).all(axis=1, keepdims=True)
+        first_rows = np.where(self.seen, self.top_first, alike)[kept]
         return ShardContent(
             ids=ids, flags=self.flags, rows=rows, bad_fraction=bad_fraction, signal=signal,
             centre=self.centre, pixel_scale=self.pixel_scale, mosaic=self.mosaic,
             stamps=self.stamps if kept.all() else self.stamps[kept], mosaics=[str(root) for root in self.roots],
+            top_first=first_rows if first_rows.any() else None,
         )

@@ -7,7 +7,7 @@ from contextlib import closing
 
 import numpy as np
 
-from catmorph.stamps.images import ImageError, decode, shape_of
+from catmorph.stamps.images import ImageError, decode, shape_of, top_first
 from catmorph.stamps.images_block import ImagePlan, ImageReader
 from catmorph.stamps.images_plan import ChunkImages
 from catmorph.stamps.reasons import by_reason
@@ -41,18 +41,33 @@ def check_images(run: RunFolder, chunks: Sequence[Chunk], *, deep: bool = False)
     if imaged < sources:
         notes.append(f"images: {sources - imaged:,} of {sources:,} sources have none, or not in every band")
     faults: dict[str, list[str]] = {}
+    mixed = 0
     for chunk in chunks:
-        for name, reason in _faults(found.whole_plan(chunk), deep):
+        plan = found.whole_plan(chunk)
+        tops = np.full(len(plan.files), -1)
+        for name, reason in _faults(plan, deep, tops):
             faults.setdefault(reason, []).append(name)
+        mixed += _mixed(plan.index, tops)
+    if mixed:
+        notes.append(f"images: {mixed:,} sources have bands of both kinds, JPEG or PNG (first row on top) and FITS "
+                     "(at the bottom): the network sees these bands turned over against each other")
     return [": ".join(pair) for pair in by_reason(faults, _MOST_REASONS)], notes
 
 
-def _faults(plan: ImagePlan, deep: bool) -> Iterator[tuple[str, str]]:
+def _mixed(index: np.ndarray, tops: np.ndarray) -> int:
+    """Count the sources some of whose images (file, source) have their top row first (`tops` 1), some last (0)."""
+    kinds = np.where(index >= 0, np.append(tops, -1)[index], -1)
+    return int(np.count_nonzero((kinds == 1).any(axis=0) & (kinds == 0).any(axis=0)))
+
+
+def _faults(plan: ImagePlan, deep: bool, tops: np.ndarray) -> Iterator[tuple[str, str]]:
+    """Yield images that cannot be used, and why; note in `tops` (file,) whether each has its top row first."""
     order = np.lexsort((plan.files["offset"], plan.files["path"]))
     with closing(ImageReader()) as reader:
-        for entry in plan.files.iloc[order].itertuples(index=False):
+        for row, entry in zip(order.tolist(), plan.files.iloc[order].itertuples(index=False), strict=True):
             try:
                 data = reader.read(entry)
+                tops[row] = top_first(data)
                 plan.check(decode(data, plan.section.hdu).shape if deep else shape_of(data, plan.section.hdu))
             except ImageError as fault:
                 yield str(entry.file), fault.reason

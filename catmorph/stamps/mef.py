@@ -20,6 +20,7 @@ from catmorph.quality import describe
 from catmorph.stamps.fits_bytes import Card, header_text, image, primary
 from catmorph.stamps.mef_names import clashing, file_stem
 from catmorph.stamps.store import Shard, open_shard
+from catmorph.stamps.upright import upright
 from catmorph.workspace import Chunk, RunFolder, read_columns, read_row_group, safe_name
 
 CODE_VERSION = 2
@@ -174,10 +175,10 @@ def _contents(
     usable = np.flatnonzero(shard.rows >= 0)
     for start in range(0, len(usable), _READ_AHEAD):
         block = usable[start : start + _READ_AHEAD]
-        stamps = shard.read(shard.rows[block])
-        for source, planes in zip(block.tolist(), stamps, strict=True):
+        rows = shard.rows[block]
+        for source, planes, top_first in zip(block.tolist(), shard.read(rows), shard.top_first[rows], strict=True):
             # FITS rows go from the bottom up, those of a JPEG from the top down.
-            data = _file(task, shard, source, positions[source], shard.upright(planes))
+            data = _file(task, shard, source, positions[source], upright(planes, top_first))
             name = file_stem(shard.ids[source], marked=shard.ids[source] in task.marked) + ".fits"
             listed[source] = name, len(data), hashlib.sha256(data).hexdigest()
             yield task.list.parent / name, data

@@ -20,7 +20,7 @@ from catmorph.stamps.sink import Sink
 
 SHARD_FORMAT = 1
 TOP_FIRST = "top_first"
-"""Attribute of shards whose stamps are shown with the first row on top; others with it at the bottom."""
+"""Attribute of shards whose stamps all have their top row first, else a dataset; without either none has."""
 
 _CHECKSUM = 4
 """Bytes that HDF5's Fletcher-32 filter puts behind a block, the lowest first."""
@@ -54,6 +54,8 @@ class ShardContent:
     axes : float64 array (n, 2, 2), optional
         Arcsec towards (east, north) a stamp pixel along (x, y); NaN where there are no pixels. None: the stamps
         are not from the sky's places.
+    top_first : bool array (m, channel), optional
+        Whether the first row of pixels is the top one, see `catmorph.stamps.upright`. None: the last is, everywhere.
     """
 
     ids: list[str]
@@ -67,6 +69,7 @@ class ShardContent:
     stamps: np.ndarray
     mosaics: list[str]
     axes: np.ndarray | None = None
+    top_first: np.ndarray | None = None
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         """Return stamps (row, channel, y, x) float32 by their `rows`, as `Shard.read` does."""
@@ -87,6 +90,9 @@ class Shard:
         for name in _COLUMNS:
             setattr(self, name, file[name][:])
         self.axes = file["axes"][:] if "axes" in file else None
+        # Most shards hold files of one kind, of which the attribute says enough.
+        every = np.full(file["stamps"].shape[:2], bool(self.attributes.get(TOP_FIRST)))
+        self.top_first: np.ndarray = file[TOP_FIRST][:].astype(bool) if TOP_FIRST in file else every
 
     flags: np.ndarray
     rows: np.ndarray
@@ -96,10 +102,6 @@ class Shard:
     pixel_scale: np.ndarray
     mosaic: np.ndarray
     axes: np.ndarray | None
-
-    def upright(self, stamp: np.ndarray) -> np.ndarray:
-        """Return a stamp (channel, y, x) with the first row that of the bottom, as pictures of the sky are drawn."""
-        return stamp[:, ::-1] if self.attributes.get(TOP_FIRST) else stamp
 
     def read(self, rows: np.ndarray | slice) -> np.ndarray:
         """Return stamps (row, channel, y, x) float32 by their `rows` (indices into the stamps, or a slice)."""
@@ -143,7 +145,8 @@ def damaged(path: Path, error: Exception) -> CatmorphError:
 
 def write_shard(path: Path, content: ShardContent, attributes: Mapping[str, Any]) -> None:
     """Write a shard, whole or not at all, with a checksum on every block; same content, same bytes."""
-    text = json.dumps({"format": SHARD_FORMAT, "mosaics": content.mosaics, **attributes}, sort_keys=True)
+    every = {TOP_FIRST: True} if content.top_first is not None and content.top_first.all() else {}
+    text = json.dumps({"format": SHARD_FORMAT, "mosaics": content.mosaics, **attributes, **every}, sort_keys=True)
     with atomic(path) as temporary, closing(Sink(temporary)) as sink:
         with undisturbed(), h5py.File(sink, "w", libver=("v110", "v110")) as file:
             file.attrs["catmorph"] = text
@@ -157,6 +160,8 @@ def _write_columns(file: h5py.File, content: ShardContent) -> None:
     columns = {"id": ids if len(ids) else np.empty(0, "S1"), **{name: getattr(content, name) for name in _COLUMNS}}
     if content.axes is not None:
         columns["axes"] = content.axes
+    if content.top_first is not None and not content.top_first.all():
+        columns[TOP_FIRST] = content.top_first.astype(np.uint8)
     for name, values in columns.items():
         _write(file, name, values, values.shape if values.size else None)
 
