@@ -275,6 +275,18 @@ def test_what_cannot_be_calibrated(network, data, split, recipe, subset, with_sp
     assert not network.with_suffix(".evaluation").exists()
 
 
+def test_the_test_of_mergers_stays_where_the_network_has_seen_the_stamps(network, data, split, recipe):
+    """Merger fractions are corrected by it."""
+    write_split(split_path(network), data, split)
+    recipe = recipe.model_copy(update={"summary": recipe.summary.model_copy(update={"merger_class": "irregular"})})
+    tested = evaluate(network, data, recipe, device="cpu").card.evaluation
+    assert (tested["subset"], tested["merger"]["subset"]) == ("test", "test")
+    for subset in ("all", "training"):
+        card = evaluate(network, data, recipe, subset=subset, device="cpu").card
+        assert card.evaluation["subset"] == subset
+        assert card.evaluation["merger"] == tested["merger"]
+
+
 def test_no_validation_subset_is_refused(network, data, split, recipe):
     write_split(split_path(network), data, Split(split.training, np.empty(0, np.int64), split.test))
     with pytest.raises(UsageError, match=r"net\.split\.csv: there is no validation subset to calibrate on"):

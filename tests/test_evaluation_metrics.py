@@ -273,7 +273,7 @@ def test_absent_classes_and_few_sources_are_null_with_a_reason():
     json.dumps(result, allow_nan=False)
     one_class = metrics_of(p, np.eye(3)[[0, 0, 0]], ("a", "b", "c"), np.ones(3))
     assert one_class["classes"]["a"]["roc_area"]["reason"] == "every stamp is of this class by the votes"
-    assert one_class["vote_noise"]["reason"] == "no stamp has two votes"
+    assert one_class["vote_noise"]["reason"] == "no stamp has two votes that differ"
     unsure = metrics_of(p, np.full((3, 3), 1 / 3), ("a", "b", "c"))
     assert unsure["ties"] == 3
     assert unsure["confusion_agreed"]["reason"] == "no stamps"
@@ -416,3 +416,15 @@ def test_bins_of_a_value():
 def test_edges_must_increase(edges):
     with pytest.raises(ValueError, match="two or more increasing numbers"):
         EvaluationSection(magnitude_edges=edges)
+
+
+def test_labels_that_are_modes_do_not_tell_the_noise_of_their_votes():
+    """A floor of 0 would be one that any network is far from."""
+    fractions, votes = np.eye(3)[[0, 1, 2, 0]], np.full(4, 5.0)
+    p = np.full((4, 3), 1 / 3)
+    assert "vote_noise_rmse" not in metrics.summary(p, fractions, ("a", "b", "c"), votes)
+    assert metrics_of(p, fractions, ("a", "b", "c"), votes)["vote_noise"] == {
+        "rmse": None, "rmse_authors": None, "ece": None, "reason": "no stamp has two votes that differ"}
+    fractions[0] = 0.8, 0.2, 0
+    assert metrics.summary(p, fractions, ("a", "b", "c"), votes)["vote_noise_rmse"] == pytest.approx(
+        np.sqrt(2 * 0.8 * 0.2 / 4 / 12), abs=1e-6)

@@ -356,6 +356,12 @@ def test_rules_are_labels(sources):
     assert left_out(both) == {"no rule is true": (2, ("core/3", "core/4")), "several rules are true": (1, ("core/1",))}
 
 
+def test_where_labels_come_first_no_rule_need_be_true(sources):
+    columns, rules = sources('class_column = ["expert1", "expert2"]\n' + SPECTRA.replace("z > 0.033", "z > 0.016"))
+    assert len(columns.names) == 4
+    assert left_out(rules) == {"several rules are true": (1, ("core/1",))}
+
+
 def test_rules_of_questions_say_yes_and_no(sources):
     (table,) = sources('[labels.rules]\nbar = "z > 0.01 and magnitude < 18"', "des-bar")
     # A missing redshift does not matter where the magnitude decides.

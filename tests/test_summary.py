@@ -18,6 +18,7 @@ from catmorph.quality import Flag
 from catmorph.release.bundle import export
 from catmorph.release.intervals import exact, wilson
 from catmorph.release.summary import summarize
+from catmorph.release.summary_text import _notes
 from catmorph.release.tally import all_rules
 from catmorph.release.text import markdown_text, plain_text, text_table
 
@@ -219,6 +220,22 @@ def test_markdown_escapes(text, expected):
 
 def test_plain_text_is_bounded():
     assert len(plain_text("x" * 1000)) == 200
+
+
+@pytest.mark.parametrize(("scheme", "says"), [
+    ("clash", "Classes are counted where most probable; kept: a probability of 0.6 or more."),
+    ("gz2", "Yes/no questions are counted from a probability of 0.5 on; kept: any of 0.6 or more."),
+    ("gz2-tree", "Of a tree the most probable answer to each question that is asked is counted; kept: any answer of a "
+                 "probability of 0.6 or more."),
+])  # fmt: skip
+def test_how_classes_are_counted_is_told_by_their_scheme(scheme, says):
+    one = {"scheme": scheme, "networks": 1, "temperatures": [1.0], "test_time": "none", "remarks": []}
+    values = {"classifiers": {"net": one}, "threshold": 0.6, "merger": None}
+    assert says in _notes(values)
+    once = "Where views are taken together a stamp counts once for each classifier that looks at it."
+    assert once not in _notes(values)
+    values["classifiers"]["other"] = one
+    assert once in _notes(values)
 
 
 def test_text_table_aligns_its_columns():

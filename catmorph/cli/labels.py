@@ -112,7 +112,7 @@ def aggregate(
     """Count votes into a label table.
 
     CLASSIFICATIONS is a Zooniverse classification export, or a CSV table with the columns stamp, user and answer.
-    Every row is used or left out with a reason; of several votes of one user on one stamp the first counts.
+    Every row is used or left out with a reason; of several votes of one user on one stamp the earliest counts.
     """
     from catmorph.labels.aggregate import account, count_votes, output_files, write_labels
     from catmorph.labels.ballots import UNKNOWN_ANSWER

@@ -114,7 +114,8 @@ def vote_noise(fractions: np.ndarray, votes: np.ndarray | float) -> tuple[float,
     Returns
     -------
     floor, authors_floor : float
-        By the definitions of `rmse` and `authors_rmse`; NaN where no row has two votes.
+        By the definitions of `rmse` and `authors_rmse`; NaN where no row has two votes, and where nobody disagrees, as
+        in labels that are modes: they do not show the noise of their votes.
     """
     fractions = np.asarray(fractions, dtype=np.float64)
     votes = np.broadcast_to(np.asarray(votes, dtype=np.float64), len(fractions))
@@ -122,6 +123,8 @@ def vote_noise(fractions: np.ndarray, votes: np.ndarray | float) -> tuple[float,
     if not enough.any():
         return float("nan"), float("nan")
     spread = fractions[enough] * (1 - fractions[enough]) / (votes[enough, None] - 1)
+    if not spread.any():
+        return float("nan"), float("nan")
     return float(np.sqrt(spread.mean())), float(np.sqrt(spread.mean(axis=1)).mean())
 
 
@@ -130,7 +133,8 @@ def summary(
 ) -> dict[str, Any]:
     """Return all of the above as plain numbers, rounded to six decimals, for a card or a JSON file.
 
-    Without `votes` the noise floor is left out. Of one question alone accuracy and confusion are those of no and yes.
+    Where `votes` do not tell the noise floor it is left out. Of one question alone accuracy and confusion are those of
+    no and yes.
     """
     matrix = confusion(predicted, fractions)
     baseline = mean_label(fractions, len(fractions))
@@ -146,8 +150,9 @@ def summary(
         "mean_label_rmse": rmse(baseline, fractions),
         "mean_label_rmse_authors": authors_rmse(baseline, fractions),
     }
-    if votes is not None and np.any(votes >= 2):
-        result["vote_noise_rmse"], result["vote_noise_rmse_authors"] = vote_noise(fractions, votes)
+    floor, authors_floor = (np.nan, np.nan) if votes is None else vote_noise(fractions, votes)
+    if np.isfinite(floor):
+        result["vote_noise_rmse"], result["vote_noise_rmse_authors"] = floor, authors_floor
     return rounded(result)
 
 

@@ -207,7 +207,7 @@ def _references(p: np.ndarray, f: np.ndarray, votes: np.ndarray | None, kind: Fo
     }
     floor, authors = (np.nan, np.nan) if votes is None else metrics.vote_noise(f, votes)
     if votes is None or not np.isfinite(floor):
-        reason = "the number of votes is not known" if votes is None else "no stamp has two votes"
+        reason = "the number of votes is not known" if votes is None else "no stamp has two votes that differ"
         return found | {"vote_noise": {"rmse": None, "rmse_authors": None, "ece": None, "reason": reason}}
     noise = {"rmse": floor, "rmse_authors": authors, "ece": ece_of_votes(p, votes, bins, kind),
              "stamps": int(np.count_nonzero(np.asarray(votes) >= 2))}

@@ -114,7 +114,7 @@ def evaluate(
         document["calibration"] = _calibrated(data, logits, chosen.rows, fitting, temperature, recipe, scheme)
     document["merger"] = merger_tests(recipe, scheme, data.fractions[chosen.rows], logits[chosen.rows], temperature)
     document["labels_described"] = described_labels(data, chosen, scheme)
-    new_card = _with_results(card, document)
+    new_card = _with_results(card, document, chosen)
     folder = evaluation_folder(checkpoint, out)
     files = write_all(folder, document, data, chosen, logits, recipe)
     if update_card:
@@ -163,7 +163,7 @@ def choose_subset(checkpoint: Path, data: LabelledStamps, wanted: str | None) ->
         "training": "these are the stamps the checkpoint was trained on: the numbers say nothing of others",
         "validation": "the checkpoint was chosen by these stamps: the numbers are better than for others",
     }.get(name)
-    return Subset(name, rows, f"the {name} subset of {path.name}", split, (warning,) if warning else ())
+    return Subset(name, rows, f"the {name} subset of {path.name}", split, (warning,) if warning else (), bool(warning))
 
 
 def _everything(data: LabelledStamps, split: Split | None, why: str) -> Subset:
@@ -177,7 +177,7 @@ def _everything(data: LabelledStamps, split: Split | None, why: str) -> Subset:
     warning = (f"{seen} of the {len(data)} stamps are of the training and validation subsets: the numbers are better "
                "than for others")
     return Subset("all", rows, f"all labelled stamps, {seen} of them of the training and validation subsets", split,
-                  (warning,))
+                  (warning,), seen=True)
 
 
 def _validation(checkpoint: Path, chosen: Subset) -> np.ndarray:
@@ -288,8 +288,11 @@ def _calibrated(
     }
 
 
-def _with_results(card: Card, document: dict[str, Any]) -> Card:
-    """Return `card` with the key numbers of `document`; a calibration of before stays with its temperature."""
+def _with_results(card: Card, document: dict[str, Any], chosen: Subset) -> Card:
+    """Return `card` with the key numbers of `document`; a calibration of before stays with its temperature.
+
+    So does the test of mergers, by which merger fractions are corrected, where the network has seen some of the stamps.
+    """
     overall = document["overall"]
     found: dict[str, Any] = {
         "labels": document["labels"], "views": document["views"], "subset": document["subset"]["name"],
@@ -299,8 +302,10 @@ def _with_results(card: Card, document: dict[str, Any]) -> Card:
         "completeness": {name: one["completeness"]["value"] for name, one in overall["classes"].items()},
         "purity": {name: one["purity"]["value"] for name, one in overall["classes"].items()},
     }
-    if document["merger"]:
-        found["merger"] = {**document["merger"], "subset": document["subset"]["name"]}
+    if chosen.seen and "merger" in card.evaluation:
+        found["merger"] = card.evaluation["merger"]
+    elif document["merger"]:
+        found["merger"] = {**document["merger"], "subset": chosen.name}
     calibration = document["calibration"]
     if calibration is None:
         kept = card.evaluation.get("calibrated")

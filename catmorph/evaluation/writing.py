@@ -25,13 +25,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Subset:
-    """The rows of the data that are evaluated, what they are, and what is to be said of them."""
+    """The rows of the data that are evaluated, what they are, and what is to be said of them.
+
+    `seen` is whether the checkpoint is known to have been trained on, or chosen by, some of them.
+    """
 
     name: str
     rows: np.ndarray
     note: str
     split: Split | None
     warnings: tuple[str, ...] = ()
+    seen: bool = False
 
 
 def write_all(

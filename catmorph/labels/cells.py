@@ -88,8 +88,8 @@ def _rows(file: TextIO, path: Path, what: str) -> Iterator[list[str]]:
         raise CatalogError(f"is empty, not a {what}", where=path)
 
 
-def find_column(header: Sequence[str], name: str, path: Path) -> int:
-    """Return the place of column `name`.
+def find_column(header: Sequence[str], name: str, path: Path, key: str = "") -> int:
+    """Return the place of column `name`, which the recipe's `key` names.
 
     Raises
     ------
@@ -99,5 +99,6 @@ def find_column(header: Sequence[str], name: str, path: Path) -> int:
     if header.count(name) > 1:
         raise CatalogError(f"has {header.count(name)} columns {name!r}", where=path)
     if name not in header:
-        raise CatalogError(f"has no column {name!r}", where=path, hint=suggest(name, header))
+        raise CatalogError(f"has no column {name!r}", where=path,
+                           hint=suggest(name, header) + (f"; set {key}" if "." in key else ""))
     return header.index(name)

@@ -92,7 +92,7 @@ def _csv(path: Path) -> Cells:
             if not 1 <= name <= len(header):
                 raise CatalogError(f"no column number {name} for {key}, there are {len(header)}", where=path)
             return table.iloc[:, name - 1].to_numpy(dtype=object)
-        return table.iloc[:, find_column(header, name, path)].to_numpy(dtype=object)
+        return table.iloc[:, find_column(header, name, path, key)].to_numpy(dtype=object)
 
     return Cells(path, header, len(table), values)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 
 from catmorph.errors import CatalogError, UsageError, suggest
 from catmorph.labels.reading import Cells
-from catmorph.labels.rules import apply_rules
+from catmorph.labels.rules import NO_RULE, apply_rules
 from catmorph.labels.tables import SOURCE_NAME, LabelTable, label_table, read_rows, stamp_names
 from catmorph.recipe import LabelsSection
 from catmorph.schemes import Scheme
@@ -64,7 +65,7 @@ def column_labels(run: RunFolder, scheme: Scheme) -> LabelTable:
 
 
 def rule_labels(run: RunFolder, scheme: Scheme) -> LabelTable:
-    """Return the labels that ``labels.rules`` give the sources.
+    """Return the labels that ``labels.rules`` give the sources; where others come first, no rule need be true.
 
     Raises
     ------
@@ -75,7 +76,10 @@ def rule_labels(run: RunFolder, scheme: Scheme) -> LabelTable:
     table = read_all_sources(run)
     columns = {_OWN.get(name, name): masked_cells(table[name]) for name in table.column_names if name not in _HIDDEN}
     rows = apply_rules(section, scheme, columns, len(table))
-    return label_table(path, source_names(table), rows, scheme, _all_of(section), SOURCE_NAME)
+    made = label_table(path, source_names(table), rows, scheme, _all_of(section), SOURCE_NAME)
+    if section.table is None and not section.class_column:
+        return made
+    return replace(made, left_out=tuple(one for one in made.left_out if one.reason != NO_RULE))
 
 
 def _all_of(section: LabelsSection) -> LabelsSection:

@@ -6,6 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from catmorph.release.text import markdown_table, markdown_text, plain_text, text_table
+from catmorph.schemes import load_scheme
+
+_COUNTED = {
+    "softmax": "Classes are counted where most probable; kept: a probability of {threshold:g} or more.",
+    "sigmoid": "Yes/no questions are counted from a probability of 0.5 on; kept: any of {threshold:g} or more.",
+    "tree": "Of a tree the most probable answer to each question that is asked is counted; kept: any answer of a "
+            "probability of {threshold:g} or more.",
+}
+"""Kind of a scheme -> how its classes are counted."""
 
 
 def summary_table(values: dict[str, Any]) -> str:
@@ -158,9 +167,10 @@ def _row(name: str, view: dict[str, Any], values: dict[str, Any]) -> list[object
 
 
 def _notes(values: dict[str, Any]) -> list[str]:
-    notes = [
-        f"Classes are counted where most probable; kept: a probability of {values['threshold']:g} or more."
-    ]
+    kinds = dict.fromkeys(load_scheme(one["scheme"]).kind for one in values["classifiers"].values())
+    notes = [_COUNTED[kind].format(threshold=values["threshold"]) for kind in kinds]
+    if len(values["classifiers"]) > 1:
+        notes.append("Where views are taken together a stamp counts once for each classifier that looks at it.")
     merger = values["merger"]
     if merger:
         notes.append(
