@@ -91,7 +91,7 @@ def quick_findings(
     Parameters
     ----------
     trains : bool
-        Let a recipe that says how to train do without a classifier.
+        Let a recipe that says how to train do without a classifier, or without the checkpoint that it makes.
     weights : bool
         Make the networks of the checkpoints on `device`; else only their cards are looked at, without torch.
     """
@@ -113,12 +113,22 @@ def quick_findings(
     else:
         found.problems.append("the recipe names no classifier; add [classifiers.NAME] with a checkpoint")
     found.attempt(all_rules, recipe)
+    made = _not_yet_made(recipe) if trains else None
     for name in recipe.classifiers:
+        if made is not None and made in recipe.classifiers[name].checkpoints:
+            found.notes.append(f"{made}: is not there yet, `catmorph train` makes it; classifiers.{name} needs it")
+            continue
         sound = _check_cards(run, name, found)
         for member in sound if weights else ():
             found.attempt(_load, run, member, device=device, precision=precision)
     found.attempt(_check_writable, run)
     return found
+
+
+def _not_yet_made(recipe: Recipe) -> str | None:
+    """Return the checkpoint that the recipe's training will make, unless it is there."""
+    output = None if recipe.training is None else recipe.training.output
+    return None if output is None or os.path.exists(output) else output
 
 
 def _check_tables(run: RunFolder, found: Findings) -> None:

@@ -566,6 +566,17 @@ def test_a_recipe_for_training_alone_needs_no_classifier(survey):
     assert (done.status, wanted in done.err) == (2, True)
 
 
+def test_a_checkpoint_that_the_recipe_trains_need_not_be_there_yet(survey):
+    training = ("--set", "training.model=clash-inception", "--set", "training.output=new.safetensors",
+                "--set", "classifiers.net.checkpoint=new.safetensors")  # fmt: skip
+    done = survey("check", "-r", "tiny.toml", *training)
+    assert done.status == 0, done.err
+    path = survey.folder / "new.safetensors"
+    assert f"{path}: is not there yet, `catmorph train` makes it; classifiers.net needs it" in done.lines
+    done = survey("run", "tiny.toml", *training)
+    assert (done.status, f"catmorph: error: {path}: no such checkpoint" in done.err) == (2, True)
+
+
 def test_check_says_each_problem_once(survey):
     survey.edit("catalogs/*.cat", "elsewhere/*.cat")
     done = survey("check", "-r", "tiny.toml")

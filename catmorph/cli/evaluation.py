@@ -75,8 +75,10 @@ def evaluate(
 def _lines(metrics: dict[str, Any]) -> list[str]:
     overall, calibration = metrics["overall"], metrics["calibration"]
     lines = [f"{overall['stamps']:,} stamps of {overall['sources']:,} sources: {metrics['subset']['note']}"]
+    # The answers of several questions have each their own.
+    accuracy = "accuracy" if "report" in overall else "accuracy, mean of the answers"
     titles = (("rmse", "RMSE"), ("rmse_authors", "RMSE, authors' definition"), ("cross_entropy", "cross-entropy"),
-              ("accuracy", "accuracy"), ("macro_f1", "macro F1"), ("ece", "expected calibration error"))
+              ("accuracy", accuracy), ("macro_f1", "macro F1"), ("ece", "expected calibration error"))
     lines += [f"{title}: {_with_interval(overall[name])}" for name, title in titles]
     if "argmax_accuracy" in overall:
         lines.append(f"arg-max accuracy, all answers together: {_with_exact(overall['argmax_accuracy'])}")

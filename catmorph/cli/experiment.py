@@ -208,6 +208,7 @@ def _tell(report: dict[str, Any]) -> None:
     if rows:
         names = list(report["points"][0]["measures"])
         click.echo("\n".join(text_table([", ".join(report["points"][0]["setting"]), "n", *names], rows)))
+        click.echo("mean +- standard deviation over n trainings")
     for line in report["conclusions"]:
         click.echo(line)
     click.echo(next(path for path in report["files"] if path.endswith("summary.md")))

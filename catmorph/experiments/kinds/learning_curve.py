@@ -59,7 +59,7 @@ def _conclusions(results: Results) -> Iterator[str]:
             if size is not None:
                 best = min(spreads, key=lambda one: one.mean)
                 yield (f"The {start} network stops gaining at {size:.0f} stamps: the smallest size whose mean RMSE "
-                       f"is within one standard error of the best mean ({best.mean:.4f} +- {best.error:.4f}).")
+                       f"is within one standard error ({best.error:.4f}) of the best mean ({best.mean:.4f}).")
     told = [(one["size"], difference) for one, difference in compared(results)]
     if told:
         better = [size for size, one in told if one.mean < 0]
