@@ -202,7 +202,7 @@ class _Cutter:
         self.root, self.roots = pd.factorize(roots)
         self.mosaic = np.full((count, channels), -1, np.int16)
         self._shape: dict[int, tuple[int, int]] = {}
-        self._limit = min(self.stamp.max_missing, channels - 1) if self.stamp.missing == "zero" else 0
+        self._limit = self.stamp.may_be_missing(channels)
         self.flags[self._lacking()] |= np.uint32(Flag.NO_MOSAIC)
 
     def _lacking(self) -> np.ndarray:
