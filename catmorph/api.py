@@ -125,6 +125,10 @@ def classify(
         Pixels as cut, NaN where invalid; they are normalised as the checkpoint's card says.
     checkpoint : path or sequence of path
         Several are an ensemble: the mean of their probabilities is returned.
+    device : {"auto", "cpu", "cuda", "openvino"}
+        auto takes the GPU where there is one, else the processor; openvino is the processor, through OpenVINO.
+    precision : {"auto", "float32", "bfloat16"}
+        auto takes bfloat16 where the device computes in it.
     temperature : float or "card"
         What the logits are divided by; "card" takes that of each checkpoint's card.
     test_time : {"none", "d4"}
@@ -139,6 +143,8 @@ def classify(
     ------
     CheckpointError
         When a checkpoint cannot be opened, has other classes than the first, or its card no temperature.
+    UsageError
+        When no checkpoint is given, or the device, precision or augmentation is unknown or cannot be had here.
     """
     from catmorph.models.checkpoint import load_checkpoint
 
@@ -175,11 +181,12 @@ def _logits(checkpoint: Checkpoint, stamps: np.ndarray, device: str, precision: 
 
 
 def open_release(run: RunFolder) -> pd.DataFrame:
-    """Return the released catalog as a pandas table, by field and id (of a field of more than 100,000 sources by sky).
+    """Return the released catalog as a pandas table, sorted by field and id (a field of over 100,000 sources by sky).
 
-    It is read from the Parquet file where one was exported, with all columns in full precision, else from the CSV file,
-    whose columns and decimals are those that the recipe publishes. Texts are as in the survey table: without the
-    apostrophe that keeps spreadsheets from taking them for formulas.
+    Its columns are called as the recipe says; field and id are columns like the others, where the recipe has them, and
+    no index. It is read from the Parquet file where one was exported, with all columns in full precision, else from the
+    CSV file, whose columns and decimals are those that the recipe publishes. Texts are as in the survey table: without
+    the apostrophe that keeps spreadsheets from taking them for formulas.
 
     Raises
     ------

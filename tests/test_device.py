@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 
+import catmorph
+from catmorph.errors import UsageError
 from catmorph.models import device
 
 
@@ -38,3 +43,11 @@ def test_a_gpu_is_looked_for_where_a_driver_is(tmp_path, monkeypatch, name):
     assert device.resolve_device("auto") == "cpu"
     (tmp_path / name).touch()
     assert device.resolve_device("auto") == "cuda"
+
+
+def test_devices_and_precisions_that_are_unknown_are_told_the_valid_ones():
+    checkpoint = Path(__file__).parents[1] / "sample_data" / "checkpoints" / "gz2-narrow-simulated.safetensors"
+    with pytest.raises(UsageError, match=r"^unknown device 'gpu'; valid: auto, cpu, cuda, openvino$"):
+        catmorph.classify(np.zeros((1, 3, 64, 64)), checkpoint, device="gpu")
+    with pytest.raises(UsageError, match=r"^unknown precision 'half'; valid: auto, float32, bfloat16$"):
+        catmorph.classify(np.zeros((1, 3, 64, 64)), checkpoint, device="cpu", precision="half")

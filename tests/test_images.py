@@ -312,7 +312,8 @@ def test_sides_on_the_sky_need_the_scale_of_a_pixel(pictures):
     (["mosaics.pattern=x.fits"], "mosaics, images: stamps are cut from one of the two"),
     (["catalog.ra=RA"], "catalog.dec: missing; ra and dec go together"),
     (["catalog.magnitude=mag"], "catalog.magnitude: means nothing without catalog.files"),
-    (["catalog.files=a.csv"], "catalog.field: missing"),
+    (["catalog.files=a.csv"], "catalog.field: missing; where the field of a row comes from: { value = 'NAME' }, "
+     "{ column = 'NAME' } or { pattern = '{field}.cat' }"),
     (["images.files=[]"], "images.files"),
     (["images.files="], "images.files: a name is empty"),
     (["images.files=none/*.jpg"], "no such images; check images.files in the recipe"),

@@ -349,6 +349,7 @@ def test_the_example_of_the_reference_loads_and_is_minimal(tmp_path):
     (tmp_path / "a.toml").write_text(MINIMAL)
     assert load_recipe(tmp_path / "a.toml").all_views == {"g": ("g",), "r": ("r",)}
     assert f"```toml\n{MINIMAL}```" in reference_markdown()
+    assert "typing" not in reference_markdown()
     for key in ("name", "scheme", "catalog__files", "catalog__field", "catalog__id", "catalog__size", "bands__names"):
         assert problems(changed(tmp_path / "b.toml", **{key: None}))
 

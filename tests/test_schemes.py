@@ -1,9 +1,12 @@
 import csv
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from catmorph import schemes
 from catmorph.errors import UsageError
 from catmorph.labels import read_labels
 from catmorph.labels.aggregate import count_votes, write_labels
@@ -48,6 +51,69 @@ def test_gz2_has_the_columns_of_the_challenge(real_data):
 def test_an_unknown_scheme_names_the_nearest():
     with pytest.raises(UsageError, match=r"^unknown label scheme 'des-disc'; did you mean 'des-disk'\?$"):
         load_scheme("des-disc")
+
+
+@pytest.fixture
+def write_scheme(tmp_path, monkeypatch):
+    """Write a scheme file into a folder that holds those of catmorph, too."""
+    folder = tmp_path / "schemes"
+    folder.mkdir()
+    for path in schemes._FOLDER.iterdir():
+        if path.name.endswith(".toml"):
+            (folder / path.name).write_bytes(path.read_bytes())
+    monkeypatch.setattr(schemes, "_FOLDER", folder)
+    load_scheme.cache_clear()
+    yield lambda name, text: (folder / f"{name}.toml").write_text(text)
+    load_scheme.cache_clear()
+
+
+WHOLE = """
+title = "Mine"
+reference = "none"
+kind = "softmax"
+[[classes]]
+name = "one"
+code = "1"
+label = "one"
+title = "first"
+"""
+
+
+@pytest.mark.parametrize(("old", "new", "problem"), [
+    ('title = "Mine"\n', "", "title: missing"),
+    ('code = "1"\n', "", "classes.0.code: missing"),
+    ('code = "1"', "code = 1", "classes.0.code: Input should be a valid string"),
+    ('kind = "softmax"', 'kind = "soft"', "kind: Input should be 'softmax', 'sigmoid' or 'tree'"),
+    ('kind = "softmax"', 'kind = "softmax"\nmergers = "one"', "mergers: unknown key"),
+    ('kind = "softmax"', 'kind = "softmax"\nmerger = "two"', "its merger class 'two' is none of its classes"),
+    ('kind = "softmax"', 'kind = "softmax"\nname = "own"', "name: unknown key; a scheme is called as its file"),
+])  # fmt: skip
+def test_a_scheme_that_is_not_valid_names_the_key(write_scheme, old, new, problem):
+    assert old in WHOLE
+    write_scheme("mine", WHOLE.replace(old, new, 1))
+    with pytest.raises(UsageError) as caught:
+        load_scheme("mine")
+    assert str(caught.value) == f"label scheme 'mine' is not valid: {problem}"
+
+
+def test_a_scheme_that_is_no_toml(write_scheme):
+    write_scheme("mine", WHOLE + "kind")
+    with pytest.raises(UsageError, match=r"^label scheme 'mine' is not valid TOML: Expected '='"):
+        load_scheme("mine")
+
+
+def test_schemes_of_the_documentation(write_scheme):
+    page = (Path(__file__).parents[1] / "docs" / "labels.md").read_text(encoding="utf-8")
+    examples = dict(re.findall(r"```toml\n# (\S+)\.toml\n(.*?)```", page, flags=re.DOTALL))
+    assert list(examples) == ["bars", "clusters", "gz2-mine"]
+    for name, text in examples.items():
+        write_scheme(name, text)
+    bars, clusters, mine = map(load_scheme, examples)
+    assert bars.tree.parents == (-1, 0)
+    np.testing.assert_allclose(bars.probabilities(np.zeros(4)), [0.5, 0.5, 0.25, 0.25])
+    assert clusters.class_names == ("cluster", "other")
+    assert mine.classes == load_scheme("gz2").classes
+    assert mine.tree.reweight == "parent"
 
 
 def drawn_votes(scheme, people, random):

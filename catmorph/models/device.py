@@ -8,6 +8,11 @@ from pathlib import Path
 
 from catmorph.errors import UsageError
 
+DEVICES = ("auto", "cpu", "cuda", "openvino")
+"""What `resolve_device` takes."""
+PRECISIONS = ("auto", "float32", "bfloat16")
+"""What `resolve_precision` takes."""
+
 _PROCESSOR = Path("/proc/cpuinfo")
 _DEVICES = Path("/dev")
 _DRIVERS = ("nvidia*", "nvhost*", "nvmap", "kfd", "dxg")
@@ -20,7 +25,9 @@ _BFLOAT16_OF_OPENVINO = {"avx512_bf16", "amx_bf16"}
 
 
 def resolve_device(device: str) -> str:
-    """Return cpu or cuda for auto, any other as it is; asking for what is not there is an error."""
+    """Return cpu or cuda for auto, any other as it is; asking for what is not there, or unknown, is an error."""
+    if device not in DEVICES:
+        raise UsageError(f"unknown device {device!r}", hint=f"valid: {', '.join(DEVICES)}")
     if device == "openvino" and find_spec("openvino") is None:
         raise UsageError("--device openvino needs OpenVINO", hint="pip install 'catmorph[openvino]'")
     if device == "cuda" and not _torch_has_gpu():
@@ -32,6 +39,8 @@ def resolve_device(device: str) -> str:
 
 def resolve_precision(precision: str, device: str) -> str:
     """Return float32 or bfloat16: for auto, bfloat16 where `device` (cpu, cuda or openvino) computes in it."""
+    if precision not in PRECISIONS:
+        raise UsageError(f"unknown precision {precision!r}", hint=f"valid: {', '.join(PRECISIONS)}")
     if precision == "bfloat16" and device == "openvino" and not _processor_has(_BFLOAT16_OF_OPENVINO):
         raise UsageError("OpenVINO does not compute in bfloat16 on this processor",
                          hint="use --precision float32, or --device cpu, which imitates it slowly")

@@ -106,8 +106,9 @@ class CatalogSection(Section):
         "ascii.no_header ...), 'parquet', or 'r' (R write.table); by default told from the file",
     )
     hdu: int | str | None = Field(None, description="number or name of the table's HDU, or table in a VOTable")
-    field: FieldRule = Field(FieldRule(column="field"), description="where the field of a row comes from; required "
-                             "with `files`")
+    field: FieldRule = Field(FieldRule(column="field"), description="where the field of a row comes from: "
+                             "{ value = 'NAME' }, { column = 'NAME' } or { pattern = '{field}.cat' }; required with "
+                             "`files`")
     id: Column = Field(ColumnTable(column="id"), description="source identifier, unique within its field; required "
                        "with `files`")
     ra: Column | None = Field(None, description="right ascension (or Galactic longitude where frame is galactic); may "
@@ -119,7 +120,8 @@ class CatalogSection(Section):
     size: Column | None = Field(None, description="radius that sets the stamp's side, e.g. the Petrosian radius")
     pixel_scale: float | None = Field(None, gt=0, description="arcsec a native pixel, for sizes in pixels")
     magnitude: Column | None = Field(None, description="magnitude, for cuts, duplicates and summaries")
-    keep: Strings = Field((), description="other columns to carry into sources.parquet and the release")
+    keep: Strings = Field((), description="other columns to carry into sources.parquet, for release.columns, groups, "
+                          "rules and labels")
     null: Null = Field(
         (), description="cell values that mean 'missing', in every column but those of id and field"
     )

@@ -63,7 +63,7 @@ class Recipe(Section):
     reference: str = Field("", description="paper or source of the method")
     obtain: str = Field("", description="where catalogs, images, labels and checkpoints can be had; `catmorph check` "
                         "says it where something is missing")
-    scheme: str = Field(description="label scheme, a file of catmorph/schemes/")
+    scheme: str = Field(description="label scheme: the name of a file of catmorph/schemes/, no path")
     catalog: CatalogSection = Field(default_factory=CatalogSection, description="the survey table; required, but with "
                                     "[images]")
     bands: BandColumns = Field(description="the bands")

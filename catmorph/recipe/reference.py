@@ -111,7 +111,7 @@ def _type(annotation: Any, info: FieldInfo | None = None) -> str:
     elif origin is tuple:
         text = f"list of {_type(inner[0])}"
     elif origin is dict:
-        text = f"table of {_type(inner[1])}"
+        text = "table of tables" if get_origin(inner[1]) is dict else f"table of {_type(inner[1])}"
     elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
         text = "column" if annotation is ColumnTable else "section"
     else:

@@ -25,7 +25,8 @@ class ReleaseSection(Section):
     name: str = Field("catalog", pattern=SAFE_NAME, description="file name without ending")
     formats: Strings = Field(("csv",), description="formats that `export` and `run` write")
     require: Literal["any", "all", "none"] = Field(
-        "any", description="a source is released with a classified stamp in any view, in all, or in none at all"
+        "any", description="a source is released with a classified stamp in `any` view, or in `all`; `none`: all "
+        "sources, whether classified or not"
     )
     columns: tuple[ReleaseColumn, ...] = Field(
         (

@@ -14,11 +14,14 @@ from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from catmorph.errors import UsageError, suggest
 from catmorph.schemes.tree import Reweight, Tree
 
 Kind = Literal["softmax", "sigmoid"]
+_FOLDER = resources.files(__name__)
+
 Form = Kind | Tree
 """How the answers of a scheme hang together: they exclude each other, are independent, or are those of a tree."""
 
@@ -169,8 +172,7 @@ def _question_problems(scheme: Scheme) -> Iterator[str]:
 
 def scheme_names() -> list[str]:
     """Return the names of all schemes, sorted."""
-    files = resources.files(__name__).iterdir()
-    return sorted(file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml"))
+    return sorted(file.name.removesuffix(".toml") for file in _FOLDER.iterdir() if file.name.endswith(".toml"))
 
 
 @cache
@@ -187,11 +189,17 @@ def load_scheme(name: str) -> Scheme:
     try:
         scheme = Scheme(name=name, **_table(name))
     except ValidationError as error:
-        message = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise UsageError(f"label scheme {name!r} is not valid: {message}") from error
+        raise UsageError(f"label scheme {name!r} is not valid: {_in_words(error.errors()[0])}") from error
     if scheme.fold is not None:
         _check_fold(scheme, scheme.fold)
     return scheme
+
+
+def _in_words(found: ErrorDetails) -> str:
+    """Return what pydantic found as a line that begins with the key, where it is one of some key."""
+    key = ".".join(map(str, found["loc"]))
+    message = {"missing": "missing", "extra_forbidden": "unknown key"}.get(found["type"], found["msg"])
+    return f"{key}: {message}" if key else message.removeprefix("Value error, ")
 
 
 def _table(name: str, extending: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -199,7 +207,12 @@ def _table(name: str, extending: tuple[str, ...] = ()) -> dict[str, Any]:
         raise UsageError(f"unknown label scheme {name!r}", hint=suggest(name, scheme_names()))
     if name in extending:
         raise UsageError(f"label scheme {name!r} extends itself")
-    table = tomllib.loads((resources.files(__name__) / f"{name}.toml").read_text(encoding="utf-8"))
+    try:
+        table = tomllib.loads((_FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
+    except ValueError as error:  # no TOML, or no UTF-8
+        raise UsageError(f"label scheme {name!r} is not valid TOML: {error}") from error
+    if "name" in table:
+        raise UsageError(f"label scheme {name!r} is not valid: name: unknown key; a scheme is called as its file")
     base = table.pop("extend", None)
     return table if base is None else _table(base, (*extending, name)) | table
 
