@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 WORKERS_IMPORT = ("catmorph.stamps.block",)
 """What cutting imports when it begins: once for all worker processes, see `catmorph.engine`."""
 
-CODE_VERSION = 6
+CODE_VERSION = 7
 """Raised when this stage's results change; part of its fingerprint."""
 
 _STAMP_PART = "[stamp]"
