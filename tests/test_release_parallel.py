@@ -30,10 +30,9 @@ def test_processes_that_read_results_do_not_change_the_release(finished, release
     monkeypatch.setattr(assemble, "taken_by_id", lambda *args: sorted_fields.append(args) or taken_by_id(*args))
     monkeypatch.setattr(reading, "_CHUNKS_A_TASK", 1)
     monkeypatch.setattr(engine, "WORTH_A_POOL_SECONDS", 0.0)
-    monkeypatch.setattr("catmorph.cli.release.usable_cores", lambda: 2)
-    assert finished("export", *small).status == 0
+    assert finished("export", *small, "--workers", 2).status == 0
     assert (finished.run / "ledger" / "counts.json").exists()
-    assert finished("summarize", *small).status == 0
+    assert finished("summarize", *small, "--workers", 2).status == 0
     assert release_bytes(finished) == before
     assert bool(sorted_fields) == (rows == 3)
 
@@ -48,13 +47,12 @@ def test_a_disk_without_room_for_rows_that_wait_is_told():
 def test_what_a_process_cannot_read_is_told_as_it_is(finished, monkeypatch):
     monkeypatch.setattr(engine, "WORTH_A_POOL_SECONDS", 0.0)
     monkeypatch.setattr(reading, "_CHUNKS_A_TASK", 1)
-    monkeypatch.setattr("catmorph.cli.release.usable_cores", lambda: 2)
     monkeypatch.setattr("catmorph.pipeline.release.refuse_outdated", lambda run: None)
     for path in (finished.run / "release").iterdir():
         path.unlink()
     broken = next((finished.run / "logits" / "net" / "F160W").glob("beta-*.parquet"))
     broken.write_bytes(b"PAR1" + bytes(100))
-    done = finished("export", "-r", "tiny.toml")
+    done = finished("export", "-r", "tiny.toml", "--workers", 2)
     assert done.status == 1
     assert done.lines[-1].startswith(f"catmorph: error: {broken}: is damaged: ")
 

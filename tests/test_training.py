@@ -82,7 +82,7 @@ def test_bad_label_tables_name_the_rows(tmp_path, text, wanted):
 
 def test_a_missing_column_names_the_nearest(tmp_path):
     path = write_labels(tmp_path / "labels.csv", "a,1,0,0,0,0,5\n")
-    with pytest.raises(CatalogError, match=r"has no column 'vote'; did you mean 'votes'\?$"):
+    with pytest.raises(CatalogError, match=r"has no column 'vote'; did you mean 'votes'\?; set labels.votes_column$"):
         read_labels(path, SCHEME, votes_column="vote")
     with pytest.raises(CatalogError, match="no such label table"):
         read_labels(tmp_path / "none.csv", SCHEME)
