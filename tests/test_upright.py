@@ -15,10 +15,8 @@ from catmorph.experiments.transfer import DENSE
 from catmorph.experiments.transfer_figures import draw_false_positives
 from catmorph.experiments.transfer_table import Tested as Network
 from catmorph.labels.gather import labelled_stamps
-from catmorph.ledger import Ledger
 from catmorph.recipe import load_recipe
 from catmorph.schemes import load_scheme
-from catmorph.stamps.images_block import ImagePlan
 from catmorph.stamps.store import open_shard
 from catmorph.workspace import RunFolder
 
@@ -140,22 +138,13 @@ def test_bands_of_both_kinds_in_a_source(survey):
     assert "images: 1 sources have bands of both kinds" in survey("check", "-r", survey.recipe.name).err
 
 
-def test_shards_of_one_kind_are_what_they_were(survey, monkeypatch):
-    """Neither their bytes nor their fingerprints: only those of unusual names are cut anew."""
+def test_a_shard_of_one_kind_says_so_once(survey):
     write(survey.images / "1.jpg", "jpeg")
     cut(survey)
     (path,) = (survey.run / "stamps" / "rgb").glob("*.h5")
     with open_shard(path) as shard:
         assert shard.attributes["top_first"] is True
         assert shard.top_first.tolist() == [[True] * 3]
-    assert "top row" not in (Ledger(survey.run).read(path) or {})["parts"]
-    (survey.images / "1.jpg").rename(survey.images / "1.image")
-    survey.edit('files = ["images"]', 'files = ["images/1.image"]')
-    with monkeypatch.context() as patch:
-        patch.setattr(ImagePlan, "named_alike", property(lambda _: True))
-        cut(survey)
-    assert "1 made, 0 up to date" in cut(survey).err
-    assert "0 made, 1 up to date" in cut(survey).err
 
 
 # Pictures

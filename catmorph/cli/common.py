@@ -143,8 +143,8 @@ def worker_option(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--workers`` and ``--scheduler``."""
     function = click.option("--scheduler", metavar="ADDRESS",
                             help="Cut on the workers of the Dask cluster with this scheduler instead.")(function)
-    return process_option("cut stamps, unless --scheduler does, and in `run` also read what the networks answered"
-                          )(function)
+    work = "cut stamps, unless --scheduler does, and in `run` also read what the networks answered"
+    return process_option(work)(function)
 
 
 def process_option(work: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -241,9 +241,6 @@ def _image_task(run: RunFolder, common: _Common, images: ChunkImages, view: str,
         "sources": chunk.digest, **common.parts, "bands": list(bands), "planes": [list(plan.planes), plan.count],
         "images": images.digest(plan),
     }
-    if not plan.named_alike:
-        # Names told once which row is the top one: shards where they could not are made anew, no others.
-        values["top row"] = "by the bytes of each image"
     return CutTask(
         view=view, bands=bands, chunk=chunk, mosaics=(), reference=None, stamp=common.stamp,
         run_folder=run.path, sources=run.sources_path(), shard=run.shard_path(view, chunk), parts=Parts(values),

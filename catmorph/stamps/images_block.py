@@ -15,7 +15,7 @@ import pandas as pd
 from catmorph.patience import patiently
 from catmorph.quality import BLOCKING, Flag
 from catmorph.sources.archives import Archive, Member
-from catmorph.sources.images import ENDINGS, LOOSE
+from catmorph.sources.images import LOOSE
 from catmorph.stamps.cut import Cut, Placement, cut_stamp
 from catmorph.stamps.images import MOST_BYTES, ImageError, decode, top_first
 from catmorph.stamps.judge import judge
@@ -25,9 +25,6 @@ from catmorph.stamps.store import ShardContent
 
 if TYPE_CHECKING:
     from catmorph.recipe import ImageSection
-
-_PICTURES = (".jpg", ".jpeg", ".png")
-_FITS = tuple(ending for ending in ENDINGS if ending not in _PICTURES)
 
 _ARCHIVE_ERRORS = (EOFError, zlib.error, ValueError, gzip.BadGzipFile)
 
@@ -54,12 +51,6 @@ class ImagePlan:
     count: int | None
     section: ImageSection
     stamp: StampSettings
-
-    @property
-    def named_alike(self) -> bool:
-        """Whether all images are called as JPEG and PNG are, or all as FITS: else names cannot tell the kind."""
-        names = self.files["file"].str.lower()
-        return any(bool(names.str.endswith(endings).all()) for endings in (_PICTURES, _FITS))
 
     def check(self, shape: tuple[int, ...]) -> None:
         """Raise `ImageError` where an image of `shape` (plane, y, x) is not what the recipe says."""
